@@ -1,0 +1,1 @@
+"""The neural network engine: NumPy and the standard library, nothing else."""

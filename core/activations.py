@@ -1,0 +1,207 @@
+"""Activations: each equation, its derivative, and the same two as recorded calls.
+
+`forward` is the equation and serves inference. `record` adds the equation to a tape, in place
+on z, and returns what records the derivative: dL/dz from dL/da, written in terms of a. The
+gradient check holds the two against each other.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Final, final
+
+import numpy as np
+
+from core.arrays import Array
+from core.configuration import require
+from core.tape import Backward, Tape, scalar
+
+
+class Activation(ABC):
+    """An element-wise, or for softmax row-wise, function of a layer's sums z."""
+
+    type: ClassVar[str]
+
+    @abstractmethod
+    def forward(self, z: Array) -> Array:
+        """Return a = f(z).
+
+        Parameters
+        ----------
+        z
+            (batch, units)
+        """
+
+    @abstractmethod
+    def record(self, tape: Tape, z: Array) -> Backward:
+        """Record z -> a in place and return the recorder of dL/da -> dL/dz.
+
+        Parameters
+        ----------
+        tape
+            Where the calls go.
+        z
+            (units, batch), overwritten with a.
+        """
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Linear(Activation):
+    """a = z, so dL/dz = dL/da."""
+
+    type: ClassVar[str] = "linear"
+
+    def forward(self, z: Array) -> Array:
+        return z
+
+    def record(self, tape: Tape, z: Array) -> Backward:
+        return lambda upstream: None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sigmoid(Activation):
+    """a = 1 / (1 + exp(-z)), so dL/dz = dL/da a (1 - a).
+
+    exp overflows to infinity below z = -88 in float32, and 1 / infinity is the right limit.
+    """
+
+    type: ClassVar[str] = "sigmoid"
+
+    def forward(self, z: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return np.asarray(1.0 / (1.0 + np.exp(-z)))
+
+    def record(self, tape: Tape, z: Array) -> Backward:
+        one = scalar(1.0, tape.dtype)
+        tape.add(np.negative, z, z)
+        tape.add(np.exp, z, z)
+        tape.add(np.add, z, one, z)
+        tape.add(np.divide, one, z, z)
+        slope = tape.buffer(z.shape)
+
+        def backward(upstream: Array) -> None:
+            tape.add(np.subtract, one, z, slope)
+            tape.add(np.multiply, slope, z, slope)
+            tape.add(np.multiply, upstream, slope, upstream)
+
+        return backward
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Tanh(Activation):
+    """a = tanh(z), so dL/dz = dL/da (1 - a^2)."""
+
+    type: ClassVar[str] = "tanh"
+
+    def forward(self, z: Array) -> Array:
+        return np.tanh(z)
+
+    def record(self, tape: Tape, z: Array) -> Backward:
+        one = scalar(1.0, tape.dtype)
+        tape.add(np.tanh, z, z)
+        slope = tape.buffer(z.shape)
+
+        def backward(upstream: Array) -> None:
+            tape.add(np.multiply, z, z, slope)
+            tape.add(np.subtract, one, slope, slope)
+            tape.add(np.multiply, upstream, slope, upstream)
+
+        return backward
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ReLU(Activation):
+    """a = max(z, 0), so dL/dz = dL/da where z is positive, else 0 (Nair and Hinton, 2010)."""
+
+    type: ClassVar[str] = "relu"
+
+    def forward(self, z: Array) -> Array:
+        return np.maximum(z, 0.0)
+
+    def record(self, tape: Tape, z: Array) -> Backward:
+        # The sign bit, shifted through the word, is a mask for both directions: four integer
+        # calls at a fifth of the cost of maximum, sign and multiply. A NaN may be masked away
+        # here; the trainer looks at the parameters themselves after each epoch.
+        integer = np.dtype(f"i{tape.dtype.itemsize}")
+        bits = z.view(integer)
+        keep = tape.buffer(z.shape, integer)
+        tape.add(np.invert, bits, keep)
+        tape.add(np.right_shift, keep, np.array(8 * tape.dtype.itemsize - 1, integer), keep)
+        tape.add(np.bitwise_and, bits, keep, bits)
+
+        def backward(upstream: Array) -> None:
+            upstream_bits = upstream.view(integer)
+            tape.add(np.bitwise_and, upstream_bits, keep, upstream_bits)
+
+        return backward
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LeakyReLU(Activation):
+    """a = z where positive, slope * z elsewhere (Maas et al., 2013); dL/dz scales alike."""
+
+    type: ClassVar[str] = "leaky_relu"
+    negative_slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        require("negative_slope", self.negative_slope, low=0.0, high=1.0)
+
+    def forward(self, z: Array) -> Array:
+        return np.where(z > 0.0, z, z * z.dtype.type(self.negative_slope))
+
+    def record(self, tape: Tape, z: Array) -> Backward:
+        slope = tape.buffer(z.shape)
+        tape.add(np.greater, z, scalar(0.0, tape.dtype), slope)
+        tape.add(np.multiply, slope, scalar(1.0 - self.negative_slope, tape.dtype), slope)
+        tape.add(np.add, slope, scalar(self.negative_slope, tape.dtype), slope)
+        tape.add(np.multiply, z, slope, z)
+
+        def backward(upstream: Array) -> None:
+            tape.add(np.multiply, upstream, slope, upstream)
+
+        return backward
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Softmax(Activation):
+    """a_i = exp(z_i) / sum_j exp(z_j), so dL/dz = a (dL/da - sum_j a_j dL/da_j).
+
+    Shifting z by its maximum leaves a unchanged and keeps exp from overflowing.
+    """
+
+    type: ClassVar[str] = "softmax"
+
+    def forward(self, z: Array) -> Array:
+        powers = np.exp(z - z.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+    def record(self, tape: Tape, z: Array) -> Backward:
+        units, batch = z.shape
+        top = tape.buffer((1, batch))
+        sums = tape.buffer(z.shape)
+        # A product with ones sums and broadcasts at once, cheaper than reduce and broadcast.
+        ones = np.ones((units, units), tape.dtype)
+        tape.add(partial(np.maximum.reduce, z, 0, out=top[0]))
+        tape.add(np.subtract, z, top, z)
+        tape.add(np.exp, z, z)
+        tape.add(np.dot, ones, z, sums)
+        tape.add(np.divide, z, sums, z)
+
+        def backward(upstream: Array) -> None:
+            tape.add(np.multiply, upstream, z, upstream)
+            tape.add(np.dot, ones, upstream, sums)
+            tape.add(np.multiply, sums, z, sums)
+            tape.add(np.subtract, upstream, sums, upstream)
+
+        return backward
+
+
+ACTIVATIONS: Final[dict[str, type[Activation]]] = {
+    part.type: part for part in (Sigmoid, ReLU, LeakyReLU, Tanh, Softmax, Linear)
+}

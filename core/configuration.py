@@ -1,0 +1,85 @@
+"""Parts built from plain documents and described as such: ``{"type": "leaky_relu", ...}``.
+
+The dataclass fields of a part are its configuration; nothing lists them a second time.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar
+
+from core.errors import ConfigurationError, UnknownTypeError
+
+P = TypeVar("P")
+
+
+def build(table: Mapping[str, type[P]], kind: str, config: object) -> P:
+    """Return the part that ``config`` describes.
+
+    Parameters
+    ----------
+    table
+        The parts by name.
+    kind
+        What the table holds, for messages: "activation", "optimizer".
+    config
+        A name, or a mapping with ``type`` and the part's fields.
+
+    Raises
+    ------
+    UnknownTypeError
+        When the table has no part of that name.
+    ConfigurationError
+        When a field is missing, unknown, of the wrong kind or out of range.
+    """
+    options = dict(config) if isinstance(config, Mapping) else {"type": config}
+    name = options.pop("type", None)
+    if not isinstance(name, str) or name not in table:
+        raise UnknownTypeError(kind, name, table)
+    part = table[name]
+    known = {field.name: field for field in fields(part)}  # type: ignore[arg-type]
+    for key, value in options.items():
+        if key not in known:
+            allowed = ", ".join(known) or "nothing"
+            problem = f"{name} takes {allowed}; {str(key)[:80]!r} is unknown"
+            raise ConfigurationError(problem, path=(key,))
+        _check_kind(key, str(known[key].type), value)
+    for key, field in known.items():
+        required = field.default is MISSING and field.default_factory is MISSING
+        if required and key not in options:
+            raise ConfigurationError(f"{name} needs {key!r}", path=(key,))
+    return part(**options)
+
+
+def describe(part: Any) -> dict[str, Any]:
+    """Return the document from which `build` makes an equal part."""
+    described: dict[str, Any] = {"type": part.type}
+    for field in fields(part):
+        described[field.name] = getattr(part, field.name)
+    return described
+
+
+def require(field: str, value: float, *, low: float, high: float = math.inf) -> None:
+    """Refuse a number outside [low, high]."""
+    if not low <= value <= high:
+        span = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise ConfigurationError(f"{field} must be {span}, got {value}", path=(field,))
+
+
+def _check_kind(field: str, annotation: str, value: object) -> None:
+    """Refuse a value that is not of the annotated kind; a bool is no number."""
+    kind = annotation.removeprefix("<class '").removesuffix("'>")
+    if kind == "bool":
+        fits = isinstance(value, bool)
+    elif kind == "int":
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    elif kind == "float":
+        fits = (
+            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e308
+        )
+    else:
+        fits = True
+    if not fits:
+        raise ConfigurationError(
+            f"{field} must be a {kind}, got {str(value)[:80]!r}", path=(field,)
+        )

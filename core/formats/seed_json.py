@@ -1,0 +1,154 @@
+"""The JSON of the JavaScript original, in both shapes that it was ever written.
+
+(a) ``{"layers": [{"type": "Dense", "weights": [[in x out]], "biases": [[1 x out]], "inputSize",
+"outputSize", "activation": "relu"}], "loss": "mse"}``
+
+(b) ``{"version": 1, "layers": [{"type": "Dense", "weights": {"rows", "cols", "data"}, "biases":
+{...}, "inputSize", "outputSize", "activation": {"name": "tanh"}}, {"type": "Dropout", "rate"}]}``
+
+Its numbers are JavaScript's, so a network comes in as float64.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from core.activations import ACTIVATIONS
+from core.arrays import Array
+from core.configuration import build
+from core.errors import EngineError, FormatError, ShapeError, UnknownTypeError
+from core.formats.base import DocumentFormat, Model
+from core.formats.json_format import numbers
+from core.layers import Dense, Dropout, Layer
+from core.network import LayerWeights, Network
+
+FLOAT64 = np.dtype("<f8")
+Path = tuple[str | int, ...]
+
+
+@final
+class SeedJson(DocumentFormat):
+    """Both shapes, told apart layer by layer."""
+
+    type: ClassVar[str] = "seed-json"
+
+    def recognizes(self, document: Mapping[str, Any]) -> bool:
+        return "layers" in document and "format" not in document
+
+    def read(self, document: Mapping[str, Any]) -> Model:
+        version = document.get("version", 1)
+        if version != 1 or isinstance(version, bool):
+            problem = f"version {str(version)[:80]} is unknown; this reads version 1"
+            raise FormatError(problem, path=("version",))
+        entries = document.get("layers")
+        if not isinstance(entries, list) or not entries:
+            raise FormatError("layers must be a list of at least one layer", path=("layers",))
+        layers: list[Layer] = []
+        parts: list[LayerWeights | None] = []
+        notes = ["the numbers are float64, as JavaScript's are"]
+        width: int | None = None
+        for index, entry in enumerate(entries):
+            layer, part, turned = _read_layer(entry, ("layers", index), width)
+            layers.append(layer)
+            parts.append(part)
+            if turned:
+                notes.append(f"layer {index}: a column of biases was turned into a row")
+            if part is not None:
+                width = part.weights.shape[1]
+        first = next((part for part in parts if part is not None), None)
+        if first is None:
+            raise FormatError("there is no Dense layer", path=("layers",))
+        network = Network(first.weights.shape[0], layers, "float64")
+        network.load_layer_weights(parts)
+        notes += _carried(document)
+        return Model(network, notes=tuple(notes))
+
+
+def _carried(document: Mapping[str, Any]) -> list[str]:
+    """Say what the document does not carry."""
+    notes = ["the document carries no labels, no preprocessing and no training history"]
+    if "loss" in document:
+        notes.append(
+            f"loss {str(document['loss'])[:40]!r} was ignored: the original writes "
+            '"mse" whatever it trained with'
+        )
+    for key in sorted(document.keys() - {"layers", "loss", "version"}):
+        notes.append(f"{str(key)[:40]!r} was ignored")
+    return notes
+
+
+def _read_layer(
+    entry: object, path: Path, width: int | None
+) -> tuple[Layer, LayerWeights | None, bool]:
+    """Return one layer with its numbers, and whether its biases had to be turned."""
+    if not isinstance(entry, Mapping):
+        raise FormatError("a layer must be an object", path=path)
+    kind = entry.get("type")
+    if kind == "Dropout":
+        try:
+            return build({"dropout": Dropout}, "layer", _dropout(entry)), None, False
+        except EngineError as error:
+            raise error.under(*path) from None
+    if kind != "Dense":
+        raise UnknownTypeError("layer type", kind, ("Dense", "Dropout"), path=(*path, "type"))
+    shape = _shape(entry, path)
+    if width is not None and shape[0] != width:
+        raise ShapeError("weights", expected=(width, None), got=shape, path=(*path, "weights"))
+    weights = _matrix(entry.get("weights"), shape, (*path, "weights"))
+    biases, turned = _biases(entry.get("biases"), shape[1], (*path, "biases"))
+    activation = entry.get("activation")
+    name = activation.get("name") if isinstance(activation, Mapping) else activation
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise UnknownTypeError("activation", name, ACTIVATIONS, path=(*path, "activation"))
+    return Dense(shape[1], ACTIVATIONS[name]()), LayerWeights(weights, biases), turned
+
+
+def _dropout(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our configuration of the original's dropout layer."""
+    return {"type": "dropout", "rate": entry["rate"]} if "rate" in entry else {"type": "dropout"}
+
+
+def _shape(entry: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    """Return (inputSize, outputSize), taken from the weights where they are not told."""
+    weights = entry.get("weights")
+    told: tuple[object, object] = (None, None)
+    if isinstance(weights, Mapping):
+        told = (weights.get("rows"), weights.get("cols"))
+    elif isinstance(weights, list) and weights and isinstance(weights[0], list):
+        told = (len(weights), len(weights[0]))
+    sizes = []
+    for key, own in zip(("inputSize", "outputSize"), told, strict=True):
+        size = entry.get(key, own)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise FormatError(f"{key} must be a whole number of at least 1", path=(*path, key))
+        sizes.append(size)
+    return sizes[0], sizes[1]
+
+
+def _matrix(values: object, shape: tuple[int, int], path: Path) -> Array:
+    """Return a matrix of either shape: nested lists, or rows, cols and data."""
+    if not isinstance(values, Mapping):
+        return numbers(values, shape, FLOAT64, path)
+    got = (values.get("rows"), values.get("cols"))
+    if got != shape:
+        sizes = tuple(size if isinstance(size, int) else 0 for size in got)
+        raise ShapeError(str(path[-1]), expected=shape, got=sizes, path=path)
+    data, inner = values.get("data"), (*path, "data")
+    if isinstance(data, Mapping):  # a typed array that went through JSON.stringify
+        data = [data.get(str(index)) for index in range(len(data))]
+    if isinstance(data, list) and data and isinstance(data[0], list):
+        return numbers(data, shape, FLOAT64, inner)
+    return numbers(data, (shape[0] * shape[1],), FLOAT64, inner).reshape(shape)
+
+
+def _biases(values: object, units: int, path: Path) -> tuple[Array, bool]:
+    """Return (units,) biases from a row, a column or a plain list, and whether it was a column."""
+    if isinstance(values, Mapping):
+        column = values.get("cols") == 1 and values.get("rows") == units and units > 1
+        return _matrix(values, (units, 1) if column else (1, units), path).ravel(), column
+    nested = isinstance(values, list) and bool(values) and isinstance(values[0], list)
+    if not nested:
+        return numbers(values, (units,), FLOAT64, path), False
+    column = isinstance(values, list) and len(values) == units and units > 1
+    return numbers(values, (units, 1) if column else (1, units), FLOAT64, path).ravel(), column

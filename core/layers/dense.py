@@ -1,0 +1,127 @@
+"""The fully connected layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from core.activations import ACTIVATIONS, Activation, LeakyReLU, ReLU
+from core.arrays import Array
+from core.configuration import build, describe
+from core.errors import ConfigurationError, EngineError
+from core.initializers import INITIALIZERS, HeNormal, Initializer, XavierUniform
+from core.layers.base import Layer, Recorded
+from core.tape import Signal, Tape
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Dense(Layer):
+    """a = f(x W + b).
+
+    The parameters are held as one (units, inputs + 1) matrix, W transposed with b as its last
+    column: on feature-major signals with a row of ones, forward and backward are one product
+    each, with no addition of biases and no sum for their gradient.
+    """
+
+    type: ClassVar[str] = "dense"
+    units: int
+    activation: Activation
+    initializer: Initializer | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
+            problem = f"units must be a whole number of at least 1, got {str(self.units)[:80]}"
+            raise ConfigurationError(problem, path=("units",))
+
+    def output_units(self, inputs: int) -> int:
+        return self.units
+
+    def parameter_count(self, inputs: int) -> int:
+        return self.units * (inputs + 1)
+
+    def initialize(self, parameters: Array, inputs: int, generator: np.random.Generator) -> None:
+        matrix = self.matrix(parameters)
+        matrix[:, :-1] = self.initial().draw(inputs, self.units, generator).T
+        matrix[:, -1] = 0.0
+
+    def initial(self) -> Initializer:
+        """Return the initializer in force: He for rectifiers, Xavier for the others."""
+        if self.initializer is not None:
+            return self.initializer
+        return HeNormal() if isinstance(self.activation, ReLU | LeakyReLU) else XavierUniform()
+
+    def matrix(self, parameters: Array) -> Array:
+        """Return ``parameters`` as (units, inputs + 1), biases last."""
+        return parameters.reshape(self.units, -1)
+
+    def forward(self, parameters: Array, x: Array) -> Array:
+        matrix = self.matrix(parameters)
+        z = x @ matrix[:, :-1].T + matrix[:, -1]  # (batch, units)
+        return self.activation.forward(z)
+
+    def record(
+        self,
+        tape: Tape,
+        x: Signal,
+        parameters: Array,
+        gradient: Array,
+        out: Array | None = None,
+    ) -> Recorded:
+        matrix, matrix_gradient = self.matrix(parameters), self.matrix(gradient)
+        output = tape.signal(self.units) if out is None else Signal(out, out)
+        tape.add(np.dot, matrix, x.augmented, output.values)
+        through_activation = self.activation.record(tape, output.values)
+
+        def backward(delta: Array, wants_input_gradient: bool) -> Array | None:  # noqa: FBT001
+            tape.add(np.dot, delta, x.augmented.T, matrix_gradient)
+            if not wants_input_gradient:
+                return None
+            upstream = tape.buffer(x.values.shape)
+            tape.add(np.dot, matrix[:, :-1].T, delta, upstream)
+            return upstream
+
+        return Recorded(output, through_activation, backward)
+
+    def config(self) -> dict[str, Any]:
+        activation = describe(self.activation)
+        plain = len(activation) == 1
+        config = {
+            "type": self.type,
+            "units": self.units,
+            "activation": self.activation.type if plain else activation,
+        }
+        if self.initializer is not None:
+            config["initializer"] = self.initializer.type
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Dense":
+        """Return the layer that ``config`` describes.
+
+        ``negative_slope`` may stand beside ``"activation": "leaky_relu"``.
+        """
+        known = {"units", "activation", "initializer", "negative_slope"}
+        for key in config.keys() - known:
+            problem = f"dense takes {', '.join(sorted(known))}; {str(key)[:80]!r} is unknown"
+            raise ConfigurationError(problem, path=(key,))
+        if "units" not in config:
+            raise ConfigurationError("dense needs 'units'", path=("units",))
+        activation: Any = config.get("activation", "linear")
+        if "negative_slope" in config:
+            if activation != "leaky_relu":
+                problem = "negative_slope belongs to the activation leaky_relu"
+                raise ConfigurationError(problem, path=("negative_slope",))
+            activation = {"type": activation, "negative_slope": config["negative_slope"]}
+        try:
+            activation = build(ACTIVATIONS, "activation", activation)
+        except EngineError as error:
+            raise error.under("activation") from None
+        initializer: Any = config.get("initializer")
+        if initializer is not None:
+            try:
+                initializer = build(INITIALIZERS, "initializer", initializer)
+            except EngineError as error:
+                raise error.under("initializer") from None
+        return cls(config["units"], activation, initializer)

@@ -1,0 +1,70 @@
+"""Dropout."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from core.arrays import Array
+from core.configuration import build, describe, require
+from core.errors import ConfigurationError
+from core.layers.base import Layer, Recorded
+from core.tape import Signal, Tape
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Dropout(Layer):
+    """Silences units at random in training, and scales the others up (Srivastava et al., 2014).
+
+    Inverted: what is kept is divided by the chance of being kept, so that inference is the
+    identity.
+    """
+
+    type: ClassVar[str] = "dropout"
+    rate: float
+
+    def __post_init__(self) -> None:
+        require("rate", self.rate, low=0.0, high=0.99)
+
+    def output_units(self, inputs: int) -> int:
+        return inputs
+
+    def parameter_count(self, inputs: int) -> int:
+        return 0
+
+    def initialize(self, parameters: Array, inputs: int, generator: np.random.Generator) -> None:
+        """Nothing to draw."""
+
+    def forward(self, parameters: Array, x: Array) -> Array:
+        return x
+
+    def record(
+        self,
+        tape: Tape,
+        x: Signal,
+        parameters: Array,
+        gradient: Array,
+        out: Array | None = None,
+    ) -> Recorded:
+        if out is not None:
+            raise ConfigurationError("the last layer must be dense")
+        units = len(x.values)
+        mask = tape.mask(units, 1.0 - self.rate)
+        output = tape.signal(units)
+        tape.add(np.multiply, x.values, mask, output.values)
+
+        def backward(delta: Array, wants_input_gradient: bool) -> Array | None:  # noqa: FBT001
+            tape.add(np.multiply, delta, mask, delta)
+            return delta if wants_input_gradient else None
+
+        return Recorded(output, lambda upstream: None, backward)
+
+    def config(self) -> dict[str, Any]:
+        return describe(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Dropout":
+        """Return the layer that ``config`` describes."""
+        return build({"dropout": cls}, "layer", {**config, "type": "dropout"})

@@ -1,0 +1,183 @@
+"""Losses: each equation, and its gradient as recorded calls.
+
+A loss is a sum over elements, scaled per row: cross-entropy adds a row's elements up, the others
+average them. `elements` is the equation; `record_gradient` its derivative on a tape.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Final, final
+
+import numpy as np
+
+from core.arrays import Array
+from core.configuration import require
+from core.errors import ConfigurationError
+from core.tape import Tape, scalar
+
+
+class Loss(ABC):
+    """How far outputs are from targets.
+
+    Attributes
+    ----------
+    averages_outputs
+        Whether a row's loss is the mean, not the sum, over its outputs.
+    output_activations
+        The last activations whose range the equation needs; empty where any will do.
+    fuses_with
+        The last activation with which dL/dz is simply outputs - targets.
+    """
+
+    type: ClassVar[str]
+    averages_outputs: ClassVar[bool] = True
+    output_activations: ClassVar[frozenset[str]] = frozenset()
+    fuses_with: ClassVar[str | None] = None
+
+    @abstractmethod
+    def elements(self, outputs: Array, targets: Array) -> Array:
+        """Return the loss of every element; the layout of the arrays does not matter."""
+
+    @abstractmethod
+    def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
+        """Record gradient <- d elements / d outputs, not yet scaled by the number of rows."""
+
+    def value(self, outputs: Array, targets: Array) -> float:
+        """Return the mean loss of the rows.
+
+        Parameters
+        ----------
+        outputs
+            (rows, units)
+        targets
+            (rows, units), or for cross-entropy the (rows,) class indices.
+        """
+        rows, units = outputs.shape
+        dense = one_hot(targets, units, outputs.dtype) if targets.ndim == 1 else targets
+        total = float(self.elements(outputs, dense).sum(dtype=np.float64))
+        return total / rows * self.row_scale(units)
+
+    def row_scale(self, units: int) -> float:
+        """Return the weight of one element within its row."""
+        return 1.0 / units if self.averages_outputs else 1.0
+
+    def check_output(self, activation: str) -> None:
+        """Refuse a last activation whose outputs the equation is not made for."""
+        if self.output_activations and activation not in self.output_activations:
+            needed = " or ".join(sorted(self.output_activations))
+            problem = f"{self.type} needs a last layer with {needed}, this one has {activation}"
+            raise ConfigurationError(problem, path=("loss",))
+
+
+def one_hot(indices: Array, units: int, dtype: object) -> Array:
+    """Return (rows, units) with a one at each row's class; one unit holds the class itself."""
+    if units == 1:
+        return indices.astype(dtype).reshape(-1, 1)  # type: ignore[no-any-return, call-overload]
+    encoded = np.zeros((len(indices), units), dtype)  # type: ignore[call-overload]
+    encoded[np.arange(len(indices)), indices] = 1.0
+    return encoded  # type: ignore[no-any-return]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CrossEntropy(Loss):
+    """-sum_j y_j log p_j over a softmax; with it, dL/dz = p - y (Bishop, 2006, 4.3.4)."""
+
+    type: ClassVar[str] = "cross_entropy"
+    averages_outputs: ClassVar[bool] = False
+    output_activations: ClassVar[frozenset[str]] = frozenset({"softmax"})
+    fuses_with: ClassVar[str | None] = "softmax"
+
+    def elements(self, outputs: Array, targets: Array) -> Array:
+        # A probability that underflowed to zero counts as the smallest normal number.
+        return -targets * np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
+
+    def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
+        tape.add(np.divide, targets, outputs, gradient)
+        tape.add(np.negative, gradient, gradient)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class BinaryCrossEntropy(Loss):
+    """-y log p - (1 - y) log(1 - p), the mean over independent sigmoids."""
+
+    type: ClassVar[str] = "binary_cross_entropy"
+    output_activations: ClassVar[frozenset[str]] = frozenset({"sigmoid", "softmax"})
+    fuses_with: ClassVar[str | None] = "sigmoid"
+
+    def elements(self, outputs: Array, targets: Array) -> Array:
+        tiny = np.finfo(outputs.dtype).tiny
+        hit = targets * np.log(np.maximum(outputs, tiny))
+        miss = (1.0 - targets) * np.log(np.maximum(1.0 - outputs, tiny))
+        return np.asarray(-hit - miss)
+
+    def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
+        # (p - y) / (p (1 - p))
+        variance = tape.buffer(outputs.shape)
+        tape.add(np.subtract, scalar(1.0, tape.dtype), outputs, variance)
+        tape.add(np.multiply, variance, outputs, variance)
+        tape.add(np.subtract, outputs, targets, gradient)
+        tape.add(np.divide, gradient, variance, gradient)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MeanSquaredError(Loss):
+    """(p - y)^2, the mean over outputs; its derivative is 2 (p - y)."""
+
+    type: ClassVar[str] = "mse"
+
+    def elements(self, outputs: Array, targets: Array) -> Array:
+        return np.square(outputs - targets)
+
+    def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
+        tape.add(np.subtract, outputs, targets, gradient)
+        tape.add(np.add, gradient, gradient, gradient)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MeanAbsoluteError(Loss):
+    """|p - y|, the mean over outputs; its derivative is the sign of p - y."""
+
+    type: ClassVar[str] = "mae"
+
+    def elements(self, outputs: Array, targets: Array) -> Array:
+        return np.abs(outputs - targets)
+
+    def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
+        tape.add(np.subtract, outputs, targets, gradient)
+        tape.add(np.sign, gradient, gradient)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Huber(Loss):
+    """Squared near zero, straight beyond ``delta`` (Huber, 1964).
+
+    With e = p - y: e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2). Its derivative is e,
+    clipped to [-delta, delta].
+    """
+
+    type: ClassVar[str] = "huber"
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        require("delta", self.delta, low=1e-6)
+
+    def elements(self, outputs: Array, targets: Array) -> Array:
+        distance = np.abs(outputs - targets)
+        near = np.minimum(distance, outputs.dtype.type(self.delta))
+        return np.asarray(near * (distance - 0.5 * near))
+
+    def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
+        low, high = scalar(-self.delta, tape.dtype), scalar(self.delta, tape.dtype)
+        tape.add(np.subtract, outputs, targets, gradient)
+        tape.add(np.clip, gradient, low, high, gradient)
+
+
+LOSSES: Final[dict[str, type[Loss]]] = {
+    part.type: part
+    for part in (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, MeanAbsoluteError, Huber)
+}

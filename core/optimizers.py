@@ -1,0 +1,247 @@
+"""Optimizers: a handful of whole-vector calls over one flat parameter vector."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Final, final
+
+import numpy as np
+
+from core.arrays import Array
+from core.configuration import require
+from core.tape import Tape, scalar
+
+
+class Optimizer(ABC):
+    """How a gradient moves the parameters.
+
+    Attributes
+    ----------
+    memories
+        Vectors that it remembers from step to step, each as long as the parameters.
+    scalars
+        Numbers that it needs anew at each step.
+    """
+
+    type: ClassVar[str]
+    memories: ClassVar[int]
+    scalars: ClassVar[int]
+    learning_rate: float
+
+    @abstractmethod
+    def step_scalars(self, learning_rates: Array, steps: Array) -> tuple[Array, ...]:
+        """Return ``scalars`` arrays of numbers, one for each of ``steps``, counted from 1."""
+
+    @abstractmethod
+    def record(
+        self, tape: Tape, vectors: "Vectors", memory: Array, numbers: tuple[Array, ...]
+    ) -> None:
+        """Record one step.
+
+        Parameters
+        ----------
+        tape
+            Where the calls go.
+        vectors
+            Parameters, gradient and scratch, (n,) each.
+        memory
+            (memories, n), zero before the first step.
+        numbers
+            The 0-d arrays that `step_scalars` fills before each replay.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """The flat vectors of a step, (n,) each; ``decayed`` is 1 for weights and 0 for biases."""
+
+    parameters: Array
+    gradient: Array
+    scratch: Array
+    decayed: Array
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SGD(Optimizer):
+    """w <- w - lr v with v <- momentum v + g; Nesterov looks ahead by g + momentum v.
+
+    Sutskever et al., 2013, in the form in which the rate multiplies the whole velocity.
+    """
+
+    type: ClassVar[str] = "sgd"
+    memories: ClassVar[int] = 1
+    scalars: ClassVar[int] = 1
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        require("learning_rate", self.learning_rate, low=0.0)
+        require("momentum", self.momentum, low=0.0, high=0.9999)
+
+    def step_scalars(self, learning_rates: Array, steps: Array) -> tuple[Array, ...]:
+        return (learning_rates,)
+
+    def record(
+        self, tape: Tape, vectors: Vectors, memory: Array, numbers: tuple[Array, ...]
+    ) -> None:
+        w, g, scratch = vectors.parameters, vectors.gradient, vectors.scratch
+        (rate,), velocity = numbers, memory[0]
+        momentum = scalar(self.momentum, tape.dtype)
+        direction = g
+        if self.momentum:
+            tape.add(np.multiply, velocity, momentum, velocity)
+            tape.add(np.add, velocity, g, velocity)
+            direction = velocity
+        if self.momentum and self.nesterov:
+            tape.add(np.multiply, velocity, momentum, scratch)
+            tape.add(np.add, scratch, g, scratch)
+            direction = scratch
+        tape.add(np.multiply, direction, rate, scratch)
+        tape.add(np.subtract, w, scratch, w)
+
+
+def _record_adam(
+    tape: Tape,
+    vectors: Vectors,
+    memory: Array,
+    numbers: tuple[Array, ...],
+    betas: tuple[float, float],
+) -> None:
+    """Record w <- w - rate m / (sqrt(v) + epsilon), m and v held without their (1 - beta)."""
+    w, g, scratch = vectors.parameters, vectors.gradient, vectors.scratch
+    (m, v), (rate, epsilon) = memory, numbers[:2]
+    beta1, beta2 = (scalar(beta, tape.dtype) for beta in betas)
+    tape.add(np.multiply, m, beta1, m)
+    tape.add(np.add, m, g, m)
+    tape.add(np.multiply, g, g, scratch)
+    tape.add(np.multiply, v, beta2, v)
+    tape.add(np.add, v, scratch, v)
+    tape.add(np.sqrt, v, scratch)
+    tape.add(np.add, scratch, epsilon, scratch)
+    tape.add(np.divide, m, scratch, scratch)
+    tape.add(np.multiply, scratch, rate, scratch)
+    tape.add(np.subtract, w, scratch, w)
+
+
+def _adam_scalars(
+    learning_rates: Array, steps: Array, betas: tuple[float, float], epsilon: float
+) -> tuple[Array, Array]:
+    """Return rate and epsilon with both bias corrections, and both (1 - beta), folded in."""
+    beta1, beta2 = betas
+    root = np.sqrt((1.0 - beta2**steps) / (1.0 - beta2))
+    rate = learning_rates * (1.0 - beta1) / (1.0 - beta1**steps) * root
+    return rate, epsilon * root
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Adam(Optimizer):
+    """w <- w - lr m_hat / (sqrt(v_hat) + epsilon) (Kingma and Ba, 2015).
+
+    m_hat and v_hat are the bias-corrected running means of g and g^2.
+    """
+
+    type: ClassVar[str] = "adam"
+    memories: ClassVar[int] = 2
+    scalars: ClassVar[int] = 2
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_adam(self)
+
+    def step_scalars(self, learning_rates: Array, steps: Array) -> tuple[Array, ...]:
+        return _adam_scalars(learning_rates, steps, (self.beta1, self.beta2), self.epsilon)
+
+    def record(
+        self, tape: Tape, vectors: Vectors, memory: Array, numbers: tuple[Array, ...]
+    ) -> None:
+        _record_adam(tape, vectors, memory, numbers, (self.beta1, self.beta2))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AdamW(Optimizer):
+    """Adam, with weights shrunk by lr * weight_decay apart from it (Loshchilov, Hutter, 2019).
+
+    Biases are not shrunk.
+    """
+
+    type: ClassVar[str] = "adamw"
+    memories: ClassVar[int] = 2
+    scalars: ClassVar[int] = 3
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check_adam(self)
+        require("weight_decay", self.weight_decay, low=0.0)
+
+    def step_scalars(self, learning_rates: Array, steps: Array) -> tuple[Array, ...]:
+        betas = (self.beta1, self.beta2)
+        rate, epsilon = _adam_scalars(learning_rates, steps, betas, self.epsilon)
+        return rate, epsilon, learning_rates * self.weight_decay
+
+    def record(
+        self, tape: Tape, vectors: Vectors, memory: Array, numbers: tuple[Array, ...]
+    ) -> None:
+        w, scratch = vectors.parameters, vectors.scratch
+        tape.add(np.multiply, w, vectors.decayed, scratch)
+        tape.add(np.multiply, scratch, numbers[2], scratch)
+        tape.add(np.subtract, w, scratch, w)
+        _record_adam(tape, vectors, memory, numbers, (self.beta1, self.beta2))
+
+
+def _check_adam(part: Adam | AdamW) -> None:
+    """Refuse rates outside their ranges; with beta = 1 nothing would ever be forgotten."""
+    require("learning_rate", part.learning_rate, low=0.0)
+    require("beta1", part.beta1, low=0.0, high=0.999999)
+    require("beta2", part.beta2, low=0.0, high=0.999999)
+    require("epsilon", part.epsilon, low=1e-30)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RMSprop(Optimizer):
+    """w <- w - lr g / (sqrt(v) + epsilon), v the running mean of g^2 (Hinton, 2012)."""
+
+    type: ClassVar[str] = "rmsprop"
+    memories: ClassVar[int] = 1
+    scalars: ClassVar[int] = 1
+    learning_rate: float = 0.001
+    decay: float = 0.9
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        require("learning_rate", self.learning_rate, low=0.0)
+        require("decay", self.decay, low=0.0, high=0.999999)
+        require("epsilon", self.epsilon, low=1e-30)
+
+    def step_scalars(self, learning_rates: Array, steps: Array) -> tuple[Array, ...]:
+        return (learning_rates,)
+
+    def record(
+        self, tape: Tape, vectors: Vectors, memory: Array, numbers: tuple[Array, ...]
+    ) -> None:
+        w, g, scratch = vectors.parameters, vectors.gradient, vectors.scratch
+        (rate,), v = numbers, memory[0]
+        tape.add(np.multiply, v, scalar(self.decay, tape.dtype), v)
+        tape.add(np.multiply, g, g, scratch)
+        tape.add(np.multiply, scratch, scalar(1.0 - self.decay, tape.dtype), scratch)
+        tape.add(np.add, v, scratch, v)
+        tape.add(np.sqrt, v, scratch)
+        tape.add(np.add, scratch, scalar(self.epsilon, tape.dtype), scratch)
+        tape.add(np.divide, g, scratch, scratch)
+        tape.add(np.multiply, scratch, rate, scratch)
+        tape.add(np.subtract, w, scratch, w)
+
+
+OPTIMIZERS: Final[dict[str, type[Optimizer]]] = {
+    part.type: part for part in (SGD, Adam, AdamW, RMSprop)
+}

@@ -1,0 +1,207 @@
+"""A training step recorded once, for a run of batches, as a flat list of calls.
+
+A `Program` is a tape of `slots` batches. Each slot has its own inputs, targets, outputs, dropout
+masks and step scalars, laid side by side in arrays that are filled for all slots at once; all
+else is scratch that the slots share. The caller fills `inputs` and `targets`, and replays.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from core.arrays import Array
+from core.configuration import require
+from core.losses import Loss
+from core.network import Network
+from core.optimizers import Optimizer, Vectors
+from core.tape import Backward, Signal, Tape, scalar
+
+BLOCK = 65_536
+"""Elements of the flat vectors that one optimizer call takes: what fits the second cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regularization:
+    """What is done to the gradient before the optimizer sees it.
+
+    Attributes
+    ----------
+    l2
+        Adds l2 * w to the gradient of every weight, not of biases.
+    gradient_clip_norm
+        Scales the whole gradient down to this Euclidean norm where it is longer.
+    """
+
+    l2: float = 0.0
+    gradient_clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        require("l2", self.l2, low=0.0)
+        if self.gradient_clip_norm is not None:
+            require("gradient_clip_norm", self.gradient_clip_norm, low=1e-30)
+
+
+class Updates(NamedTuple):
+    """What happens to the parameters after each gradient."""
+
+    optimizer: Optimizer
+    memory: Array  # (memories, n)
+    regularization: Regularization
+    snapshots: Array | None = None  # (slots, n), the parameters after each step where wanted
+
+
+class Program:
+    """The recorded step.
+
+    Parameters
+    ----------
+    network
+        Its parameters are trained in place.
+    loss
+        What is minimised.
+    batch
+        Rows of each batch.
+    slots
+        Batches in one replay.
+    updates
+        None records the gradient alone.
+
+    Attributes
+    ----------
+    inputs
+        (slots, batch, inputs + 1), the last column one.
+    targets, outputs
+        (slots, units, batch), as the last layer has them.
+    gradient
+        (n,), of the batch replayed last.
+    squared_norms
+        (slots,), of each gradient, before anything is done to it.
+    """
+
+    def __init__(
+        self, network: Network, loss: Loss, batch: int, slots: int, updates: Updates | None = None
+    ) -> None:
+        dtype = network.dtype
+        self.batch, self.slots = batch, slots
+        self.gradient = np.empty_like(network.parameters)
+        # Input rows are gathered as they lie; a product takes the transposed view at no cost.
+        self.inputs = np.ones((slots, batch, network.inputs + 1), dtype)
+        self.targets = np.empty((slots, network.units, batch), dtype)
+        self.outputs = np.empty((slots, network.units, batch), dtype)
+        self.squared_norms = np.zeros(slots, dtype)
+        self._tape = Tape(batch, slots, dtype)
+        self._optimizer = updates.optimizer if updates else None
+        self._numbers = np.empty((updates.optimizer.scalars if updates else 0, slots), dtype)
+        vectors = Vectors(
+            network.parameters,
+            self.gradient,
+            np.empty_like(self.gradient),
+            _ones_at_weights(network),
+        )
+        for slot in range(slots):
+            self._tape.begin_slot()
+            self._record_gradient(network, loss, slot)
+            if updates is not None:
+                norm = self.squared_norms[slot : slot + 1].reshape(())
+                self._tape.add(np.dot, self.gradient, self.gradient, norm)
+                _record_regularization(self._tape, vectors, updates.regularization)
+                self._record_update(updates, vectors, slot)
+            self._tape.end_slot()
+
+    def _record_gradient(self, network: Network, loss: Loss, slot: int) -> None:
+        """Record one batch forward and backward."""
+        tape = self._tape
+        augmented = self.inputs[slot].T  # (inputs + 1, batch)
+        signal = Signal(augmented, augmented[:-1])
+        parameters = network.views(network.parameters)
+        gradients = network.views(self.gradient)
+        recorded = []
+        for index, layer in enumerate(network.layers):
+            out = self.outputs[slot] if index == len(network.layers) - 1 else None
+            recorded.append(layer.record(tape, signal, parameters[index], gradients[index], out))
+            signal = recorded[-1].output
+        fused = network.output_activation == loss.fuses_with
+        delta = self._record_delta(loss, slot, None if fused else recorded[-1].through_activation)
+        first = next(index for index, part in enumerate(gradients) if part.size)
+        for index in range(len(recorded) - 1, first - 1, -1):
+            if index < len(recorded) - 1:
+                recorded[index].through_activation(delta)
+            upstream = recorded[index].backward(delta, index > first)
+            if upstream is not None:
+                delta = upstream
+
+    def _record_delta(self, loss: Loss, slot: int, through_activation: Backward | None) -> Array:
+        """Record dL/dz of the last layer, scaled to the mean over rows, and return it."""
+        tape, outputs, targets = self._tape, self.outputs[slot], self.targets[slot]
+        delta = tape.buffer(outputs.shape)
+        if through_activation is None:
+            tape.add(np.subtract, outputs, targets, delta)
+        else:
+            loss.record_gradient(tape, outputs, targets, delta)
+            through_activation(delta)
+        share = loss.row_scale(len(outputs)) / self.batch
+        tape.add(np.multiply, delta, scalar(share, tape.dtype), delta)
+        return delta
+
+    def _record_update(self, updates: Updates, vectors: Vectors, slot: int) -> None:
+        """Record the optimizer, block by block so that long vectors stay in cache."""
+        numbers = tuple(row[slot : slot + 1].reshape(()) for row in self._numbers)
+        for start in range(0, self.gradient.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            part = Vectors(
+                vectors.parameters[block],
+                vectors.gradient[block],
+                vectors.scratch[block],
+                vectors.decayed[block],
+            )
+            updates.optimizer.record(self._tape, part, updates.memory[:, block], numbers)
+        if updates.snapshots is not None:
+            self._tape.add(np.copyto, updates.snapshots[slot], vectors.parameters)
+
+    def schedule(self, learning_rates: Array, steps: Array) -> None:
+        """Set the rate and the step number, counted from 1, of the first slots."""
+        if self._optimizer is not None:
+            numbers = self._optimizer.step_scalars(learning_rates, steps)
+            for row, values in zip(self._numbers, numbers, strict=True):
+                row[: len(steps)] = values
+
+    def draw_masks(self, generator: np.random.Generator, first: int, last: int) -> None:
+        """Draw the dropout masks of the slots from ``first`` up to ``last``."""
+        self._tape.draw_masks(generator, first, last)
+
+    def keep_all(self) -> None:
+        """Fill the dropout masks with ones, as in inference."""
+        for masks, _ in self._tape.masks:
+            masks.fill(1.0)
+
+    def replay(self, slots: int) -> None:
+        """Run the first ``slots`` batches."""
+        self._tape.replay(slots)
+
+
+def _ones_at_weights(network: Network) -> Array:
+    """Return 1 where a weight stands in the flat vector and 0 where a bias does."""
+    flat = np.ones_like(network.parameters)
+    for _, matrix in network.dense(flat):
+        matrix[:, -1] = 0.0
+    return flat
+
+
+def _record_regularization(tape: Tape, vectors: Vectors, regularization: Regularization) -> None:
+    """Record what is done to the whole gradient."""
+    g, scratch = vectors.gradient, vectors.scratch
+    if regularization.l2:
+        # The penalty is l2 / 2 |w|^2, so its derivative is l2 * w.
+        penalty = vectors.decayed * np.asarray(regularization.l2, tape.dtype)
+        tape.add(np.multiply, vectors.parameters, penalty, scratch)
+        tape.add(np.add, g, scratch, g)
+    if regularization.gradient_clip_norm is not None:
+        longest = scalar(regularization.gradient_clip_norm, tape.dtype)
+        norm = np.empty((), tape.dtype)
+        tape.add(np.dot, g, g, norm)
+        tape.add(np.sqrt, norm, norm)
+        tape.add(partial(np.maximum, norm, longest, out=norm))
+        tape.add(np.divide, longest, norm, norm)
+        tape.add(np.multiply, g, norm, g)

@@ -1,0 +1,1 @@
+"""The server around the engine, in rings: see docs/explanation/architecture.md."""

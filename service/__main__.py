@@ -1,0 +1,7 @@
+"""``python -m service`` is ``neurond serve``."""
+
+import sys
+
+from service.cli import neurond
+
+neurond(["serve", *sys.argv[1:]])

@@ -1,0 +1,43 @@
+"""ETags: what they are made of, and the conditions over them."""
+
+import hashlib
+from collections.abc import Callable
+
+from service.domain.errors import Stale
+from service.domain.networks import Network, Version
+
+
+def network_etag(network: Network) -> str:
+    """Return the tag of a network's present state."""
+    return f'"{network.id[-10:]}.{network.revision}"'
+
+
+def version_etag(network: Network, version: Version) -> str:
+    """Return the tag of a version; its aliases are part of what is told."""
+    aliases = sorted(name for name, number in network.aliases.items() if number == version.number)
+    text = f"{version.network_id}/{version.number}/{version.weights_sha256}/{aliases}"
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+def content_etag(body: bytes) -> str:
+    """Return the tag of these very bytes."""
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def matches(condition: str | None, etag: str) -> bool:
+    """Tell whether a list of tags, or ``*``, names this one; weak tags count."""
+    if condition is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in condition.split(",")}
+    return "*" in tags or etag in tags
+
+
+def unless_stale(condition: str | None, *also: str) -> Callable[[Network], None]:
+    """Return a check that raises Stale when If-Match names neither the network nor ``also``."""
+
+    def check(network: Network) -> None:
+        etag = network_etag(network)
+        if condition is not None and not any(matches(condition, tag) for tag in (etag, *also)):
+            raise Stale(etag)
+
+    return check

@@ -1,0 +1,138 @@
+"""What routes are given: the services, the caller, and parsed parameters."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Header, Query, Request
+from fastapi import Path as PathParameter
+
+from service.application.datasets import Datasets
+from service.application.idempotency import Once
+from service.application.idempotency import Request as OnceRequest
+from service.application.inference import Inference
+from service.application.jobs import Jobs
+from service.application.networks import Networks
+from service.application.ports import Blobs, Executor, Page, Store
+from service.domain.errors import InvalidRequest
+from service.domain.limits import Limits
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that the routes call.
+
+    Attributes
+    ----------
+    uploads
+        Folder for bodies while they are read.
+    closing
+        Set when the server was told to stop.
+    """
+
+    networks: Networks
+    datasets: Datasets
+    jobs: Jobs
+    inference: Inference
+    once: Once
+    store: Store
+    blobs: Blobs
+    executor: Executor
+    limits: Limits
+    uploads: Path
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Scope(StrEnum):
+    """What a caller may do."""
+
+    READ = "read"
+    PREDICT = "predict"
+    TRAIN = "train"
+    ADMIN = "admin"
+
+
+EVERYONE: Final = "default"
+"""The only tenant while no keys exist."""
+
+
+def services_of(request: Request) -> Services:
+    """Return what the application runs on."""
+    services: Services = request.app.state.services
+    return services
+
+
+def owner_with(scope: Scope) -> Any:
+    """Return the dependency that gives the caller's tenant, allowed ``scope``."""
+
+    async def owner(request: Request) -> str:
+        return EVERYONE
+
+    owner.__name__ = f"owner_with_{scope}"
+    return Depends(owner)
+
+
+async def page_of(
+    limit: Annotated[int, Query(ge=1, le=500, description="Most items of a page.")] = 50,
+    after: Annotated[
+        str | None, Query(max_length=64, description="The last id of the page before.")
+    ] = None,
+) -> Page:
+    """Return which page is wanted."""
+    return Page(limit, after)
+
+
+async def once_of(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            max_length=255,
+            description="The same key and body give the first answer again, for a day.",
+        ),
+    ] = None,
+) -> OnceRequest:
+    """Return the request as the memory of answers sees it."""
+    key = idempotency_key
+    if key is not None:
+        key = key.removeprefix('"').removesuffix('"')
+        if not key:
+            raise InvalidRequest.at("", "invalid_idempotency_key", "the Idempotency-Key is empty")
+    digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
+    if key is not None and not is_upload(request):
+        digest.update(await request.body())
+    return OnceRequest(EVERYONE, key, digest.hexdigest())
+
+
+def is_upload(request: Request) -> bool:
+    """Tell whether the body is a file, which is streamed and not held in memory."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in {"text/csv", "application/x-npz"}
+
+
+Parts = Annotated[Services, Depends(services_of)]
+Reader = Annotated[str, owner_with(Scope.READ)]
+Predictor = Annotated[str, owner_with(Scope.PREDICT)]
+Trainer = Annotated[str, owner_with(Scope.TRAIN)]
+Paged = Annotated[Page, Depends(page_of)]
+OnceOnly = Annotated[OnceRequest, Depends(once_of)]
+NetworkRef = Annotated[
+    str, PathParameter(description="Id or name of a network.", examples=["digits"])
+]
+DatasetRef = Annotated[
+    str, PathParameter(description="Id or name of a dataset.", examples=["digits-1000"])
+]
+JobRef = Annotated[
+    str, PathParameter(description='Id of a job; "latest" is the newest.', examples=["latest"])
+]
+VersionRef = Annotated[
+    str,
+    PathParameter(description='Number, alias, "latest" or "live".', examples=["latest"]),
+]
+IfMatch = Annotated[
+    str | None, Header(description="Change only what still has this ETag; else 412.")
+]
+IfNoneMatch = Annotated[str | None, Header(description="Answer 304 when it still has this ETag.")]

@@ -1,0 +1,84 @@
+"""The OpenAPI page; every asset of it is local."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse
+
+from service.api.errors import STATUS
+
+router = APIRouter(include_in_schema=False)
+
+POLICY: Final = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+ASSETS: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>neurond: the API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="page"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/assets/start.js"></script>
+</body>
+</html>
+"""
+START: Final = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#page",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true,
+  defaultModelsExpandDepth: -1,
+});
+"""
+
+
+def page() -> Response:
+    """Return the page."""
+    return Response(PAGE, 200, {"Content-Security-Policy": POLICY}, "text/html; charset=utf-8")
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """Show the operations, and let them be tried."""
+    return page()
+
+
+@router.get("/docs/assets/start.js")
+async def start() -> Response:
+    """Return the few lines that start the page."""
+    return Response(START, media_type="text/javascript")
+
+
+@router.get("/docs/assets/{name}")
+async def asset(name: str) -> Response:
+    """Return a file of the page."""
+    if name not in ASSETS:
+        return Response(status_code=404)
+    path = Path(str(files("fastapi_offline"))) / "static" / name
+    headers = {"Cache-Control": "public, max-age=86400"}
+    return FileResponse(path, 200, headers, media_type=ASSETS[name])
+
+
+@router.get("/docs/errors")
+async def error_codes() -> Response:
+    """List the error codes, which the type of every problem points at."""
+    rows = "".join(
+        f'<tr id="{code}"><td>{code}</td><td>{status}</td><td>{title}</td></tr>'
+        for code, (status, title) in sorted(STATUS.items())
+    )
+    body = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>neurond: errors</title>'
+        f"<h1>Errors</h1><table><tr><th>code<th>status<th>title</tr>{rows}</table></html>"
+    )
+    return Response(body, 200, {"Content-Security-Policy": POLICY}, "text/html; charset=utf-8")

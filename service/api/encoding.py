@@ -1,0 +1,34 @@
+"""Answers as bytes."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from service.application.ports import SavedAnswer
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return compact JSON, never with NaN in it."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def rfc3339(time: datetime | None) -> str | None:
+    """Return a UTC time as the contract writes it."""
+    return None if time is None else time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def saved(status: int, body: BaseModel, headers: dict[str, str]) -> SavedAnswer:
+    """Return an answer in the form that an Idempotency-Key remembers."""
+    return SavedAnswer("", status, headers, body.model_dump_json().encode())
+
+
+def answer(result: tuple[SavedAnswer, bool]) -> Response:
+    """Return a remembered answer, marked when it is given again."""
+    remembered, replayed = result
+    headers = dict(remembered.headers)
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(remembered.body, remembered.status, headers, "application/json")

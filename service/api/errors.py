@@ -1,0 +1,198 @@
+"""Errors as HTTP: one table from codes to statuses, one body (RFC 9457)."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from service.api.encoding import json_bytes
+from service.domain.errors import (
+    Fault,
+    InvalidRequest,
+    QueueFull,
+    ServiceError,
+    TooLarge,
+    Unavailable,
+    pointer,
+)
+
+log = logging.getLogger(__name__)
+
+STATUS: Final[dict[str, tuple[int, str]]] = {
+    "validation_failed": (422, "The request cannot be used"),
+    "network_deleted": (422, "The network was deleted"),
+    "dataset_deleted": (422, "The dataset was deleted"),
+    "version_deleted": (422, "The version was deleted"),
+    "malformed_body": (400, "The body cannot be read"),
+    "bad_request": (400, "The request cannot be read"),
+    "cross_site": (403, "Refused for another site"),
+    "not_found": (404, "Not there"),
+    "method_not_allowed": (405, "Not with this method"),
+    "not_acceptable": (406, "Not available in that form"),
+    "request_timeout": (408, "The request took too long to arrive"),
+    "conflict": (409, "Not in the present state"),
+    "name_taken": (409, "The name is taken"),
+    "illegal_move": (409, "The job is not in a state for that"),
+    "network_in_use": (409, "A job is using the network"),
+    "dataset_in_use": (409, "A job needs the dataset"),
+    "duplicate_job": (409, "Equal work is queued or running"),
+    "idempotency_key_in_use": (409, "A request with this key is still running"),
+    "weights_corrupt": (409, "The weights are damaged"),
+    "dataset_corrupt": (409, "The dataset is damaged"),
+    "checkpoint_corrupt": (409, "The checkpoint is damaged"),
+    "not_a_classifier": (409, "The network is no classifier"),
+    "precondition_failed": (412, "It has changed since"),
+    "payload_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The media type is not spoken here"),
+    "idempotency_key_reused": (422, "The key came with another request"),
+    "queue_full": (429, "The queue is full"),
+    "internal_error": (500, "Something is broken here"),
+    "storage_unavailable": (503, "Storage does not answer"),
+    "shutting_down": (503, "The server is stopping"),
+    "storage_full": (507, "The disk is full"),
+}
+"""Every code that the service tells, its status and title; docs/reference/errors.md explains."""
+
+_BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
+
+
+class FaultBody(BaseModel):
+    """One wrong place."""
+
+    pointer: str = Field(description="JSON pointer into the body.")
+    code: str
+    detail: str
+    row: int | None = Field(None, description="Of a CSV: the row, counted from 1.")
+    column: str | None = Field(None, description="Of a CSV: the column.")
+    parameter: str | None = Field(None, description="The query, path or header parameter.")
+
+
+class Problem(BaseModel):
+    """What every error says, as application/problem+json."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable, snake_case.")
+    request_id: str
+    errors: list[FaultBody] | None = None
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the declaration of these errors for OpenAPI."""
+    titles = {status: title for status, title in reversed(STATUS.values())}
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": titles[status], "content": content} for status in statuses}
+
+
+EVERYWHERE: Final = responses(400, 403, 404, 409, 412, 413, 415, 422, 429, 503, 507)
+
+
+def problem(
+    request: Request,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    faults: Sequence[Mapping[str, Any]] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """Return the answer for an error."""
+    status, title = STATUS[code]
+    body: dict[str, Any] = {
+        "type": f"/docs/errors#{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        "code": code,
+        "request_id": request.scope.get("request_id", ""),
+        **(extra or {}),
+    }
+    if faults:
+        body["errors"] = list(faults)
+    return Response(json_bytes(body), status, headers, "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Let every error be rendered here."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
+    headers = {}
+    if isinstance(error, QueueFull | Unavailable):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, TooLarge):
+        headers["Connection"] = "close"  # what is left of the body will not be read
+    faults = [_fault(fault) for fault in error.faults] if isinstance(error, InvalidRequest) else []
+    code = error.error_code if error.error_code in STATUS else "validation_failed"
+    return problem(request, code, error.detail, headers=headers, faults=faults, extra=error.extra)
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    where = dict(fault.where)
+    return {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail, **where}
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    faults = []
+    for entry in list(error.errors())[:20]:
+        where, *path = entry["loc"]
+        detail = str(entry["msg"])
+        fault = {"pointer": "", "code": str(entry["type"]), "detail": detail}
+        if where == "body":
+            fault["pointer"] = _pointer(path, error.body)
+        else:
+            fault["parameter"] = str(path[0]) if path else str(where)
+        faults.append(fault)
+    first = faults[0]
+    place = first.get("parameter") or first["pointer"] or "the body"
+    return problem(request, "validation_failed", f"{place}: {first['detail']}", faults=faults)
+
+
+def _pointer(path: Sequence[str | int], body: object) -> str:
+    """Return the JSON pointer of a place; names of union members in the path are no keys."""
+    kept: list[str | int] = []
+    here: Any = body
+    for index, key in enumerate(path):
+        if (isinstance(here, Mapping) and key in here) or (isinstance(here, list) and isinstance(key, int) and 0 <= key < len(here)):
+            here = here[key]
+        elif index < len(path) - 1 or not isinstance(here, Mapping):
+            continue
+        kept.append(key)
+    return pointer(*kept)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    code = _BY_STATUS.get(error.status_code, "bad_request")
+    detail = {
+        "not_found": f"there is nothing at {request.url.path[:200]!r}",
+        "method_not_allowed": f"{request.method} is not taken at {request.url.path[:200]!r}",
+    }.get(code, str(error.detail))
+    return problem(request, code, detail, headers=error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    detail = "this is a fault of the server; its log tells more under the request id"
+    return problem(request, "internal_error", detail)
+
+
+def describe_validation(errors: Sequence[Any], body: object) -> RequestValidationError:
+    """Return pydantic's findings about a body that FastAPI did not read itself."""
+    found = [{**entry, "loc": ("body", *entry["loc"])} for entry in jsonable_encoder(errors)]
+    return RequestValidationError(found, body=body)

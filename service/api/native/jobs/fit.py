@@ -1,0 +1,110 @@
+"""Data in, served network out, in one call."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
+from pydantic import ConfigDict, Field
+
+from service.api.dependencies import OnceOnly, Parts, Services, Trainer
+from service.api.encoding import answer, saved
+from service.api.native.jobs.routes import inline_dataset, preferred_wait
+from service.api.native.jobs.schemas import (
+    DataBody,
+    FitBody,
+    FitNetwork,
+    JobBody,
+    TrainingBody,
+    job_body,
+)
+from service.api.native.networks.schemas import network_body, network_path, version_body
+from service.api.strict import StrictRoute
+from service.application.fit import suggested
+from service.application.jobs import NewJob
+from service.application.networks import NewNetwork
+from service.application.ports import SavedAnswer, Work
+from service.domain.datasets import Dataset
+from service.domain.jobs import Job, Status
+
+router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
+
+XOR = {
+    "inputs": [[0, 0], [0, 1], [1, 0], [1, 1]],
+    "targets": ["same", "other", "other", "same"],
+    "network": {"hidden": [8]},
+}
+
+
+class FitRequest(DataBody):
+    """Data, and if you like a network and how to train it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [XOR]})
+
+    network: Annotated[str, Field(max_length=200)] | FitNetwork | None = Field(
+        None, description="A network to train on, or what to build; else one that fits the data."
+    )
+    training: TrainingBody = Field(default_factory=TrainingBody)
+
+
+@router.post(
+    "/fit",
+    status_code=201,
+    summary="Train in one call",
+    response_model=FitBody,
+    responses={202: {"model": JobBody, "description": "It is still training."}},
+)
+async def fit(
+    body: FitRequest,
+    parts: Parts,
+    owner: Trainer,
+    once: OnceOnly,
+    prefer: Annotated[str, Header(description="wait=5 answers when done within 5 s.")] = "",
+) -> Response:
+    """Build, train and serve; 201 when it is done within ``Prefer: wait``, else 202 with the job."""
+    inline = await inline_dataset(parts, owner, body.inputs, body.targets)
+    dataset = inline or await parts.datasets.get(owner, body.dataset or "")
+    drawn = None
+    if not isinstance(body.network, str):
+        drawn = await parts.networks.draw(owner, _wanted(body.network or FitNetwork(), dataset))
+    reference = body.network if isinstance(body.network, str) else drawn and drawn.network.id
+
+    async def create(work: Work) -> SavedAnswer:
+        if drawn is not None:
+            await parts.networks.add(work, drawn)
+        asked = body.training.asked()
+        wanted = NewJob(str(reference), asked, None if inline else dataset.id, inline)
+        job, _ = await parts.jobs.submit(work, owner, wanted)
+        position = await work.jobs.queue_position(job.id)
+        return saved(202, job_body(job, position), {"Location": f"/v1/jobs/{job.id}"})
+
+    submitted, replayed = await parts.once(once, create)
+    seconds = preferred_wait(prefer)
+    if seconds is None:
+        return answer((submitted, replayed))
+    job_id = submitted.headers["Location"].rpartition("/")[2]
+    job = await parts.jobs.finished(owner, job_id, seconds)
+    applied = {**submitted.headers, "Preference-Applied": f"wait={seconds:g}"}
+    if job.status is not Status.SUCCEEDED:
+        now = job_body(job, await parts.jobs.queue_position(job)).model_dump_json().encode()
+        return answer((replace(submitted, headers=applied, body=now), replayed))
+    return answer((await _done(parts, owner, job, applied), replayed))
+
+
+async def _done(parts: Services, owner: str, job: Job, headers: dict[str, str]) -> SavedAnswer:
+    """Return the trained network."""
+    network, version = await parts.networks.version(owner, job.network_id, str(job.result_version))
+    path = network_path(network)
+    told = FitBody(
+        network=network_body(network),
+        version=version_body(network, version),
+        metrics=version.metrics or {},
+        job=job_body(job),
+        classify_url=f"{path}/{'classify' if network.classes else 'predict'}",
+    )
+    return saved(201, told, {**headers, "Location": path})
+
+
+def _wanted(asked: FitNetwork, dataset: Dataset) -> NewNetwork:
+    """Return the network that was asked for, or one that fits the data."""
+    layers: list[dict[str, Any]] = asked.layers or suggested(dataset, asked.hidden)
+    return NewNetwork(dataset.input_shape, layers, asked.name, dtype=asked.dtype, seed=asked.seed)

@@ -1,0 +1,1 @@
+"""Networks, versions and weights."""

@@ -1,0 +1,254 @@
+"""Bodies of networks, versions and aliases."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.schemas import Body, Links, Name, Seed, Time, links
+from service.application.networks import NewNetwork
+from service.application.vocabulary import ACTIVATION_NAMES, INITIALIZER_NAMES
+from service.domain.networks import Network, Version
+
+DIGITS = {
+    "name": "digits",
+    "input_shape": [25],
+    "layers": [
+        {"type": "dense", "units": 32, "activation": "relu"},
+        {"type": "dense", "units": 16, "activation": "relu"},
+        {"type": "dense", "units": 10, "activation": "softmax"},
+    ],
+    "labels": list("0123456789"),
+}
+
+Label = Annotated[str, Field(min_length=1, max_length=200)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=2000)]],
+    Field(max_length=64),
+]
+
+
+class ActivationBody(Body):
+    """An activation with its option."""
+
+    type: str = Field(json_schema_extra={"enum": list(ACTIVATION_NAMES)})
+    negative_slope: float | None = Field(None, ge=0.0, le=1.0)
+
+
+class DenseBody(Body):
+    """A fully connected layer."""
+
+    type: Literal["dense"]
+    units: int = Field(ge=1)
+    activation: (
+        Annotated[str, Field(json_schema_extra={"enum": list(ACTIVATION_NAMES)})] | ActivationBody
+    ) = "linear"
+    negative_slope: float | None = Field(None, ge=0.0, le=1.0, description="Of leaky_relu.")
+    initializer: (
+        Annotated[str, Field(json_schema_extra={"enum": list(INITIALIZER_NAMES)})] | None
+    ) = Field(None, description="Else He for relu and leaky_relu, Xavier for the others.")
+
+
+class DropoutBody(Body):
+    """A layer that silences units at random in training."""
+
+    type: Literal["dropout"]
+    rate: float = Field(ge=0.0, lt=1.0)
+
+
+LayerBody = Annotated[DenseBody | DropoutBody, Field(discriminator="type")]
+
+
+class CreateNetwork(Body):
+    """A new network."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DIGITS]})
+
+    input_shape: list[Annotated[int, Field(ge=1)]] = Field(
+        min_length=1, max_length=1, description="The number of input columns."
+    )
+    layers: list[LayerBody] = Field(min_length=1, max_length=1000)
+    name: Name | None = None
+    labels: list[Label] | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="Names of the classes, else their indices.",
+    )
+    dtype: Literal["float32", "float64"] = "float32"
+    seed: Seed | None = Field(None, description="Of the initial weights; else one is drawn.")
+    metadata: Metadata | None = None
+
+    def wanted(self) -> NewNetwork:
+        """Return what the use case takes."""
+        return NewNetwork(
+            self.input_shape,
+            [layer.model_dump(exclude_unset=True) for layer in self.layers],
+            self.name,
+            self.labels,
+            self.dtype,
+            self.seed,
+            self.metadata,
+        )
+
+
+class ChangeNetwork(Body):
+    """What is to change."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"team": "vision"}}]})
+
+    name: Name | None = None
+    labels: list[Label] | None = Field(None, min_length=1, max_length=4096)
+    metadata: Metadata | None = None
+
+
+class NetworkBody(BaseModel):
+    """A network."""
+
+    id: str
+    name: str
+    input_shape: list[int]
+    output_shape: list[int]
+    layers: list[dict[str, Any]]
+    labels: list[str] | None = Field(description="Null where the outputs are no probabilities.")
+    dtype: str
+    seed: int
+    parameter_count: int
+    latest_version: int
+    aliases: dict[str, int]
+    metadata: dict[str, str]
+    created_at: Time
+    links: Links
+
+
+class ImportReport(BaseModel):
+    """What an imported document did not carry, and what was assumed."""
+
+    format: str
+    notes: list[str]
+
+
+class ImportedBody(NetworkBody):
+    """A network that came in as a document."""
+
+    import_report: ImportReport
+
+
+class NetworkList(BaseModel):
+    """A page of networks, newest first."""
+
+    data: list[NetworkBody]
+    has_more: bool
+
+
+class VersionBody(BaseModel):
+    """An immutable set of weights."""
+
+    network: str
+    network_id: str
+    version: int
+    origin: Literal["initial", "job", "upload", "import"]
+    parent: int | None
+    job: str | None
+    dataset_sha256: str | None
+    training: dict[str, Any] | None
+    metrics: dict[str, Any] | None
+    weights_sha256: str
+    preprocessing: bool = Field(description="Whether raw rows are standardised first.")
+    aliases: list[str]
+    created_at: Time
+    links: Links
+
+
+class UploadedBody(VersionBody):
+    """A version that came in as a document."""
+
+    notes: list[str] = Field(description="What the document did not carry.")
+
+
+class CheckedBody(BaseModel):
+    """A document that would fit."""
+
+    valid: bool = True
+    weights_sha256: str
+    parameter_count: int
+    notes: list[str]
+
+
+class VersionList(BaseModel):
+    """A page of versions, newest first."""
+
+    data: list[VersionBody]
+    has_more: bool
+
+
+class SetAlias(Body):
+    """Where an alias points."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": 0}]})
+
+    version: int = Field(ge=0, le=2**31 - 1)
+
+
+def network_path(network: Network) -> str:
+    """Return where a network is."""
+    return f"/v1/networks/{network.id}"
+
+
+def network_fields(network: Network) -> dict[str, Any]:
+    """Return the fields of a network's body."""
+    return {
+        "id": network.id,
+        "name": network.name,
+        "input_shape": network.input_shape,
+        "output_shape": [network.units],
+        "layers": network.layers,
+        "labels": network.labels_in_force,
+        "dtype": network.dtype,
+        "seed": network.seed,
+        "parameter_count": network.parameter_count,
+        "latest_version": network.latest_version,
+        "aliases": network.aliases,
+        "metadata": network.metadata,
+        "created_at": network.created_at,
+        "links": links(
+            network_path(network),
+            versions="versions",
+            weights="weights",
+            classify="classify",
+            predict="predict",
+            evaluate="evaluate",
+        ),
+    }
+
+
+def network_body(network: Network) -> NetworkBody:
+    """Return a network as it is told."""
+    return NetworkBody(**network_fields(network))
+
+
+def version_fields(network: Network, version: Version) -> dict[str, Any]:
+    """Return the fields of a version's body."""
+    path = f"{network_path(network)}/versions/{version.number}"
+    return {
+        "network": network.name,
+        "network_id": network.id,
+        "version": version.number,
+        "origin": version.origin,
+        "parent": version.parent,
+        "job": version.job_id,
+        "dataset_sha256": version.dataset_sha256,
+        "training": version.training,
+        "metrics": version.metrics,
+        "weights_sha256": version.weights_sha256,
+        "preprocessing": version.preprocessing is not None,
+        "aliases": sorted(
+            alias for alias, number in network.aliases.items() if number == version.number
+        ),
+        "created_at": version.created_at,
+        "links": links(path, weights="weights", classify="classify", predict="predict"),
+    }
+
+
+def version_body(network: Network, version: Version) -> VersionBody:
+    """Return a version as it is told."""
+    return VersionBody(**version_fields(network, version))

@@ -1,0 +1,131 @@
+"""JSON as strictly as the contract has it, and bodies no longer than allowed."""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, final
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from service.domain.errors import InvalidRequest, MalformedBody, TooLarge, UnsupportedFormat
+
+JSON_TYPES: Final = ("application/json", "application/problem+json")
+
+
+@final
+class StrictRequest(Request):
+    """A request whose body is UTF-8 JSON, without duplicate keys, NaN or Infinity."""
+
+    async def body(self) -> bytes:
+        """Return the body, refused as soon as it is longer than the limit."""
+        if not hasattr(self, "_body"):
+            limit = self.app.state.services.limits.json_bytes
+            check_announced(self, limit)
+            chunks, size = [], 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise too_large(limit)
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        """Return the document."""
+        if not hasattr(self, "_json"):
+            self._json = parse_json(await self.body())
+        return self._json
+
+
+class StrictRoute(APIRoute):
+    """A route that reads its body as `StrictRequest` does."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler."""
+        handle = super().get_route_handler()
+        takes_json = self.body_field is not None
+
+        async def strict(request: Request) -> Response:
+            if takes_json:
+                check_json_type(request)
+            try:
+                return await handle(StrictRequest(request.scope, request.receive))
+            except RequestValidationError as error:
+                if takes_json and not error.body and error.body != {}:
+                    raise MalformedBody("a JSON body is due") from None
+                raise
+
+        return strict
+
+
+def check_json_type(request: Request) -> None:
+    """Refuse a body that says it is something else than JSON.
+
+    A page of another site can send forms and plain text without asking; so it matters.
+    """
+    kind = request.headers.get("content-type")
+    if kind is None:
+        return
+    essence = kind.partition(";")[0].strip().lower()
+    if essence != "application/json" and not essence.endswith("+json"):
+        problem = f"the body must be application/json, this one is {kind[:80]!r}"
+        raise UnsupportedFormat(problem)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedFormat(f"content encoding {encoding[:40]!r} is not taken here")
+
+
+def check_announced(request: Request, limit: int) -> None:
+    """Refuse a body that says it is too long, before it is read."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large(limit)
+
+
+def too_large(limit: int) -> TooLarge:
+    """Return the refusal of a body longer than ``limit``."""
+    return TooLarge(f"the body is longer than {limit} bytes")
+
+
+def parse_json(body: bytes) -> Any:
+    """Return a strict JSON document.
+
+    Raises
+    ------
+    MalformedBody
+        When it is no JSON.
+    InvalidRequest
+        When it is JSON with duplicate keys or numbers that are none.
+    """
+    try:
+        return json.loads(
+            body.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+        )
+    except UnicodeDecodeError as error:
+        raise MalformedBody("the body is not UTF-8") from error
+    except RecursionError as error:
+        raise MalformedBody("the body is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        problem = f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        raise MalformedBody(problem) from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise InvalidRequest.at("", "out_of_range", "a number is too long") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a dictionary, each key once."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        problem = f"the key {twice[:80]!r} stands there twice"
+        raise InvalidRequest.at("", "duplicate_key", problem)
+    return found
+
+
+def _constant(name: str) -> Any:
+    """Refuse NaN and the infinities, which JSON does not have."""
+    raise InvalidRequest.at("", "not_finite", f"{name} is not a JSON number")

@@ -1,0 +1,72 @@
+"""The only way in which a job changes: its row and its log together, in one transaction."""
+
+from dataclasses import asdict, replace
+from typing import Any, final
+
+from service.application.feed import Feed
+from service.application.ports import Work
+from service.domain.jobs import Job, Progress, Record, Status
+
+
+@final
+class Chronicle:
+    """Moves jobs and writes down that they moved."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    async def create(self, work: Work, job: Job) -> Job:
+        """Add a job and the first entry of its log."""
+        job = replace(job, last_event=1)
+        await work.jobs.add(job)
+        await self._append(work, Record(job.id, 1, 1, "state", state_of(job)))
+        return job
+
+    async def move(self, work: Work, job: Job, to: Status, **changes: Any) -> Job | None:
+        """Move a job; None when someone else moved it first."""
+        event = job.last_event + 1
+        moved = await work.jobs.move(job, to, last_event=event, **changes)
+        if moved is not None:
+            await self._append(work, Record(job.id, event, event, "state", state_of(moved)))
+            if moved.terminal:
+                event += 1
+                await work.jobs.update(moved, last_event=event)
+                await self._append(work, Record(job.id, event, event, "end", state_of(moved)))
+                moved = replace(moved, last_event=event)
+        return moved
+
+    async def epochs(
+        self, work: Work, job: Job, columns: dict[str, list[Any]], progress: Progress
+    ) -> bool:
+        """Write down epochs, and how far the job is; False when someone else moved it."""
+        count = len(columns["epoch"])
+        first, last = job.last_event + 1, job.last_event + count
+        if not await work.jobs.update(job, last_event=last, progress=progress):
+            return False
+        if count:
+            await self._append(work, Record(job.id, first, last, "epoch", columns))
+        return True
+
+    async def note(self, work: Work, job: Job, kind: str, data: dict[str, Any]) -> bool:
+        """Write down something that changes no state: a checkpoint, a remark."""
+        event = job.last_event + 1
+        if not await work.jobs.update(job, last_event=event):
+            return False
+        await self._append(work, Record(job.id, event, event, kind, data))
+        return True
+
+    async def _append(self, work: Work, record: Record) -> None:
+        await work.log.append(record)
+        work.after_commit(lambda: self._feed.publish(record))
+
+
+def state_of(job: Job) -> dict[str, Any]:
+    """Return what an event tells of a job's state."""
+    return {
+        "status": str(job.status),
+        "stop_reason": job.stop_reason,
+        "attempt": job.attempt,
+        "result_version": job.result_version,
+        "error": job.error,
+        "progress": asdict(job.progress),
+    }

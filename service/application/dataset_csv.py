@@ -1,0 +1,154 @@
+"""CSV with a header row, read in bounded memory."""
+
+import csv
+import math
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from service.application.dataset_rows import MOST_FAULTS, RawTargets, Table, decide
+from service.domain.datasets import Task
+from service.domain.errors import Fault, InvalidRequest, MalformedBody, pointer
+from service.domain.limits import Limits
+
+LONGEST_CELL: Final = 4096
+
+
+def read_csv(path: Path, target: str | None, task: Task | None, limits: Limits) -> Table:
+    """Return the table of a CSV file.
+
+    Parameters
+    ----------
+    path
+        The file, UTF-8, with names in its first row.
+    target
+        Name of the target column; None is the last one.
+
+    Raises
+    ------
+    InvalidRequest
+        Naming row (counted from 1 below the header) and column of the first twenty faults.
+    """
+    csv.field_size_limit(LONGEST_CELL)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _read(csv.reader(file, strict=True), target, task, limits)
+    except UnicodeDecodeError as error:
+        raise MalformedBody("the CSV is not UTF-8") from error
+    except csv.Error as error:
+        raise MalformedBody(f"this is no CSV: {error}") from error
+
+
+def _read(
+    rows: Iterator[list[str]], target: str | None, task: Task | None, limits: Limits
+) -> Table:
+    header = _header(next(rows, []), limits)
+    chosen = _target_index(header, target)
+    columns = header[:chosen] + header[chosen + 1 :]
+    numbers, words, faults = array("d"), [], list[Fault]()
+    count = 0
+    for cells in rows:
+        if not cells:
+            continue  # a blank line
+        count += 1
+        if count > limits.dataset_rows:
+            problem = f"there are more than {limits.dataset_rows} rows"
+            raise InvalidRequest.at("", "too_many_rows", problem)
+        if len(cells) != len(header):
+            problem = f"row {count} has {len(cells)} cells, the header has {len(header)}"
+            faults.append(Fault(pointer(count - 1), "ragged", problem, (("row", count),)))
+        else:
+            word = cells.pop(chosen).strip()
+            words.append(word)
+            if not word:
+                faults.append(_fault(count, header[chosen], "missing_value", "the cell is empty"))
+            try:
+                numbers.extend(_floats(cells))
+            except ValueError:
+                faults += _cell_faults(cells, columns, count)
+        if len(faults) >= MOST_FAULTS:
+            break
+    if faults:
+        raise InvalidRequest(faults[0].detail, faults[:MOST_FAULTS])
+    inputs = np.frombuffer(numbers, np.float64).reshape(count, len(columns))
+    place = pointer(0, header[chosen])
+    return decide(inputs, _targets(words, task), columns, task, place)
+
+
+def _header(cells: list[str], limits: Limits) -> list[str]:
+    """Return the names of the columns."""
+    names = [cell.strip() for cell in cells]
+    problem = None
+    if len(names) < 2:
+        problem = "the first row must name at least two columns, one of them the target"
+    elif len(names) > limits.dataset_columns + 1:
+        problem = f"there are more than {limits.dataset_columns} input columns"
+    elif not all(names):
+        problem = f"column {names.index('') + 1} has no name"
+    elif len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        problem = f"two columns are called {twice[:80]!r}"
+    elif all(_is_number(name) for name in names):
+        problem = "the first row holds numbers; a header row with names is due"
+    if problem is not None:
+        raise InvalidRequest.at("", "invalid_header", problem)
+    return names
+
+
+def _target_index(header: list[str], target: str | None) -> int:
+    """Return which column holds the targets."""
+    if target is None:
+        return len(header) - 1
+    if target not in header:
+        problem = f"there is no column {target[:80]!r}; there are {', '.join(header[:20])}"
+        raise InvalidRequest.at("", "unknown_column", problem)
+    return header.index(target)
+
+
+def _floats(cells: list[str]) -> list[float]:
+    """Return finite numbers, or raise ValueError."""
+    values = [float(cell) for cell in cells]
+    # NaN and infinity make the sum so; a finite sum may still overflow, hence the second look.
+    if not math.isfinite(sum(values)) and not all(map(math.isfinite, values)):
+        raise ValueError
+    if any("_" in cell for cell in cells):
+        raise ValueError
+    return values
+
+
+def _cell_faults(cells: list[str], columns: list[str], row: int) -> list[Fault]:
+    """Return what is wrong with the cells of a row."""
+    faults = []
+    for cell, column in zip(cells, columns, strict=True):
+        if not cell.strip():
+            faults.append(_fault(row, column, "missing_value", "the cell is empty"))
+        elif not _is_number(cell):
+            faults.append(_fault(row, column, "not_a_number", f"{cell[:80]!r} is not a number"))
+    return faults
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell)) and "_" not in cell
+    except ValueError:
+        return False
+
+
+def _fault(row: int, column: str, code: str, problem: str) -> Fault:
+    where = (("row", row), ("column", column))
+    detail = f"row {row}, column {column[:80]!r}: {problem}"
+    return Fault(pointer(row - 1, column), code, detail, where)
+
+
+def _targets(words: list[str], task: Task | None) -> RawTargets:
+    """Return the target column as numbers where every cell is one."""
+    if all(_is_number(word) for word in words):
+        return RawTargets(numbers=np.array([float(word) for word in words]))
+    if task == "regression":
+        row = next(index for index, word in enumerate(words) if not _is_number(word))
+        problem = f"row {row + 1}: the target {words[row][:80]!r} is not a number"
+        raise InvalidRequest.at(pointer(row), "invalid_targets", problem)
+    return RawTargets(words=words)

@@ -1,0 +1,207 @@
+"""Datasets: take them in, list them, show their rows."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from core import datasets as builtins
+from core import tensors
+from core.arrays import Array
+from core.errors import EngineError
+from service.application.dataset_csv import read_csv
+from service.application.dataset_npz import read_npz
+from service.application.dataset_rows import Table, decide, json_rows, json_targets
+from service.application.networks import engine_fault
+from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
+from service.domain.datasets import Dataset, Task
+from service.domain.errors import Conflict, InvalidRequest, NotFound
+from service.domain.identifiers import check_name, new_id
+from service.domain.limits import Limits
+
+
+class DatasetCorrupt(Conflict):
+    """A dataset's rows are not what they were."""
+
+    code = "dataset_corrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """Which built-in set is wanted."""
+
+    name: str
+    samples: int | None
+    noise: float | None
+    seed: int
+
+
+@final
+class Datasets:
+    """The use cases."""
+
+    def __init__(self, store: Store, blobs: Blobs, limits: Limits) -> None:
+        self._store, self._blobs, self._limits = store, blobs, limits
+
+    async def from_rows(
+        self, owner: str, name: str | None, inputs: list[Any], targets: list[Any], task: Task | None
+    ) -> Dataset:
+        """Check rows that came as JSON; nothing is remembered yet."""
+        table = await asyncio.to_thread(self.table_of, inputs, targets, task)
+        return await self.keep(owner, name, table)
+
+    def table_of(self, inputs: list[Any], targets: list[Any], task: Task | None) -> Table:
+        """Return checked rows."""
+        if len(inputs) != len(targets):
+            problem = f"there are {len(inputs)} inputs and {len(targets)} targets"
+            raise InvalidRequest.at("/targets", "length_mismatch", problem)
+        if not inputs:
+            raise InvalidRequest.at("/inputs", "empty", "a dataset needs at least one row")
+        rows = json_rows(inputs)
+        columns = [f"x{index}" for index in range(rows.shape[1])]
+        return decide(rows, json_targets(targets), columns, task, "/targets")
+
+    async def from_builtin(self, owner: str, name: str | None, wanted: Builtin) -> Dataset:
+        """Draw a built-in set; nothing is remembered yet."""
+        if wanted.samples is not None and wanted.samples > self._limits.dataset_rows:
+            problem = f"there may be at most {self._limits.dataset_rows} rows"
+            raise InvalidRequest.at("/samples", "out_of_range", problem)
+        try:
+            drawn = await asyncio.to_thread(
+                builtins.builtin, wanted.name, wanted.samples, wanted.noise, wanted.seed
+            )
+        except EngineError as error:
+            raise engine_fault(error) from None
+        labels = None if drawn.labels is None else list(drawn.labels)
+        targets = drawn.targets if labels is None else drawn.targets.astype(np.int64)
+        if labels is not None and len(np.unique(targets)) < 2:
+            raise InvalidRequest.at("/samples", "one_class", "so few rows hold only one class")
+        return await self.keep(
+            owner, name, Table(drawn.inputs, targets, list(drawn.columns), labels)
+        )
+
+    async def from_file(
+        self,
+        owner: str,
+        name: str | None,
+        path: Path,
+        kind: str,
+        target: str | None,
+        task: Task | None,
+    ) -> Dataset:
+        """Check a CSV or npz file; nothing is remembered yet."""
+        if kind == "csv":
+            table = await asyncio.to_thread(read_csv, path, target, task, self._limits)
+        else:
+            table = await asyncio.to_thread(read_npz, path, task, self._limits)
+        return await self.keep(owner, name, table)
+
+    async def keep(
+        self,
+        owner: str,
+        name: str | None,
+        table: Table,
+        *,
+        hidden: bool = False,
+        store: bool = True,
+    ) -> Dataset:
+        """Store the rows; the dataset itself is not remembered yet."""
+        limits = self._limits
+        if (
+            table.inputs.shape[1] > limits.dataset_columns
+            or len(table.inputs) > limits.dataset_rows
+        ):
+            problem = f"at most {limits.dataset_rows} rows of {limits.dataset_columns} columns"
+            raise InvalidRequest.at("/inputs", "too_large", problem)
+        labels = table.labels
+        if labels is not None and len(labels) > limits.dataset_labels:
+            problem = f"{len(labels)} classes are more than {limits.dataset_labels}"
+            raise InvalidRequest.at("/targets", "too_many_classes", problem)
+        dataset_id = new_id("ds")
+        checked = dataset_id if name is None else check_name(name)
+        counts = None
+        if labels is not None:
+            found = np.bincount(table.targets, minlength=len(labels))
+            counts = dict(zip(labels, found.tolist(), strict=True))
+        data = await asyncio.to_thread(
+            tensors.encode, {"inputs": table.inputs, "targets": table.targets}, {}
+        )
+        return Dataset(
+            id=dataset_id,
+            owner=owner,
+            name=checked,
+            rows=len(table.inputs),
+            input_shape=[table.inputs.shape[1]],
+            task=table.task,
+            columns=table.columns,
+            outputs=1 if labels is not None else table.targets.shape[1],
+            sha256=await self._blobs.put(data) if store else hashlib.sha256(data).hexdigest(),
+            created_at=datetime.now(UTC),
+            labels=labels,
+            class_counts=counts,
+            hidden=hidden,
+        )
+
+    async def add(self, work: Work, dataset: Dataset) -> Dataset:
+        """Remember a dataset whose rows are stored."""
+        await work.datasets.add(dataset)
+        return dataset
+
+    async def get(self, owner: str, reference: str) -> Dataset:
+        """Return a dataset by id or name."""
+        async with self._store.read() as work:
+            return await find_dataset(work, owner, reference)
+
+    async def page(self, owner: str, page: Page) -> list[Dataset]:
+        """Return a page of datasets and one more."""
+        async with self._store.read() as work:
+            return await work.datasets.page(owner, page)
+
+    async def remove(self, owner: str, reference: str) -> None:
+        """Forget a dataset that no job needs."""
+        async with self._store.write() as work:
+            dataset = await find_dataset(work, owner, reference)
+            job = await work.jobs.active_on(dataset_id=dataset.id)
+            if job is not None:
+                problem = f"job {job.id} is {job.status} and needs it; cancel it first"
+                raise Conflict(problem, code="dataset_in_use", job=job.id)
+            await work.datasets.remove(dataset.id)
+
+    async def arrays(self, dataset: Dataset) -> tuple[Array, Array]:
+        """Return inputs and targets as they are stored."""
+        try:
+            data = await self._blobs.get(dataset.sha256)
+        except BlobCorrupt as error:
+            raise DatasetCorrupt(f"the rows of {dataset.name!r} are damaged: {error}") from error
+        arrays, _ = tensors.decode(data)
+        return arrays["inputs"], arrays["targets"]
+
+    async def rows(
+        self, owner: str, reference: str, offset: int, limit: int
+    ) -> tuple[Dataset, list[dict[str, Any]]]:
+        """Return some rows with their targets, classes by their labels."""
+        dataset = await self.get(owner, reference)
+        inputs, targets = await self.arrays(dataset)
+        part = slice(offset, offset + limit)
+        shown: list[Any] = targets[part].tolist()
+        if dataset.labels is not None:
+            shown = [dataset.labels[index] for index in shown]
+        elif dataset.outputs == 1:
+            shown = [vector[0] for vector in shown]
+        rows = zip(inputs[part].tolist(), shown, strict=True)
+        return dataset, [
+            {"row": offset + index, "inputs": row, "target": target}
+            for index, (row, target) in enumerate(rows)
+        ]
+
+
+async def find_dataset(work: Work, owner: str, reference: str) -> Dataset:
+    """Return a dataset by id or name, or say that it is not there."""
+    dataset = await work.datasets.find(owner, reference)
+    if dataset is None:
+        raise NotFound("dataset", reference)
+    return dataset

@@ -1,0 +1,383 @@
+"""Brings queued jobs to workers, and what workers report to the store.
+
+A job is moved only in the store, by compare-and-set; the dispatcher holds nothing that a restart
+would lose. Its supervisor of a job reads the job again in every transaction, so that what a
+client asked for in between decides.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final, final
+
+from service.application.chronicle import Chronicle
+from service.application.live import Live, LiveBoard
+from service.application.networks import append_version
+from service.application.ports import (
+    Assignment,
+    Attempt,
+    Blobs,
+    CheckpointTaken,
+    EpochsDone,
+    Executor,
+    Failed,
+    Finished,
+    Lost,
+    Report,
+    Snapshot,
+    Started,
+    Stopped,
+    Store,
+    Work,
+)
+from service.application.training import check_fit
+from service.domain.errors import InvalidRequest, ServiceError, Unavailable
+from service.domain.identifiers import new_id
+from service.domain.jobs import AFTER_LOSS, HELD, Checkpoint, Job, Status, StopReason
+from service.domain.limits import Limits
+from service.domain.networks import Version
+
+TICK_SECONDS: Final = 1.0
+CANCEL_GRACE: Final = 0.4
+"""Seconds that a worker has to end by itself after a cancel, before it is killed."""
+PAUSE_GRACE: Final = 60.0
+SHUTDOWN_GRACE: Final = 4.0
+CHECKPOINTS_KEPT: Final = 2
+RETRY_SECONDS: Final = (0.2, 5.0)
+SWEEP_SECONDS: Final = 600.0
+
+log = logging.getLogger(__name__)
+
+
+@final
+class Dispatcher:
+    """The loop and its supervisors.
+
+    Parameters
+    ----------
+    server_id
+        Under which this server holds its leases.
+    changed
+        Called with a network's id when it got a version.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        executor: Executor,
+        chronicle: Chronicle,
+        board: LiveBoard,
+        limits: Limits,
+        server_id: str,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._store, self._blobs, self._executor = store, blobs, executor
+        self._chronicle, self._board, self._limits = chronicle, board, limits
+        self._server_id, self._changed = server_id, changed
+        self._attempts: dict[str, Attempt] = {}
+        self._supervisors: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        self._draining = False
+
+    async def start(self) -> None:
+        """Put back what an earlier server left, and begin to hand out jobs."""
+        async with self._store.write() as work:
+            for job in await work.jobs.held_by(None):
+                await self._put_back(work, job, "the server stopped")
+        await self._executor.start()
+        self._loop = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Checkpoint all jobs, put them back into the queue, end the workers."""
+        self._draining = True
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        for attempt in self._attempts.values():
+            attempt.stop(kill_after=SHUTDOWN_GRACE)
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        await self._executor.stop()
+
+    def wake(self) -> None:
+        """Look at the queue now."""
+        self._news.set()
+
+    def signal(self, job: Job) -> None:
+        """Tell the worker of a job what its state now asks for."""
+        attempt = self._attempts.get(job.id)
+        if attempt is not None and job.status is Status.CANCELLING:
+            attempt.stop(kill_after=CANCEL_GRACE)
+        elif attempt is not None and job.status is Status.PAUSING:
+            attempt.stop(kill_after=PAUSE_GRACE)
+
+    def checkpoint(self, job_id: str) -> bool:
+        """Ask a job's worker for a checkpoint; False when no worker has the job."""
+        attempt = self._attempts.get(job_id)
+        if attempt is not None:
+            attempt.checkpoint()
+        return attempt is not None
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        renewed, swept = loop.time(), loop.time()
+        while True:
+            try:
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            self._news.clear()
+            try:
+                while self._executor.free() and await self._claim():
+                    pass
+                if loop.time() - renewed >= TICK_SECONDS:
+                    renewed = loop.time()
+                    await self._keep_leases()
+                if loop.time() - swept >= SWEEP_SECONDS:
+                    swept = loop.time()
+                    keep = await self._store.referenced_blobs()
+                    await self._blobs.sweep(keep, grace=SWEEP_SECONDS)
+            except Unavailable as error:
+                log.warning("the dispatcher waits for storage: %s", error.detail)
+                await asyncio.sleep(RETRY_SECONDS[0])
+
+    async def _keep_leases(self) -> None:
+        """Renew our leases, act on what others asked of our jobs, take over what is abandoned."""
+        if not self._attempts:
+            return
+        async with self._store.write() as work:
+            await work.jobs.renew(self._server_id)
+            for job in await work.jobs.expired(self._server_id):
+                await self._put_back(work, job, "its server's lease ran out")
+
+    async def _claim(self) -> bool:
+        """Hand the job that has waited longest to a worker; False when none waits."""
+        async with self._store.read() as work:
+            if await work.jobs.next_queued() is None:
+                return False
+        async with self._store.write() as work:
+            job = await work.jobs.next_queued()
+            if job is None:
+                return False
+            try:
+                assignment = await self._assignment(work, job)
+            except ServiceError as error:
+                await self._fail(work, job, StopReason.ERROR, error.error_code, error.detail)
+                return True
+            held = await self._chronicle.move(
+                work, job, Status.STARTING, run=job.run + 1, lease_owner=self._server_id
+            )
+        if held is not None:
+            attempt = await self._executor.begin(replace(assignment, run=held.run))
+            self._attempts[job.id] = attempt
+            task = asyncio.create_task(self._supervise(held, attempt))
+            self._supervisors.add(task)
+            task.add_done_callback(self._supervisors.discard)
+        return True
+
+    async def _assignment(self, work: Work, job: Job) -> Assignment:
+        """Return what a worker needs; what is gone by now is a refusal."""
+        network = await work.networks.find(job.owner, job.network_id)
+        dataset = await work.datasets.find(job.owner, job.dataset_id)
+        if network is None or dataset is None:
+            gone = "network" if network is None else "dataset"
+            raise InvalidRequest(f"the {gone} was deleted", code=f"{gone}_deleted")
+        base = await work.versions.get(network.id, job.base_version)
+        if base is None:
+            raise InvalidRequest("the base version is gone", code="version_deleted")
+        classes = check_fit(network, dataset, job.training)
+        return Assignment(
+            job_id=job.id,
+            run=job.run,
+            spec=network.spec(),
+            training=job.training,
+            weights=str(self._blobs.path(base.weights_sha256)),
+            weights_sha256=base.weights_sha256,
+            preprocessing=base.preprocessing,
+            dataset=str(self._blobs.path(dataset.sha256)),
+            dataset_sha256=dataset.sha256,
+            classes=classes,
+            checkpoints=[
+                (str(self._blobs.path(checkpoint.blob)), checkpoint.blob)
+                for checkpoint in await work.checkpoints.of(job.id)
+            ],
+            elapsed_seconds=job.progress.elapsed_seconds,
+        )
+
+    async def _supervise(self, job: Job, attempt: Attempt) -> None:
+        """Take a worker's reports until it is done with the job."""
+        try:
+            async for report in attempt.reports():
+                if isinstance(report, Snapshot):
+                    if await self._owns(job):
+                        self._board.post(job.network_id, Live(job.id, job.base_version, report))
+                    continue
+                await self._until_stored(job, report)
+        except Exception:  # the top frame of a connection to a worker
+            log.exception("the supervisor of %s failed", job.id)
+        finally:
+            self._attempts.pop(job.id, None)
+            self._board.clear(job.network_id, job.id)
+            self._news.set()
+
+    async def _owns(self, job: Job) -> bool:
+        """Tell whether the job is still in this attempt's hands."""
+        return self._attempts.get(job.id) is not None
+
+    async def _until_stored(self, job: Job, report: Report) -> None:
+        """Store a report, trying again for as long as storage refuses; training goes on."""
+        wait, longest = RETRY_SECONDS
+        while True:
+            try:
+                await self._store_report(job, report)
+            except Unavailable as error:
+                log.warning("%s of %s waits: %s", type(report).__name__, job.id, error.detail)
+                if isinstance(report, CheckpointTaken):
+                    return  # the one before is whole, and the next comes soon
+                if self._draining:
+                    return
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, longest)
+            else:
+                return
+
+    async def _store_report(self, held: Job, report: Report) -> None:
+        """Store a report in one transaction."""
+        store = await self._prepared(report)
+        async with self._store.write() as work:
+            job = await work.jobs.get(held.id)
+            if job is None or job.run != held.run or job.status not in HELD:
+                return  # fenced off: the job is in other hands
+            await store(work, job)
+
+    async def _prepared(self, report: Report) -> Callable[[Work, Job], Awaitable[None]]:
+        """Write a report's blob, if it has one, and return what stores the rest."""
+        blob = ""
+        if isinstance(report, CheckpointTaken):
+            blob = await self._blobs.put(report.state)
+        elif isinstance(report, Finished):
+            blob = await self._blobs.put(report.weights)
+
+        async def store(work: Work, job: Job) -> None:
+            match report:
+                case Started():
+                    if job.status is Status.STARTING:
+                        started = job.started_at or datetime.now(UTC)
+                        await self._chronicle.move(work, job, Status.RUNNING, started_at=started)
+                case EpochsDone():
+                    await self._epochs(work, job, report)
+                case CheckpointTaken():
+                    await self._checkpoint(work, job, report, blob)
+                case Finished():
+                    await self._finish(work, job, report, blob)
+                case Stopped():
+                    await self._stopped(work, job)
+                case Failed():
+                    reason = StopReason(report.stop_reason)
+                    await self._fail(work, job, reason, report.code, report.detail)
+                case Lost():
+                    await self._put_back(work, job, f"worker died ({report.reason})")
+
+        return store
+
+    async def _epochs(self, work: Work, job: Job, report: EpochsDone) -> None:
+        """Write down the epochs that are new: those of an earlier attempt came out the same."""
+        known = job.progress.epoch
+        fresh = [index for index, epoch in enumerate(report.columns["epoch"]) if epoch > known]
+        columns = {
+            name: [values[index] for index in fresh] for name, values in report.columns.items()
+        }
+        if fresh:
+            await self._chronicle.epochs(work, job, columns, report.progress)
+
+    async def _checkpoint(self, work: Work, job: Job, report: CheckpointTaken, blob: str) -> None:
+        """Remember a checkpoint, and forget the older ones."""
+        checkpoint = Checkpoint(
+            id=new_id("ckpt"),
+            job_id=job.id,
+            epoch=report.epoch,
+            blob=blob,
+            created_at=datetime.now(UTC),
+            train_loss=report.train_loss,
+            validation_loss=report.validation_loss,
+            best_epoch=report.best_epoch,
+            preprocessing=report.preprocessing,
+        )
+        data = {"id": checkpoint.id, "epoch": report.epoch}
+        if await self._chronicle.note(work, job, "checkpoint", data):
+            await work.checkpoints.add(checkpoint)
+            await work.checkpoints.prune(job.id, CHECKPOINTS_KEPT)
+
+    async def _finish(self, work: Work, job: Job, report: Finished, blob: str) -> None:
+        """Publish the result; a job that is being cancelled publishes nothing."""
+        now = datetime.now(UTC)
+        if job.status is Status.CANCELLING:
+            await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
+            return
+        if job.status is Status.STARTING:
+            moved = await self._chronicle.move(work, job, Status.RUNNING, started_at=now)
+            job = moved or job
+        network = await work.networks.find(job.owner, job.network_id)
+        dataset = await work.datasets.find(job.owner, job.dataset_id)
+        if network is None:
+            await self._fail(work, job, StopReason.ERROR, "network_deleted", "the network is gone")
+            return
+        version = Version(
+            network_id=network.id,
+            number=0,
+            origin="job",
+            weights_sha256=blob,
+            created_at=now,
+            parent=job.base_version,
+            job_id=job.id,
+            dataset_sha256=dataset and dataset.sha256,
+            training=job.training,
+            metrics=report.metrics,
+            preprocessing=report.preprocessing,
+        )
+        version = await append_version(work, network, version, self._changed)
+        await self._end(
+            work,
+            job,
+            Status.SUCCEEDED,
+            stop_reason=report.stop_reason,
+            result_version=version.number,
+        )
+
+    async def _stopped(self, work: Work, job: Job) -> None:
+        """A worker stopped as it was told: because of the client, or of the shutdown."""
+        if job.status is Status.CANCELLING:
+            await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
+        elif job.status is Status.PAUSING:
+            await self._chronicle.move(work, job, Status.PAUSED)
+        else:
+            await self._chronicle.move(work, job, Status.QUEUED)
+
+    async def _put_back(self, work: Work, job: Job, reason: str) -> None:
+        """Give a job that lost its worker another attempt, or end it truthfully."""
+        to = AFTER_LOSS[job.status]
+        if to is Status.CANCELLED:
+            await self._end(work, job, to, stop_reason=StopReason.USER)
+        elif to is Status.PAUSED or self._draining:
+            await self._chronicle.move(work, job, to)
+        elif job.attempt >= self._limits.attempts:
+            detail = f"{reason}; {job.attempt} attempts were made"
+            await self._fail(work, job, StopReason.INTERRUPTED, "interrupted", detail)
+        else:
+            await self._chronicle.move(work, job, to, attempt=job.attempt + 1)
+
+    async def _fail(self, work: Work, job: Job, reason: StopReason, code: str, detail: str) -> None:
+        """End a job with the reason, unless its client wanted it gone anyway."""
+        if job.status is Status.CANCELLING:
+            await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
+            return
+        error = {"code": code, "detail": detail}
+        await self._end(work, job, Status.FAILED, stop_reason=reason, error=error)
+
+    async def _end(self, work: Work, job: Job, to: Status, **changes: Any) -> None:
+        """Move a job to where nothing changes any more."""
+        await self._chronicle.move(work, job, to, finished_at=datetime.now(UTC), **changes)

@@ -1,0 +1,438 @@
+"""Jobs: submit, look at, pause, resume, cancel."""
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from secrets import randbits
+from typing import Any, Final, Literal, final
+
+from core import tensors
+from core.network import Network as Engine
+from service.application.chronicle import Chronicle
+from service.application.datasets import find_dataset
+from service.application.dispatcher import Dispatcher
+from service.application.feed import Feed
+from service.application.networks import append_version, find_network
+from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
+from service.application.training import check_fit, values_in_force
+from service.domain.datasets import Dataset
+from service.domain.errors import Conflict, IllegalMove, InvalidRequest, NotFound, QueueFull
+from service.domain.identifiers import new_id
+from service.domain.jobs import (
+    HELD,
+    Action,
+    Checkpoint,
+    Job,
+    Progress,
+    Record,
+    Status,
+    StopReason,
+    allowed_actions,
+    requested,
+)
+from service.domain.limits import Limits
+from service.domain.networks import Network, Version
+
+HISTORY: Final = (
+    "train_loss",
+    "validation_loss",
+    "train_accuracy",
+    "validation_accuracy",
+    "learning_rate",
+    "gradient_norm",
+)
+SECONDS_PER_PRODUCT: Final = 1.5e-11
+SECONDS_PER_CALL: Final = 1.2e-6
+CALLS_PER_LAYER: Final = 12
+OnDuplicate = Literal["reject", "return", "replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a client asks for; the dataset is stored already, or comes with the job."""
+
+    network: str
+    training: dict[str, Any]
+    dataset: str | None = None
+    inline: Dataset | None = None
+    on_duplicate: OnDuplicate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job would take."""
+
+    parameters: int
+    memory_bytes: int
+    seconds: float
+    training: dict[str, Any]
+
+
+@final
+class Jobs:
+    """The use cases."""
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        chronicle: Chronicle,
+        feed: Feed,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._store, self._blobs, self._chronicle = store, blobs, chronicle
+        self._feed, self._dispatcher, self._limits = feed, dispatcher, limits
+        self._changed = changed
+
+    async def submit(self, work: Work, owner: str, wanted: NewJob) -> tuple[Job, bool]:
+        """Queue a job; return it, and whether it is new."""
+        network, dataset, base, training = await self._resolved(work, owner, wanted)
+        asked = {**training, "seed": wanted.training.get("seed")}
+        fingerprint = _digest([network.id, base.number, dataset.sha256, asked])
+        if wanted.on_duplicate is not None:
+            twin = await work.jobs.equal_work(owner, fingerprint)
+            if twin is not None and wanted.on_duplicate == "return":
+                return twin, False
+            if twin is not None and wanted.on_duplicate == "reject":
+                problem = f"job {twin.id} is {twin.status} with equal work"
+                raise Conflict(problem, code="duplicate_job", job=twin.id)
+            if twin is not None:
+                await self._ask(work, twin, Action.CANCEL)
+        await self._check_queue(work, owner)
+        if wanted.inline is not None:
+            await work.datasets.add(dataset)
+        if network.labels is None and dataset.labels and network.classes == len(dataset.labels):
+            labelled = replace(network, labels=dataset.labels, revision=network.revision + 1)
+            await work.networks.update(labelled, network.revision)
+            work.after_commit(lambda: self._changed(network.id))
+        job = Job(
+            id=new_id("job"),
+            owner=owner,
+            network_id=network.id,
+            network_name=network.name,
+            dataset_id=dataset.id,
+            dataset_name=dataset.name,
+            status=Status.QUEUED,
+            base_version=base.number,
+            training=training,
+            created_at=datetime.now(UTC),
+            fingerprint=fingerprint,
+            progress=Progress(epochs=training["epochs"]),
+        )
+        work.after_commit(self._dispatcher.wake)
+        return await self._chronicle.create(work, job), True
+
+    async def estimate(self, owner: str, wanted: NewJob) -> Estimate:
+        """Check everything about a job, and tell what it would take."""
+        async with self._store.read() as work:
+            network, dataset, _, training = await self._resolved(work, owner, wanted)
+        itemsize = 8 if network.dtype == "float64" else 4
+        rows = dataset.rows * (1.0 - training["validation_fraction"])
+        batches = math.ceil(rows / training["batch_size"])
+        calls = batches * len(network.layers) * CALLS_PER_LAYER
+        products = 3 * rows * network.parameter_count * itemsize / 4
+        seconds = (calls * SECONDS_PER_CALL + products * SECONDS_PER_PRODUCT) * training["epochs"]
+        columns = dataset.input_shape[0] + dataset.outputs
+        memory = dataset.rows * columns * (8 + itemsize) + 8 * itemsize * network.parameter_count
+        return Estimate(network.parameter_count, memory, round(seconds, 3), training)
+
+    async def _resolved(
+        self, work: Work, owner: str, wanted: NewJob
+    ) -> tuple[Network, Dataset, Version, dict[str, Any]]:
+        """Return what the job is about, with every training value in force."""
+        network = await find_network(work, owner, wanted.network)
+        dataset = wanted.inline
+        if dataset is None:
+            dataset = await find_dataset(work, owner, wanted.dataset or "")
+        base = await work.versions.get(network.id, network.latest_version)
+        if base is None:
+            raise NotFound("version", str(network.latest_version))
+        untrained = base.origin == "initial"
+        training = values_in_force(
+            wanted.training,
+            network,
+            dataset,
+            standardized=None if untrained else base.preprocessing is not None,
+            drawn_seed=randbits(32),
+        )
+        if training["epochs"] > self._limits.epochs:
+            problem = f"there may be at most {self._limits.epochs} epochs"
+            raise InvalidRequest.at("/training/epochs", "out_of_range", problem)
+        check_fit(network, dataset, training)
+        return network, dataset, base, training
+
+    async def _check_queue(self, work: Work, owner: str) -> None:
+        limits = self._limits
+        for limit, whose in ((limits.queued_jobs, None), (limits.queued_jobs_per_owner, owner)):
+            if await work.jobs.count([Status.QUEUED], owner=whose) >= limit:
+                raise QueueFull(limit, retry_after=5)
+
+    async def get(self, owner: str, job_id: str) -> Job:
+        """Return a job."""
+        async with self._store.read() as work:
+            return await find_job(work, owner, job_id)
+
+    async def queue_position(self, job: Job) -> int | None:
+        """Return how many jobs are before a queued one."""
+        if job.status is not Status.QUEUED:
+            return None
+        async with self._store.read() as work:
+            return await work.jobs.queue_position(job.id)
+
+    async def page(
+        self, owner: str, page: Page, status: str | None, network: str | None
+    ) -> list[Job]:
+        """Return a page of jobs and one more."""
+        async with self._store.read() as work:
+            network_id = None
+            if network is not None:
+                network_id = (await find_network(work, owner, network)).id
+            return await work.jobs.page(owner, page, status, network_id)
+
+    async def wait(self, owner: str, job_id: str, seconds: float) -> Job:
+        """Return a job at its next change of state, when it has ended, or after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        job_id = (await self.get(owner, job_id)).id
+        waiter = self._feed.subscribe(job_id)
+        try:
+            job = first = await self.get(owner, job_id)
+            while job.status == first.status and not job.terminal:
+                left = deadline - loop.time()
+                if left <= 0:
+                    break
+                await asyncio.wait([waiter], timeout=left)
+                self._feed.unsubscribe(job_id, waiter)
+                waiter = self._feed.subscribe(job_id)
+                job = await self.get(owner, job_id)
+            return job
+        finally:
+            self._feed.unsubscribe(job_id, waiter)
+
+    async def finished(self, owner: str, job_id: str, seconds: float) -> Job:
+        """Return a job when it has ended, or after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        job = await self.get(owner, job_id)
+        while not job.terminal and (left := deadline - loop.time()) > 0:
+            job = await self.wait(owner, job_id, left)
+        return job
+
+    async def act(self, owner: str, job_id: str, action: Action) -> Job:
+        """Pause, resume or cancel; repeating what already holds changes nothing.
+
+        Raises
+        ------
+        IllegalMove
+            When the job's state does not allow it.
+        """
+        while True:
+            async with self._store.write() as work:
+                job = await find_job(work, owner, job_id)
+                moved = await self._ask(work, job, action)
+            if moved is not None:
+                return moved
+
+    async def _ask(self, work: Work, job: Job, action: Action) -> Job | None:
+        """Move a job as a client wants it; None when it moved meanwhile."""
+        to = requested(action, job.status)
+        if to is job.status:
+            return job
+        changes: dict[str, Any] = {}
+        if to is Status.CANCELLED:
+            changes = {"stop_reason": StopReason.USER, "finished_at": datetime.now(UTC)}
+        if to in HELD:
+            changes["lease_owner"] = job.lease_owner
+        moved = await self._chronicle.move(work, job, to, **changes)
+        if moved is not None:
+            work.after_commit(lambda: self._dispatcher.signal(moved))
+            work.after_commit(self._dispatcher.wake)
+        return moved
+
+    async def remove(self, owner: str, job_id: str) -> None:
+        """Forget a job that has ended."""
+        async with self._store.write() as work:
+            job = await find_job(work, owner, job_id)
+            if not job.terminal:
+                raise IllegalMove("delete", job.status, allowed_actions(job.status))
+            await work.jobs.remove(job.id)
+            dataset = await work.datasets.find(owner, job.dataset_id)
+            if dataset is not None and dataset.hidden:
+                await work.datasets.remove(dataset.id)
+
+    async def history(
+        self, owner: str, job_id: str, max_points: int, after_epoch: int
+    ) -> dict[str, Any]:
+        """Return the epochs as columns, thinned out where there are more than ``max_points``."""
+        async with self._store.read() as work:
+            job = await find_job(work, owner, job_id)
+            records = await work.log.epochs(job.id)
+        return await asyncio.to_thread(_history, records, max_points, after_epoch)
+
+    async def records(self, job_id: str, after: int, limit: int = 100) -> list[Record]:
+        """Return records of the log that hold events later than ``after``, the first ones."""
+        recent = self._feed.after(job_id, after)
+        if recent is not None:
+            return recent[:limit]
+        async with self._store.read() as work:
+            return await work.log.after(job_id, after, limit)
+
+    async def follow(
+        self, cursors: dict[str, int], closing: asyncio.Event, *, beat: float
+    ) -> AsyncIterator[Record | None]:
+        """Yield the records of jobs after each cursor, as they come, until all have ended.
+
+        Parameters
+        ----------
+        cursors
+            The last event that is known of each job; moved on as records are yielded.
+        closing
+            Ends the stream.
+        beat
+            Seconds of silence after which None is yielded.
+        """
+        open_jobs = set(cursors)
+        closed = asyncio.ensure_future(closing.wait())
+        try:
+            while open_jobs and not closing.is_set():
+                waiters = {job_id: self._feed.subscribe(job_id) for job_id in open_jobs}
+                try:
+                    fresh = False
+                    for job_id in list(open_jobs):
+                        for record in await self.records(job_id, cursors[job_id]):
+                            fresh = True
+                            yield record
+                            cursors[job_id] = record.last
+                            if record.type == "end":
+                                open_jobs.discard(job_id)
+                    if not fresh:
+                        waiting = [closed, *waiters.values()]
+                        first = asyncio.FIRST_COMPLETED
+                        done, _ = await asyncio.wait(waiting, timeout=beat, return_when=first)
+                        if not done:
+                            yield None
+                finally:
+                    for job_id, waiter in waiters.items():
+                        self._feed.unsubscribe(job_id, waiter)
+        finally:
+            closed.cancel()
+
+    async def checkpoints(self, owner: str, job_id: str) -> list[Checkpoint]:
+        """Return a job's checkpoints, latest first."""
+        async with self._store.read() as work:
+            job = await find_job(work, owner, job_id)
+            return await work.checkpoints.of(job.id)
+
+    async def take_checkpoint(self, owner: str, job_id: str) -> Checkpoint:
+        """Ask for a checkpoint now, and return it when it is stored."""
+        job = await self.get(owner, job_id)
+        job_id = job.id
+        before = {checkpoint.id for checkpoint in await self.checkpoints(owner, job_id)}
+        waiter = self._feed.subscribe(job_id)
+        try:
+            if job.status is not Status.RUNNING or not self._dispatcher.checkpoint(job_id):
+                raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
+            while True:
+                await asyncio.wait([waiter], timeout=30.0)
+                found = await self.checkpoints(owner, job_id)
+                fresh = [checkpoint for checkpoint in found if checkpoint.id not in before]
+                if fresh:
+                    return fresh[0]
+                job = await self.get(owner, job_id)
+                if job.status not in HELD:
+                    raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
+                self._feed.unsubscribe(job_id, waiter)
+                waiter = self._feed.subscribe(job_id)
+        finally:
+            self._feed.unsubscribe(job_id, waiter)
+
+    async def promote(
+        self, work: Work, owner: str, job_id: str, checkpoint_id: str
+    ) -> tuple[Network, Version]:
+        """Make a version of a checkpoint's best weights."""
+        job = await find_job(work, owner, job_id)
+        checkpoint = await work.checkpoints.get(job.id, checkpoint_id)
+        if checkpoint is None:
+            raise NotFound("checkpoint", checkpoint_id)
+        network = await find_network(work, owner, job.network_id)
+        try:
+            state = await self._blobs.get(checkpoint.blob)
+        except BlobCorrupt as error:
+            raise Conflict(str(error), code="checkpoint_corrupt") from error
+        engine = Engine.from_spec(network.spec())
+        arrays, _ = tensors.decode(state)
+        engine.parameters[:] = arrays["best_parameters"]
+        version = Version(
+            network.id,
+            0,
+            "job",
+            await self._blobs.put(engine.to_bytes()),
+            datetime.now(UTC),
+            parent=job.base_version,
+            job_id=job.id,
+            training=job.training,
+            metrics={"epochs": checkpoint.epoch, "best_epoch": checkpoint.best_epoch},
+            preprocessing=checkpoint.preprocessing,
+        )
+        return network, await append_version(work, network, version, self._changed)
+
+
+async def find_job(work: Work, owner: str, job_id: str) -> Job:
+    """Return a job, the newest for "latest", or say that it is not there."""
+    if job_id == "latest":
+        found = await work.jobs.page(owner, Page(limit=1), None, None)
+        job = found[0] if found else None
+    else:
+        job = await work.jobs.find(owner, job_id)
+    if job is None:
+        raise NotFound("job", job_id)
+    return job
+
+
+def _digest(parts: list[Any]) -> str:
+    """Return a digest that is equal for equal work."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _history(records: list[Record], max_points: int, after_epoch: int) -> dict[str, Any]:
+    """Return columns over all epochs after one, at most ``max_points`` long."""
+    columns: dict[str, list[Any]] = {"epoch": [], **{name: [] for name in HISTORY}}
+    for record in records:
+        for name, values in columns.items():
+            values.extend(record.data[name])
+    total = columns["epoch"][-1] if columns["epoch"] else 0
+    if after_epoch:
+        kept = [index for index, epoch in enumerate(columns["epoch"]) if epoch > after_epoch]
+        columns = {name: [values[index] for index in kept] for name, values in columns.items()}
+    count = len(columns["epoch"])
+    sampled = count > max_points
+    if sampled:
+        kept = thinned(columns, max_points)
+        columns = {name: [values[index] for index in kept] for name, values in columns.items()}
+    hidden = count - len(columns["epoch"])
+    return {**columns, "total_epochs": total, "sampled": sampled, "hidden_epochs": hidden}
+
+
+def thinned(columns: Mapping[str, list[Any]], most: int) -> list[int]:
+    """Return at most ``most`` indices, with first, last and the extremes of the losses.
+
+    Even steps would miss a spike; so the extremes come first, and even steps fill up.
+    """
+    count = len(columns["epoch"])
+    kept = {0, count - 1}
+    for name in ("train_loss", "validation_loss"):
+        values = columns[name]
+        known = [index for index in range(count) if values[index] is not None]
+        if known:
+            kept |= {min(known, key=values.__getitem__), max(known, key=values.__getitem__)}
+    kept = set(sorted(kept)[:most]) if most < len(kept) else kept
+    room = most - len(kept)
+    for index in range(room):
+        kept.add(round(index * (count - 1) / max(room - 1, 1)))
+    return sorted(kept)

@@ -1,0 +1,377 @@
+"""Networks, their versions, aliases and weights."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from secrets import randbits
+from typing import Any, final
+
+import numpy as np
+
+from core import formats
+from core.errors import EngineError
+from core.formats import Model, json_format
+from core.network import Network as Engine
+from core.preprocessing import Preprocessing
+from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
+from service.domain.errors import Conflict, Fault, InvalidRequest, NotFound, Stale, pointer
+from service.domain.identifiers import check_alias, check_name, new_id
+from service.domain.limits import Limits
+from service.domain.networks import Network, Origin, Version
+
+
+@dataclass(frozen=True, slots=True)
+class NewNetwork:
+    """What a client asks for."""
+
+    input_shape: list[int]
+    layers: list[dict[str, Any]]
+    name: str | None = None
+    labels: list[str] | None = None
+    dtype: str = "float32"
+    seed: int | None = None
+    metadata: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a PATCH changes; None leaves a thing as it is."""
+
+    name: str | None = None
+    labels: list[str] | None = None
+    metadata: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A network with its first weights, not yet remembered."""
+
+    network: Network
+    version: Version
+    notes: tuple[str, ...] = ()
+    format: str = ""
+
+
+class WeightsCorrupt(Conflict):
+    """A version's weights are not what they were."""
+
+    code = "weights_corrupt"
+
+
+def engine_fault(error: EngineError, *prefix: str | int) -> InvalidRequest:
+    """Return the engine's refusal as the service's, naming the place."""
+    place = pointer(*prefix, *error.path)
+    return InvalidRequest(str(error), [Fault(place, _code(error), str(error))])
+
+
+def _code(error: EngineError) -> str:
+    """Return snake_case of the error's name: ShapeError is shape_error."""
+    name = type(error).__name__
+    return "".join(f"_{sign.lower()}" if sign.isupper() else sign for sign in name).lstrip("_")
+
+
+@final
+class Networks:
+    """The use cases."""
+
+    def __init__(
+        self, store: Store, blobs: Blobs, limits: Limits, changed: Callable[[str], None]
+    ) -> None:
+        self._store, self._blobs, self._limits = store, blobs, limits
+        self._changed = changed
+
+    async def draw(self, owner: str, wanted: NewNetwork) -> Drawn:
+        """Check a new network and draw its initial weights; nothing is remembered yet."""
+        self._limits.check_network(wanted.input_shape, wanted.layers)
+        spec = {
+            "input_shape": wanted.input_shape,
+            "layers": wanted.layers,
+            "dtype": wanted.dtype,
+        }
+        seed = randbits(32) if wanted.seed is None else wanted.seed
+        try:
+            engine = Engine.from_spec(spec)
+        except EngineError as error:
+            raise engine_fault(error) from None
+        await asyncio.to_thread(engine.initialize, np.random.Generator(np.random.SFC64(seed)))
+        return await self._drawn(owner, Model(engine), wanted, seed, "initial")
+
+    async def read(self, owner: str, document: Mapping[str, Any], name: str | None) -> Drawn:
+        """Check a weights document as a new network; nothing is remembered yet."""
+        spec_layers, shape = _outline(document)
+        if shape is not None:
+            self._limits.check_network(shape, spec_layers)
+        try:
+            format_name, model = await asyncio.to_thread(formats.read_document, document)
+        except EngineError as error:
+            raise engine_fault(error) from None
+        spec = model.network.spec()
+        self._limits.check_network(spec["input_shape"], spec["layers"])
+        labels = None if model.labels is None else list(model.labels)
+        wanted = NewNetwork(spec["input_shape"], spec["layers"], name, labels, spec["dtype"])
+        drawn = await self._drawn(owner, model, wanted, 0, "import")
+        return replace(drawn, notes=model.notes, format=format_name)
+
+    async def _drawn(
+        self, owner: str, model: Model, wanted: NewNetwork, seed: int, origin: Origin
+    ) -> Drawn:
+        now = datetime.now(UTC)
+        network_id = new_id("net")
+        engine = model.network
+        network = Network(
+            id=network_id,
+            owner=owner,
+            name=network_id if wanted.name is None else check_name(wanted.name),
+            input_shape=wanted.input_shape,
+            layers=engine.spec()["layers"],
+            dtype=wanted.dtype,
+            seed=seed,
+            parameter_count=engine.parameter_count(),
+            created_at=now,
+            metadata=wanted.metadata or {},
+        )
+        if wanted.labels is not None:
+            network = replace(network, labels=check_labels(wanted.labels, network))
+        sha256 = await self._blobs.put(engine.to_bytes())
+        preprocessing = model.preprocessing.to_document()
+        version = Version(network_id, 0, origin, sha256, now, preprocessing=preprocessing)
+        return Drawn(network, version)
+
+    async def add(self, work: Work, drawn: Drawn) -> Network:
+        """Remember a new network with its first version."""
+        await work.networks.add(drawn.network)
+        await work.versions.add(drawn.version)
+        return drawn.network
+
+    async def get(self, owner: str, reference: str) -> Network:
+        """Return a network by id or name."""
+        async with self._store.read() as work:
+            return await find_network(work, owner, reference)
+
+    async def page(self, owner: str, page: Page) -> list[Network]:
+        """Return a page of networks and one more."""
+        async with self._store.read() as work:
+            return await work.networks.page(owner, page)
+
+    async def change(
+        self, owner: str, reference: str, changes: Changes, if_match: Callable[[Network], None]
+    ) -> Network:
+        """Change name, labels or metadata."""
+        async with self._store.write() as work:
+            network = await find_network(work, owner, reference)
+            if_match(network)
+            changed = replace(network, revision=network.revision + 1)
+            if changes.name is not None:
+                changed = replace(changed, name=check_name(changes.name))
+            if changes.labels is not None:
+                changed = replace(changed, labels=check_labels(changes.labels, network))
+            if changes.metadata is not None:
+                changed = replace(changed, metadata=changes.metadata)
+            return await self._store_change(work, network, changed)
+
+    async def remove(self, owner: str, reference: str, if_match: Callable[[Network], None]) -> None:
+        """Forget a network and its versions."""
+        async with self._store.write() as work:
+            network = await find_network(work, owner, reference)
+            if_match(network)
+            job = await work.jobs.active_on(network_id=network.id)
+            if job is not None:
+                problem = f"job {job.id} is {job.status} on it; cancel it first"
+                raise Conflict(problem, code="network_in_use", job=job.id)
+            await work.networks.remove(network.id)
+            work.after_commit(lambda: self._changed(network.id))
+
+    async def set_alias(
+        self,
+        owner: str,
+        reference: str,
+        alias: str,
+        number: int | None,
+        if_match: Callable[[Network], None],
+    ) -> Network:
+        """Point an alias at a version, or remove it for None."""
+        check_alias(alias)
+        async with self._store.write() as work:
+            network = await find_network(work, owner, reference)
+            if_match(network)
+            aliases = dict(network.aliases)
+            if number is None:
+                if aliases.pop(alias, None) is None:
+                    raise NotFound("alias", alias)
+            else:
+                if await work.versions.get(network.id, number) is None:
+                    problem = (
+                        f"there is no version {number}; the latest is {network.latest_version}"
+                    )
+                    raise InvalidRequest.at("/version", "unknown_version", problem)
+                aliases[alias] = number
+            changed = replace(network, aliases=aliases, revision=network.revision + 1)
+            return await self._store_change(work, network, changed)
+
+    async def version(self, owner: str, reference: str, ref: str | None) -> tuple[Network, Version]:
+        """Return a network with one of its versions."""
+        async with self._store.read() as work:
+            return await find_version(work, owner, reference, ref)
+
+    async def versions(
+        self, owner: str, reference: str, page: Page
+    ) -> tuple[Network, list[Version]]:
+        """Return a page of versions and one more."""
+        async with self._store.read() as work:
+            network = await find_network(work, owner, reference)
+            return network, await work.versions.page(network.id, page)
+
+    async def model(self, network: Network, version: Version) -> Model:
+        """Return a version as the engine has it."""
+        try:
+            data = await self._blobs.get(version.weights_sha256)
+        except BlobCorrupt as error:
+            problem = f"the weights of version {version.number} are damaged: {error}"
+            raise WeightsCorrupt(problem) from error
+        engine = Engine.from_spec(network.spec())
+        engine.load_bytes(data)
+        labels = network.labels_in_force
+        preprocessing = Preprocessing.from_document(
+            version.preprocessing, engine.inputs, engine.units
+        )
+        return Model(engine, None if labels is None else tuple(labels), preprocessing)
+
+    async def document(self, network: Network, version: Version) -> bytes:
+        """Return a version as the native document."""
+        model = await self.model(network, version)
+        return await asyncio.to_thread(json_format.write, model)
+
+    async def fitted(
+        self, owner: str, reference: str, document: Mapping[str, Any]
+    ) -> tuple[Network, Version, tuple[str, ...]]:
+        """Check weights for a network; the version is not remembered yet."""
+        network = await self.get(owner, reference)
+        try:
+            _, model = await asyncio.to_thread(formats.read_document, document)
+            target = Engine.from_spec(network.spec())
+            _check_same_layers(model.network, target)
+            with np.errstate(over="ignore"):
+                numbers = [
+                    part and type(part)(*(array.astype(target.dtype) for array in part))
+                    for part in model.network.layer_weights()
+                ]
+            target.load_layer_weights(numbers)
+            if not np.isfinite(target.parameters).all():
+                problem = f"a number is too large for {target.dtype.name}"
+                raise InvalidRequest.at("/layers", "not_finite", problem)
+        except EngineError as error:
+            raise engine_fault(error) from None
+        sha256 = await self._blobs.put(target.to_bytes())
+        version = Version(
+            network.id,
+            -1,
+            "upload",
+            sha256,
+            datetime.now(UTC),
+            preprocessing=model.preprocessing.to_document(),
+        )
+        return network, version, model.notes
+
+    async def fresh(self, work: Work, owner: str, network: Network) -> Network:
+        """Return a network as it is within this transaction."""
+        return await find_network(work, owner, network.id)
+
+    async def add_version(self, work: Work, network: Network, version: Version) -> Version:
+        """Remember a version under the next number."""
+        return await append_version(work, network, version, self._changed)
+
+    async def _store_change(self, work: Work, network: Network, changed: Network) -> Network:
+        if not await work.networks.update(changed, network.revision):
+            raise Stale(str(network.revision))
+        work.after_commit(lambda: self._changed(network.id))
+        return changed
+
+
+async def append_version(
+    work: Work, network: Network, version: Version, changed: Callable[[str], None]
+) -> Version:
+    """Remember a version under the next number, as the child of the latest unless it says."""
+    number = network.latest_version + 1
+    parent = network.latest_version if version.parent is None else version.parent
+    version = replace(version, number=number, parent=parent)
+    newer = replace(network, latest_version=number, revision=network.revision + 1)
+    if not await work.networks.update(newer, network.revision):
+        raise Stale(str(network.revision))
+    await work.versions.add(version)
+    work.after_commit(lambda: changed(network.id))
+    return version
+
+
+async def find_network(work: Work, owner: str, reference: str) -> Network:
+    """Return a network by id or name, or say that it is not there."""
+    network = await work.networks.find(owner, reference)
+    if network is None:
+        raise NotFound("network", reference)
+    return network
+
+
+async def find_version(
+    work: Work, owner: str, reference: str, ref: str | None
+) -> tuple[Network, Version]:
+    """Return a version by number, alias or "latest"; None is the alias stable, or the latest."""
+    network = await find_network(work, owner, reference)
+    number = version_number(network, ref)
+    version = None if number is None else await work.versions.get(network.id, number)
+    if version is None:
+        raise NotFound("version", str(ref))
+    return network, version
+
+
+def version_number(network: Network, ref: str | None) -> int | None:
+    """Return the number that a reference stands for; None where there is no such alias."""
+    if ref is None:
+        return network.aliases.get("stable", network.latest_version)
+    if ref in {"latest", "live"}:
+        return network.latest_version
+    if ref.isascii() and ref.isdigit() and len(ref) < 10:
+        return int(ref)
+    return network.aliases.get(ref)
+
+
+def check_labels(labels: list[str], network: Network) -> list[str]:
+    """Return labels that fit the network's outputs."""
+    problem = None
+    if not network.classes:
+        problem = "labels need a last layer of softmax or sigmoid"
+    elif len(labels) != network.classes:
+        problem = f"{network.classes} labels are due, one for each class, got {len(labels)}"
+    elif len(set(labels)) != len(labels):
+        problem = "labels must differ"
+    if problem is not None:
+        raise InvalidRequest.at("/labels", "invalid_labels", problem)
+    for index, label in enumerate(labels):
+        check_name(label, pointer("labels", index))
+    return labels
+
+
+def _check_same_layers(given: Engine, target: Engine) -> None:
+    """Refuse weights of another architecture, naming the layer."""
+    if given.inputs != target.inputs or len(given.layers) != len(target.layers):
+        problem = (
+            f"the network takes {target.inputs} inputs through {len(target.layers)} layers, "
+            f"the document {given.inputs} through {len(given.layers)}"
+        )
+        raise InvalidRequest.at("/layers", "shape_error", problem)
+    for index, (one, other) in enumerate(zip(given.layers, target.layers, strict=True)):
+        for key in ("type", "units", "activation"):
+            theirs, ours = one.config().get(key), other.config().get(key)
+            if theirs != ours:
+                problem = f"layer {index} has {key} {theirs!r}, the network has {ours!r}"
+                raise InvalidRequest.at(pointer("layers", index), "shape_error", problem)
+
+
+def _outline(document: Mapping[str, Any]) -> tuple[list[Any], list[int] | None]:
+    """Return the layers and the input shape of a native document, as far as it tells them."""
+    spec = document.get("network")
+    if isinstance(spec, Mapping):
+        shape, layers = spec.get("input_shape"), spec.get("layers")
+        whole = isinstance(shape, list) and all(type(size) is int for size in shape)
+        if whole and isinstance(layers, list):
+            return layers, shape
+    return [], None

@@ -1,0 +1,363 @@
+"""What the use cases need from outside, named by what they need it for."""
+
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from service.domain.datasets import Dataset
+from service.domain.jobs import Checkpoint, Job, Progress, Record, Status
+from service.domain.networks import Network, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list: at most ``limit`` after the item with the id ``after``."""
+
+    limit: int = 50
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAnswer:
+    """The first answer to a request with an Idempotency-Key."""
+
+    fingerprint: str
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Networks(Protocol):
+    """The networks of an owner; a reference is an id or a name."""
+
+    async def add(self, network: Network) -> None:
+        """Remember a new network; a taken name is a Conflict."""
+
+    async def find(self, owner: str, reference: str) -> Network | None:
+        """Return the network of that id, or of that name."""
+
+    async def page(self, owner: str, page: Page) -> list[Network]:
+        """Return one more than the page's limit, newest first, where there are more."""
+
+    async def update(self, network: Network, revision: int) -> bool:
+        """Store ``network`` where the stored revision is still ``revision``."""
+
+    async def remove(self, network_id: str) -> None:
+        """Forget a network with its versions."""
+
+
+class Versions(Protocol):
+    """The versions of networks."""
+
+    async def add(self, version: Version) -> None:
+        """Remember a new version."""
+
+    async def get(self, network_id: str, number: int) -> Version | None:
+        """Return one version."""
+
+    async def page(self, network_id: str, page: Page) -> list[Version]:
+        """Return one more than the page's limit, newest first; ``after`` is a number."""
+
+
+class Datasets(Protocol):
+    """The datasets of an owner."""
+
+    async def add(self, dataset: Dataset) -> None:
+        """Remember a new dataset; a taken name is a Conflict."""
+
+    async def find(self, owner: str, reference: str) -> Dataset | None:
+        """Return the dataset of that id, or of that name."""
+
+    async def page(self, owner: str, page: Page) -> list[Dataset]:
+        """Return one more than the page's limit, newest first, where there are more."""
+
+    async def remove(self, dataset_id: str) -> None:
+        """Forget a dataset."""
+
+
+class Jobs(Protocol):
+    """The jobs of an owner."""
+
+    async def add(self, job: Job) -> None:
+        """Remember a new job."""
+
+    async def get(self, job_id: str) -> Job | None:
+        """Return a job, whoever owns it."""
+
+    async def find(self, owner: str, job_id: str) -> Job | None:
+        """Return a job of that owner."""
+
+    async def page(
+        self, owner: str, page: Page, status: str | None, network_id: str | None
+    ) -> list[Job]:
+        """Return one more than the page's limit, newest first, where there are more."""
+
+    async def move(self, job: Job, to: Status, **changes: Any) -> Job | None:
+        """Move a job whose stored status and run are still those of ``job``; None when not."""
+
+    async def update(self, job: Job, **changes: Any) -> bool:
+        """Change fields of a job whose stored status and run are still those of ``job``."""
+
+    async def next_queued(self) -> Job | None:
+        """Return the job that has waited longest."""
+
+    async def held_by(self, lease_owner: str | None) -> list[Job]:
+        """Return the jobs that workers of that server have; of all servers for None."""
+
+    async def count(self, statuses: Collection[Status], *, owner: str | None = None) -> int:
+        """Return how many jobs are in these states."""
+
+    async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
+        """Return a job that is not terminal on that network, or on that dataset."""
+
+    async def equal_work(self, owner: str, fingerprint: str) -> Job | None:
+        """Return a job with that fingerprint that is not terminal."""
+
+    async def queue_position(self, job_id: str) -> int:
+        """Return how many queued jobs come before that one."""
+
+    async def remove(self, job_id: str) -> None:
+        """Forget a job with its log and checkpoints."""
+
+    async def expired(self, lease_owner: str) -> list[Job]:
+        """Return held jobs of other servers whose lease ran out."""
+
+    async def renew(self, lease_owner: str) -> None:
+        """Renew the leases of that server."""
+
+
+class Log(Protocol):
+    """What happened to jobs, in order."""
+
+    async def append(self, record: Record) -> None:
+        """Add a record after the last one."""
+
+    async def after(self, job_id: str, event: int, limit: int) -> list[Record]:
+        """Return the records that hold events later than ``event``."""
+
+    async def epochs(self, job_id: str) -> list[Record]:
+        """Return all records of epochs."""
+
+
+class Checkpoints(Protocol):
+    """Saved states of jobs."""
+
+    async def add(self, checkpoint: Checkpoint) -> None:
+        """Remember a checkpoint."""
+
+    async def of(self, job_id: str) -> list[Checkpoint]:
+        """Return a job's checkpoints, latest first."""
+
+    async def get(self, job_id: str, checkpoint_id: str) -> Checkpoint | None:
+        """Return one checkpoint."""
+
+    async def prune(self, job_id: str, keep: int) -> None:
+        """Forget all but the latest ``keep``."""
+
+
+class Answers(Protocol):
+    """First answers, by owner and Idempotency-Key."""
+
+    async def get(self, owner: str, key: str) -> SavedAnswer | None:
+        """Return the answer that was given."""
+
+    async def add(self, owner: str, key: str, answer: SavedAnswer) -> None:
+        """Remember an answer."""
+
+
+class Work(Protocol):
+    """One transaction over all stores."""
+
+    networks: Networks
+    versions: Versions
+    datasets: Datasets
+    jobs: Jobs
+    log: Log
+    checkpoints: Checkpoints
+    answers: Answers
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call when the transaction is durable; not at all when it is rolled back."""
+
+
+class Store(Protocol):
+    """Where all metadata lives."""
+
+    def read(self) -> AbstractAsyncContextManager[Work]:
+        """Open a consistent view."""
+
+    def write(self) -> AbstractAsyncContextManager[Work]:
+        """Open a transaction that commits, durably, when the block ends well."""
+
+    async def ping(self) -> None:
+        """Raise Unavailable unless the store answers."""
+
+    async def referenced_blobs(self) -> set[str]:
+        """Return the names of all blobs that a row refers to."""
+
+
+class Blobs(Protocol):
+    """Bytes named by their sha256."""
+
+    async def put(self, data: bytes) -> str:
+        """Store durably and return the name."""
+
+    async def get(self, name: str) -> bytes:
+        """Return the bytes, checked; BlobCorrupt when they are not what they were."""
+
+    def path(self, name: str) -> Path:
+        """Return where a worker on this machine finds the bytes."""
+
+    async def sweep(self, keep: Collection[str], *, grace: float) -> int:
+        """Remove blobs that nothing refers to and that are older than ``grace`` seconds."""
+
+    async def ping(self) -> None:
+        """Raise Unavailable unless bytes can be written."""
+
+
+class BlobCorrupt(Exception):
+    """A blob is missing, or its bytes are not those it was named by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker needs to know to run a job.
+
+    Attributes
+    ----------
+    spec
+        The network's architecture.
+    training
+        Every value in force.
+    weights
+        Where the base version's parameters are.
+    preprocessing
+        The base version's.
+    dataset
+        Where the rows are.
+    dataset_sha256, weights_sha256
+        What they must be.
+    task, classes
+        Of the dataset as the network sees it: ``classes[i]`` is the network's class of the
+        dataset's label i.
+    checkpoints
+        Where states to go on from are, each with its digest, latest first.
+    elapsed_seconds
+        What earlier runs took.
+    """
+
+    job_id: str
+    run: int
+    spec: dict[str, Any]
+    training: dict[str, Any]
+    weights: str
+    weights_sha256: str
+    preprocessing: dict[str, Any] | None
+    dataset: str
+    dataset_sha256: str
+    classes: list[int] | None
+    checkpoints: list[tuple[str, str]]
+    elapsed_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The worker has built the network and begins, after ``epoch`` epochs of earlier runs."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochsDone:
+    """Epochs ended: columns of equal length, and the progress after the last."""
+
+    columns: dict[str, list[Any]]
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The parameters after an epoch, for the version `live`."""
+
+    epoch: int
+    weights: bytes
+    preprocessing: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointTaken:
+    """A state that training can go on from."""
+
+    epoch: int
+    state: bytes
+    train_loss: float | None
+    validation_loss: float | None
+    best_epoch: int | None
+    preprocessing: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The worker stopped as it was told to, after a last checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The training came to its end."""
+
+    stop_reason: str
+    weights: bytes
+    preprocessing: dict[str, Any] | None
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The training cannot go on, and a new attempt would not help."""
+
+    stop_reason: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker is gone without a word: killed, crashed, out of memory."""
+
+    reason: str
+
+
+Report = Started | EpochsDone | Snapshot | CheckpointTaken | Stopped | Finished | Failed | Lost
+
+
+class Attempt(Protocol):
+    """A job in the hands of a worker."""
+
+    def reports(self) -> AsyncIterator[Report]:
+        """Yield what the worker says; the last is Stopped, Finished, Failed or Lost."""
+
+    def stop(self, *, kill_after: float) -> None:
+        """Ask for a last checkpoint and an end; kill after so many seconds."""
+
+    def checkpoint(self) -> None:
+        """Ask for a checkpoint now."""
+
+
+class Executor(Protocol):
+    """Where attempts run."""
+
+    slots: int
+
+    async def start(self) -> None:
+        """Make workers ready."""
+
+    def free(self) -> int:
+        """Return how many attempts could begin right now."""
+
+    async def begin(self, assignment: Assignment) -> Attempt:
+        """Hand a job to a worker."""
+
+    async def stop(self) -> None:
+        """End all workers."""

@@ -1,0 +1,121 @@
+"""Builds every part from the settings and joins them; the only module that knows all rings."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from service.api.app import create_api
+from service.api.dependencies import Services
+from service.application.chronicle import Chronicle
+from service.application.datasets import Datasets
+from service.application.dispatcher import Dispatcher
+from service.application.feed import Feed
+from service.application.idempotency import Once
+from service.application.inference import Inference
+from service.application.jobs import Jobs
+from service.application.live import LiveBoard
+from service.application.networks import Networks
+from service.domain.limits import Limits
+from service.infrastructure.blobs.folder import FolderBlobs
+from service.infrastructure.data_folder import DataFolder
+from service.infrastructure.database.engine import SqlStore, migrate, sqlite_url
+from service.infrastructure.execution.local_executor import LocalExecutor
+from service.infrastructure.model_cache import LeastRecentlyUsed
+from service.settings import Settings
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the bounds that the settings name."""
+    return Limits(
+        json_bytes=settings.max_json_bytes,
+        dataset_bytes=settings.max_dataset_bytes,
+        layers=settings.max_layers,
+        width=settings.max_width,
+        parameters=settings.max_parameters,
+        epochs=settings.max_epochs,
+        rows_per_call=settings.max_rows_per_call,
+        queued_jobs=settings.max_queued_jobs,
+        queued_jobs_per_owner=settings.max_queued_jobs_per_owner,
+        attempts=settings.max_attempts,
+    )
+
+
+def prepare(settings: Settings) -> DataFolder:
+    """Take the data folder and bring its database up to date.
+
+    Raises
+    ------
+    FolderUnusable, DatabaseUnusable
+        With one line for whoever starts the server.
+    """
+    folder = DataFolder(settings.data_dir)
+    folder.take()
+    migrate(folder.database)
+    return folder
+
+
+def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
+    """Return the application; its lifespan starts the workers."""
+    limits = limits_of(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        folder = prepared or await asyncio.to_thread(prepare, settings)
+        try:
+            async with running(settings, limits, folder) as services:
+                app.state.services = services
+                yield
+        finally:
+            folder.release()
+
+    return create_api(lifespan)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, limits: Limits, folder: DataFolder
+) -> AsyncIterator[Services]:
+    """Run everything behind the API."""
+    blobs = FolderBlobs(folder.blobs)
+    blobs.prepare()
+    store = SqlStore(sqlite_url(folder.database))
+    cache = LeastRecentlyUsed(settings.model_cache_bytes)
+    board, feed = LiveBoard(), Feed()
+    chronicle = Chronicle(feed)
+    executor = LocalExecutor(settings.workers)
+    dispatcher = Dispatcher(
+        store,
+        blobs,
+        executor,
+        chronicle,
+        board,
+        limits,
+        server_id=secrets.token_hex(8),
+        changed=cache.drop,
+    )
+    executor.on_free = dispatcher.wake
+    networks = Networks(store, blobs, limits, cache.drop)
+    datasets = Datasets(store, blobs, limits)
+    services = Services(
+        networks=networks,
+        datasets=datasets,
+        jobs=Jobs(store, blobs, chronicle, feed, dispatcher, limits, cache.drop),
+        inference=Inference(networks, datasets, cache, board, limits),
+        once=Once(store),
+        store=store,
+        blobs=blobs,
+        executor=executor,
+        limits=limits,
+        uploads=folder.uploads,
+    )
+    try:
+        await blobs.sweep(await store.referenced_blobs(), grace=0.0)
+        await dispatcher.start()
+        yield services
+    finally:
+        services.closing.set()
+        await asyncio.shield(dispatcher.stop())
+        await store.close()

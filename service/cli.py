@@ -1,0 +1,120 @@
+"""The command line: ``neurond serve``."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, final
+
+import click
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from service import version
+from service.bootstrap import build, prepare
+from service.infrastructure.data_folder import FolderUnusable
+from service.infrastructure.database.engine import DatabaseUnusable
+from service.infrastructure.observability import logging
+from service.settings import Settings
+
+UNUSABLE = 2
+"""Exit status when the server cannot start."""
+
+
+@click.group()
+@click.version_option(version.VERSION, prog_name="neurond")
+def neurond() -> None:
+    """Create, train, version and serve neural networks over HTTP."""
+
+
+@neurond.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on; 0 picks a free one.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder that holds everything.")
+@click.option("--workers", type=int, help="Trainings that run at the same time.")
+def serve(**options: Any) -> None:
+    """Start the server; NEUROND_* variables set what no option does."""
+    try:
+        settings = Settings(**{key: value for key, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        _refuse(f"{first['loc'][0]}: {first['msg']}")
+    logging.configure(settings.log_level)
+    listener = _listen(settings.host, settings.port)
+    try:
+        folder = prepare(settings)
+    except (FolderUnusable, DatabaseUnusable) as error:
+        _refuse(str(error))
+    app = build(settings, folder)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=settings.access_log,
+        server_header=False,
+        date_header=True,
+        lifespan="on",
+        timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
+    )
+    server = Server(config, app, settings.drain_seconds)
+    host, port = listener.getsockname()[:2]
+    click.echo(f"neurond {version.VERSION} at http://{host}:{port}", err=True)
+    server.run(sockets=[listener])
+    if not server.started:
+        _refuse("the server did not start; the log says why")
+
+
+@final
+class Server(uvicorn.Server):
+    """uvicorn with a shutdown that loses no request.
+
+    On the first SIGTERM or SIGINT readiness turns to 503 while requests are still taken, so that
+    a balancer can look elsewhere; then it stops accepting, and ends when requests have.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._app, self._drain_seconds = app, drain_seconds
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Drain on a signal, and exit with status 0 afterwards."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._drain)
+        try:
+            yield
+        finally:
+            for name in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(name)
+
+    def _drain(self) -> None:
+        services = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.closing.set()
+        asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a bound socket, or end with a line that says why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        _refuse(f"cannot listen on {host}:{port}: {error.strerror or error}")
+    return listener
+
+
+def _refuse(reason: str) -> NoReturn:
+    """End with one line and the status for it."""
+    click.echo(f"neurond: {reason}", err=True)
+    sys.exit(UNUSABLE)

@@ -1,0 +1,1 @@
+"""Plain Python: what the service is about."""

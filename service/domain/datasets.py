@@ -1,0 +1,34 @@
+"""Datasets, as they are remembered."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Task = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows with targets.
+
+    Attributes
+    ----------
+    sha256
+        Digest of the stored arrays, which is also the name of their blob.
+    outputs
+        Width of a regression target; 1 for classification.
+    """
+
+    id: str
+    owner: str
+    name: str
+    rows: int
+    input_shape: list[int]
+    task: Task
+    columns: list[str]
+    outputs: int
+    sha256: str
+    created_at: datetime
+    labels: list[str] | None = None
+    class_counts: dict[str, int] | None = None
+    hidden: bool = False

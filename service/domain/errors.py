@@ -1,0 +1,159 @@
+"""What the service refuses. An error carries a code, never an HTTP status.
+
+::
+
+    ServiceError
+    ├── InvalidRequest      validation_failed   what was sent cannot be used
+    │   └── MalformedBody   malformed_body      it is not what it says it is
+    ├── NotFound            not_found
+    ├── Conflict            conflict, name_taken, ...   the present state does not allow it
+    │   └── IllegalMove     illegal_move        a job is not in a state for that
+    ├── Stale               precondition_failed If-Match names an older state
+    ├── KeyReused           idempotency_key_reused
+    ├── TooLarge            payload_too_large
+    ├── UnsupportedFormat   unsupported_media_type, not_acceptable
+    ├── QueueFull           queue_full
+    └── Unavailable         storage_unavailable, storage_full, shutting_down
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One wrong place in a request.
+
+    Attributes
+    ----------
+    pointer
+        JSON pointer into the body.
+    code
+        Stable, snake_case.
+    detail
+        A sentence that says what is wrong and what is due.
+    where
+        More about the place: the row and column of a CSV cell, the name of a parameter.
+    """
+
+    pointer: str
+    code: str
+    detail: str
+    where: tuple[tuple[str, str | int], ...] = ()
+
+
+def pointer(*path: str | int) -> str:
+    """Return the JSON pointer (RFC 6901) of a path."""
+    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in path)
+
+
+class ServiceError(Exception):
+    """Root of all refusals."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, detail: str, *, code: str | None = None, **extra: Any) -> None:
+        self.detail = detail
+        self.error_code = code or self.code
+        self.extra = extra
+        super().__init__(detail)
+
+
+class InvalidRequest(ServiceError):
+    """What was sent is well-formed and cannot be used."""
+
+    code = "validation_failed"
+
+    def __init__(
+        self, detail: str, faults: Sequence[Fault] = (), *, code: str | None = None
+    ) -> None:
+        self.faults = tuple(faults)
+        super().__init__(detail, code=code)
+
+    @classmethod
+    def at(cls, place: str, code: str, detail: str) -> "InvalidRequest":
+        """Return the refusal of a single place."""
+        return cls(detail, [Fault(place, code, detail)])
+
+
+class MalformedBody(InvalidRequest):
+    """The body is not JSON, or not what its content type says."""
+
+    code = "malformed_body"
+
+
+class NotFound(ServiceError):
+    """Nothing of that name is there."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, reference: str) -> None:
+        super().__init__(f"there is no {kind} {reference[:200]!r}")
+
+
+class Conflict(ServiceError):
+    """The present state does not allow it."""
+
+    code = "conflict"
+
+
+class IllegalMove(Conflict):
+    """A job is not in a state for that."""
+
+    code = "illegal_move"
+
+    def __init__(self, action: str, status: str, allowed: Sequence[str]) -> None:
+        choice = ", ".join(allowed) or "nothing"
+        super().__init__(
+            f"a job that is {status} cannot {action}; what it can do: {choice}",
+            current_status=status,
+            allowed_actions=list(allowed),
+        )
+
+
+class Stale(ServiceError):
+    """If-Match names a state that is no longer the present one."""
+
+    code = "precondition_failed"
+
+    def __init__(self, current: str) -> None:
+        super().__init__("it has changed since you read it; read it again", current_etag=current)
+
+
+class KeyReused(ServiceError):
+    """An Idempotency-Key came back with another request."""
+
+    code = "idempotency_key_reused"
+
+
+class TooLarge(ServiceError):
+    """More bytes than the limit."""
+
+    code = "payload_too_large"
+
+
+class UnsupportedFormat(ServiceError):
+    """A media type that is not spoken here."""
+
+    code = "unsupported_media_type"
+
+
+class QueueFull(ServiceError):
+    """No more jobs are taken for now."""
+
+    code = "queue_full"
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"the queue holds {limit} jobs, its limit; try again later")
+
+
+class Unavailable(ServiceError):
+    """Storage does not answer, is full, or the server is stopping."""
+
+    code = "storage_unavailable"
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after: int = 2) -> None:
+        self.retry_after = retry_after
+        super().__init__(detail, code=code)

@@ -1,0 +1,55 @@
+"""Identifiers that sort by time, and the names that people give."""
+
+import re
+import secrets
+import time
+import unicodedata
+from typing import Final
+
+from service.domain.errors import InvalidRequest
+
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
+_ID: Final = re.compile(r"(net|ds|job|ckpt)_[0-9A-HJKMNP-TV-Z]{26}")
+_ALIAS: Final = re.compile(r"[a-z][a-z0-9._-]{0,62}")
+RESERVED_ALIASES: Final = frozenset({"latest", "live"})
+LONGEST_NAME: Final = 200
+_last = 0
+
+
+def new_id(prefix: str) -> str:
+    """Return an id of 26 signs after its prefix: 48 bits of milliseconds, 80 of chance.
+
+    Ids of one process never sort before an earlier one, also within a millisecond.
+    """
+    global _last
+    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    if number <= _last:
+        number = _last + 1 + secrets.randbits(32)
+    _last = number
+    signs = [_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
+    return f"{prefix}_{''.join(signs)}"
+
+
+def check_name(name: str, place: str = "/name") -> str:
+    """Return ``name``, or say why it cannot be one."""
+    problem = None
+    if not 1 <= len(name) <= LONGEST_NAME:
+        problem = f"a name has 1 to {LONGEST_NAME} characters"
+    elif any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name):
+        problem = "a name holds no control characters and no lone surrogates"
+    elif _ID.fullmatch(name):
+        problem = "a name must not look like an id"
+    if problem is not None:
+        raise InvalidRequest.at(place, "invalid_name", problem)
+    return name
+
+
+def check_alias(alias: str) -> str:
+    """Return ``alias``, or say why it cannot be one."""
+    if not _ALIAS.fullmatch(alias) or alias in RESERVED_ALIASES:
+        problem = (
+            "an alias starts with a small letter, holds small letters, digits, '.', '_' and '-', "
+            "at most 63, and is neither 'latest' nor 'live'"
+        )
+        raise InvalidRequest.at("", "invalid_alias", problem)
+    return alias

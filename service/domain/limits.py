@@ -1,0 +1,57 @@
+"""How much the service takes on."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.domain.errors import Fault, InvalidRequest, pointer
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that hold whatever is asked for; the settings describe each."""
+
+    json_bytes: int = 8 << 20
+    dataset_bytes: int = 256 << 20
+    layers: int = 16
+    width: int = 4096
+    parameters: int = 2_000_000
+    epochs: int = 100_000
+    dataset_rows: int = 5_000_000
+    dataset_columns: int = 4096
+    dataset_labels: int = 4096
+    rows_per_call: int = 10_000
+    gradient_check_rows: int = 64
+    queued_jobs: int = 10_000
+    queued_jobs_per_owner: int = 10_000
+    attempts: int = 3
+
+    def check_network(self, input_shape: Sequence[Any], layers: Sequence[Any]) -> None:
+        """Refuse a network that is too large, in Python integers, before anything is allocated."""
+        faults = []
+        if len(input_shape) != 1:
+            problem = "one dimension is taken: the number of input columns"
+            faults.append(Fault("/input_shape", "unsupported", problem))
+        width = math.prod(input_shape)
+        if not 1 <= width <= self.width:
+            problem = f"there may be 1 to {self.width} inputs"
+            faults.append(Fault("/input_shape", "out_of_range", problem))
+        if not 1 <= len(layers) <= self.layers:
+            problem = f"there may be 1 to {self.layers} layers, got {len(layers)}"
+            faults.append(Fault("/layers", "out_of_range", problem))
+        count = 0
+        for index, layer in enumerate(layers[: self.layers + 1]):
+            units = layer.get("units") if isinstance(layer, Mapping) else None
+            if not isinstance(units, int):
+                continue
+            if not 1 <= units <= self.width:
+                problem = f"a layer may have 1 to {self.width} units"
+                faults.append(Fault(pointer("layers", index, "units"), "out_of_range", problem))
+            count += units * (width + 1)
+            width = units
+        if count > self.parameters and not faults:
+            problem = f"{count} parameters are more than the {self.parameters} allowed"
+            faults.append(Fault("/layers", "too_many_parameters", problem))
+        if faults:
+            raise InvalidRequest(faults[0].detail, faults)

@@ -1,0 +1,89 @@
+"""Networks and their versions, as they are remembered."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Origin = Literal["initial", "job", "upload", "import"]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable set of weights.
+
+    Attributes
+    ----------
+    weights_sha256
+        Digest of the parameters' bytes, which is also the name of their blob.
+    preprocessing
+        What raw rows go through first; None where they go in as they are.
+    """
+
+    network_id: str
+    number: int
+    origin: Origin
+    weights_sha256: str
+    created_at: datetime
+    parent: int | None = None
+    job_id: str | None = None
+    dataset_sha256: str | None = None
+    training: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+    preprocessing: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An architecture with a name, to which versions are added.
+
+    Attributes
+    ----------
+    labels
+        Names of the classes; None until someone gave them.
+    revision
+        Counts every change, for the ETag.
+    """
+
+    id: str
+    owner: str
+    name: str
+    input_shape: list[int]
+    layers: list[dict[str, Any]]
+    dtype: str
+    seed: int
+    parameter_count: int
+    created_at: datetime
+    labels: list[str] | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    latest_version: int = 0
+    aliases: dict[str, int] = field(default_factory=dict)
+    revision: int = 1
+
+    @property
+    def units(self) -> int:
+        """Width of the outputs."""
+        return int(self.layers[-1]["units"])
+
+    @property
+    def output_activation(self) -> str:
+        """Name of the last layer's activation."""
+        activation = self.layers[-1].get("activation", "linear")
+        return str(activation["type"] if isinstance(activation, dict) else activation)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that the outputs tell apart; 0 when they are no probabilities."""
+        if self.output_activation == "sigmoid" and self.units == 1:
+            return 2
+        return self.units if self.output_activation in {"softmax", "sigmoid"} else 0
+
+    @property
+    def labels_in_force(self) -> list[str] | None:
+        """The labels, or class indices where nobody gave any; None for regression."""
+        if self.labels is not None or not self.classes:
+            return self.labels
+        return [str(index) for index in range(self.classes)]
+
+    def spec(self) -> dict[str, Any]:
+        """Return what the engine builds the network from."""
+        return {"input_shape": self.input_shape, "layers": self.layers, "dtype": self.dtype}

@@ -1,0 +1,71 @@
+"""The data folder: made, checked, and held by one server at a time."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO, Any, final
+
+
+class FolderUnusable(Exception):
+    """The folder cannot be the server's; the message is for whoever started it."""
+
+
+@final
+class DataFolder:
+    """A folder and the lock on it.
+
+    The lock is the kernel's, on an open file: it ends with the process, however that ends.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._lock: IO[Any] | None = None
+
+    @property
+    def database(self) -> Path:
+        """Return where the database is."""
+        return self.root / "neurond.sqlite3"
+
+    @property
+    def blobs(self) -> Path:
+        """Return where the blobs are."""
+        return self.root / "blobs"
+
+    @property
+    def uploads(self) -> Path:
+        """Return where uploads stay while they are read."""
+        return self.root / "uploads"
+
+    def take(self) -> None:
+        """Make the folder ours.
+
+        Raises
+        ------
+        FolderUnusable
+            When it cannot be written, or another server holds it.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.uploads.mkdir(exist_ok=True)
+            self._lock = (self.root / "lock").open("a+")
+        except OSError as error:
+            message = f"the data folder {self.root} cannot be written: {error.strerror}"
+            raise FolderUnusable(message) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            message = f"the data folder {self.root} is held by another server (process {holder})"
+            raise FolderUnusable(message) from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        for leftover in self.uploads.iterdir():
+            leftover.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let another server have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

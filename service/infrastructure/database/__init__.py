@@ -1,0 +1,1 @@
+"""SQL: tables, migrations, and one store a feature."""

@@ -1,0 +1,37 @@
+"""First answers to requests with an Idempotency-Key, in SQL."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Final, final
+
+from sqlalchemy import delete, insert, select
+
+from service.application.ports import SavedAnswer
+from service.infrastructure.database.rows import SqlTable
+from service.infrastructure.database.tables import answers
+
+KEPT: Final = timedelta(days=1)
+
+
+@final
+class SqlAnswers(SqlTable):
+    """See `service.application.ports.Answers`."""
+
+    async def get(self, owner: str, key: str) -> SavedAnswer | None:
+        """Return the answer that was given within the last day."""
+        query = select(
+            answers.c.fingerprint, answers.c.status, answers.c.headers, answers.c.body
+        ).where(
+            answers.c.owner == owner,
+            answers.c.key == key,
+            answers.c.created_at > datetime.now(UTC) - KEPT,
+        )
+        row = await self.one(query)
+        return None if row is None else SavedAnswer(**row)
+
+    async def add(self, owner: str, key: str, answer: SavedAnswer) -> None:
+        """Remember an answer, and forget those that are too old."""
+        now = datetime.now(UTC)
+        await self.connection.execute(delete(answers).where(answers.c.created_at < now - KEPT))
+        row = {**asdict(answer), "owner": owner, "key": key, "created_at": now}
+        await self.connection.execute(insert(answers).values(row))

@@ -1,0 +1,40 @@
+"""Checkpoints in SQL; their bytes are blobs."""
+
+from dataclasses import asdict
+from typing import final
+
+from sqlalchemy import delete, insert, select
+
+from service.domain.jobs import Checkpoint
+from service.infrastructure.database.rows import SqlTable
+from service.infrastructure.database.tables import checkpoints
+
+
+@final
+class SqlCheckpoints(SqlTable):
+    """See `service.application.ports.Checkpoints`."""
+
+    async def add(self, checkpoint: Checkpoint) -> None:
+        """Remember a checkpoint."""
+        await self.connection.execute(insert(checkpoints).values(asdict(checkpoint)))
+
+    async def of(self, job_id: str) -> list[Checkpoint]:
+        """Return a job's checkpoints, latest first."""
+        query = select(checkpoints).where(checkpoints.c.job_id == job_id)
+        ordered = query.order_by(checkpoints.c.epoch.desc(), checkpoints.c.id.desc())
+        return [Checkpoint(**row) for row in await self.all(ordered)]
+
+    async def get(self, job_id: str, checkpoint_id: str) -> Checkpoint | None:
+        """Return one checkpoint."""
+        query = select(checkpoints).where(
+            checkpoints.c.job_id == job_id, checkpoints.c.id == checkpoint_id
+        )
+        row = await self.one(query)
+        return None if row is None else Checkpoint(**row)
+
+    async def prune(self, job_id: str, keep: int) -> None:
+        """Forget all but the latest ``keep``."""
+        for checkpoint in (await self.of(job_id))[keep:]:
+            await self.connection.execute(
+                delete(checkpoints).where(checkpoints.c.id == checkpoint.id)
+            )

@@ -1,0 +1,187 @@
+"""The database behind the Store port: connections, transactions, migrations."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, event, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service.domain.errors import Unavailable
+from service.infrastructure.database import tables
+from service.infrastructure.database.answers import SqlAnswers
+from service.infrastructure.database.checkpoints import SqlCheckpoints
+from service.infrastructure.database.datasets import SqlDatasets
+from service.infrastructure.database.jobs import SqlJobs
+from service.infrastructure.database.log import SqlLog
+from service.infrastructure.database.networks import SqlNetworks, SqlVersions
+
+POOL_TIMEOUT: Final = 2.0
+"""Seconds that a request waits for a connection before it is told to come back."""
+
+
+class DatabaseUnusable(Exception):
+    """The database cannot be opened; the server must not start on it."""
+
+
+@final
+class SqlWork:
+    """One transaction over all stores."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.networks = SqlNetworks(connection)
+        self.versions = SqlVersions(connection)
+        self.datasets = SqlDatasets(connection)
+        self.jobs = SqlJobs(connection)
+        self.log = SqlLog(connection)
+        self.checkpoints = SqlCheckpoints(connection)
+        self.answers = SqlAnswers(connection)
+        self.calls: list[Callable[[], None]] = []
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call when the transaction is durable."""
+        self.calls.append(call)
+
+
+@final
+class SqlStore:
+    """The Store over SQLAlchemy.
+
+    SQLite gets one connection for writing, which takes the write lock at its beginning, and a few
+    for reading. With a single writer, transactions never meet SQLITE_BUSY half way.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._writer = _engine(url, writes=True)
+        self._reader = _engine(url, writes=False)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[SqlWork]:
+        """Open a consistent view."""
+        with _translated():
+            async with self._reader.begin() as connection:
+                yield SqlWork(connection)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[SqlWork]:
+        """Open a transaction that commits when the block ends well."""
+        with _translated():
+            async with self._writer.begin() as connection:
+                work = SqlWork(connection)
+                yield work
+        for call in work.calls:
+            call()
+
+    async def ping(self) -> None:
+        """Raise Unavailable unless the database answers."""
+        with _translated():
+            async with self._reader.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+
+    async def referenced_blobs(self) -> set[str]:
+        """Return the names of all blobs that a row refers to."""
+        columns = (
+            tables.versions.c.weights_sha256,
+            tables.datasets.c.sha256,
+            tables.checkpoints.c.blob,
+        )
+        found: set[str] = set()
+        with _translated():
+            async with self._reader.begin() as connection:
+                for column in columns:
+                    found.update(await connection.scalars(select(column).distinct()))
+        return found
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._reader.dispose()
+        await self._writer.dispose()
+
+
+class _translated:  # noqa: N801 - reads as a statement
+    """Turns the database's errors into the service's; cancellation passes."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, PoolTimeout):
+            raise Unavailable("the database is busy") from error
+        if isinstance(error, DBAPIError):
+            original = str(error.orig)
+            if "full" in original:
+                raise Unavailable("the disk is full", code="storage_full") from error
+            if isinstance(error.orig, sqlite3.IntegrityError):
+                return
+            raise Unavailable(f"the database does not answer: {original[:200]}") from error
+
+
+def _engine(url: str, *, writes: bool) -> AsyncEngine:
+    """Return an engine whose transactions begin as they should."""
+    size = 1 if writes else 4
+    engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=POOL_TIMEOUT)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # what was acknowledged survives a power cut
+            "foreign_keys=ON",
+            "busy_timeout=5000",
+            "journal_size_limit=16777216",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the address of a database file."""
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def migrate(path: Path) -> None:
+    """Bring a database file to the newest form.
+
+    Raises
+    ------
+    DatabaseUnusable
+        When the file is damaged, cannot be written, or comes from a newer version.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.connect() as connection:
+            script = ScriptDirectory.from_config(config)
+            present = MigrationContext.configure(connection).get_current_revision()
+            if present == script.get_current_head():
+                return
+            known = {revision.revision for revision in script.walk_revisions()}
+            if present is not None and present not in known:
+                problem = f"{path} was written by a newer version of neurond ({present})"
+                raise DatabaseUnusable(problem)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+    except SQLAlchemyError as error:
+        original = getattr(error, "orig", error)
+        problem = f"{path} cannot be used: {original}; put a backup in its place or remove it"
+        raise DatabaseUnusable(problem) from error
+    finally:
+        engine.dispose()

@@ -1,0 +1,141 @@
+"""Jobs in SQL; every move is a compare-and-set on status and run."""
+
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, final
+
+from sqlalchemy import delete, func, insert, select, update
+
+from service.application.ports import Page
+from service.domain.jobs import ACTIVE, HELD, MOVES, Job, Progress, Status
+from service.infrastructure.database.rows import SqlTable, newest_first
+from service.infrastructure.database.tables import jobs
+
+LEASE: Final = timedelta(seconds=15)
+
+
+@final
+class SqlJobs(SqlTable):
+    """See `service.application.ports.Jobs`."""
+
+    async def add(self, job: Job) -> None:
+        """Remember a new job."""
+        await self.connection.execute(insert(jobs).values(asdict(job)))
+
+    async def get(self, job_id: str) -> Job | None:
+        """Return a job, whoever owns it."""
+        row = await self.one(select(jobs).where(jobs.c.id == job_id))
+        return None if row is None else _job(row)
+
+    async def find(self, owner: str, job_id: str) -> Job | None:
+        """Return a job of that owner."""
+        row = await self.one(select(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner))
+        return None if row is None else _job(row)
+
+    async def page(
+        self, owner: str, page: Page, status: str | None, network_id: str | None
+    ) -> list[Job]:
+        """Return a page, newest first."""
+        query = select(jobs).where(jobs.c.owner == owner)
+        if status is not None:
+            query = query.where(jobs.c.status == status)
+        if network_id is not None:
+            query = query.where(jobs.c.network_id == network_id)
+        return [_job(row) for row in await self.all(newest_first(query, jobs, page))]
+
+    async def move(self, job: Job, to: Status, **changes: Any) -> Job | None:
+        """Move the job unless someone else moved it first."""
+        if to not in MOVES[job.status]:
+            message = f"{job.status} -> {to} is no legal move"
+            raise ValueError(message)
+        if to in HELD:
+            changes["lease_until"] = datetime.now(UTC) + LEASE
+        else:
+            changes |= {"lease_owner": None, "lease_until": None}
+        if not await self.update(job, status=to, **changes):
+            return None
+        changes.pop("lease_until")
+        return replace(job, status=to, **changes)
+
+    async def update(self, job: Job, **changes: Any) -> bool:
+        """Change fields unless someone else moved the job first."""
+        unmoved = (jobs.c.id == job.id) & (jobs.c.status == job.status) & (jobs.c.run == job.run)
+        if isinstance(changes.get("progress"), Progress):
+            changes["progress"] = asdict(changes["progress"])
+        result = await self.connection.execute(update(jobs).where(unmoved).values(**changes))
+        return result.rowcount == 1
+
+    async def next_queued(self) -> Job | None:
+        """Return the job that has waited longest."""
+        queued = select(jobs).where(jobs.c.status == Status.QUEUED)
+        row = await self.one(queued.order_by(jobs.c.id).limit(1))
+        return None if row is None else _job(row)
+
+    async def held_by(self, lease_owner: str | None) -> list[Job]:
+        """Return the jobs that workers of that server have."""
+        query = select(jobs).where(jobs.c.status.in_(HELD))
+        if lease_owner is not None:
+            query = query.where(jobs.c.lease_owner == lease_owner)
+        return [_job(row) for row in await self.all(query.order_by(jobs.c.id))]
+
+    async def expired(self, lease_owner: str) -> list[Job]:
+        """Return held jobs of other servers whose lease ran out."""
+        query = select(jobs).where(
+            jobs.c.status.in_(HELD),
+            jobs.c.lease_owner != lease_owner,
+            jobs.c.lease_until < datetime.now(UTC),
+        )
+        return [_job(row) for row in await self.all(query)]
+
+    async def renew(self, lease_owner: str) -> None:
+        """Renew the leases of that server."""
+        await self.connection.execute(
+            update(jobs)
+            .where(jobs.c.lease_owner == lease_owner, jobs.c.status.in_(HELD))
+            .values(lease_until=datetime.now(UTC) + LEASE)
+        )
+
+    async def count(self, statuses: Collection[Status], *, owner: str | None = None) -> int:
+        """Return how many jobs are in these states."""
+        query = select(func.count()).select_from(jobs).where(jobs.c.status.in_(statuses))
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
+        return int((await self.connection.execute(query)).scalar_one())
+
+    async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
+        """Return a job that is not terminal on that network, or on that dataset."""
+        query = select(jobs).where(
+            (jobs.c.network_id == network_id) | (jobs.c.dataset_id == dataset_id),
+            jobs.c.status.in_(ACTIVE),
+        )
+        row = await self.one(query.order_by(jobs.c.id.desc()).limit(1))
+        return None if row is None else _job(row)
+
+    async def equal_work(self, owner: str, fingerprint: str) -> Job | None:
+        """Return a job with that fingerprint that is not terminal."""
+        query = select(jobs).where(
+            jobs.c.owner == owner, jobs.c.fingerprint == fingerprint, jobs.c.status.in_(ACTIVE)
+        )
+        row = await self.one(query.order_by(jobs.c.id).limit(1))
+        return None if row is None else _job(row)
+
+    async def queue_position(self, job_id: str) -> int:
+        """Return how many queued jobs come before that one."""
+        query = (
+            select(func.count())
+            .select_from(jobs)
+            .where(jobs.c.status == Status.QUEUED, jobs.c.id < job_id)
+        )
+        return int((await self.connection.execute(query)).scalar_one())
+
+    async def remove(self, job_id: str) -> None:
+        """Forget a job with its log and checkpoints."""
+        await self.connection.execute(delete(jobs).where(jobs.c.id == job_id))
+
+
+def _job(row: dict[str, Any]) -> Job:
+    row.pop("lease_until")
+    row["status"] = Status(row["status"])
+    row["progress"] = Progress(**row["progress"])
+    return Job(**row)

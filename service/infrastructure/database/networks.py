@@ -1,0 +1,84 @@
+"""Networks and versions in SQL."""
+
+from dataclasses import asdict
+from typing import final
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from service.application.ports import Page
+from service.domain.errors import Conflict
+from service.domain.networks import Network, Version
+from service.infrastructure.database.rows import SqlTable, newest_first
+from service.infrastructure.database.tables import networks, versions
+
+
+def name_taken(kind: str, name: str) -> Conflict:
+    """Return the refusal of a name that another one has."""
+    return Conflict(f"another {kind} is called {name!r}", code="name_taken")
+
+
+@final
+class SqlNetworks(SqlTable):
+    """See `service.application.ports.Networks`."""
+
+    async def add(self, network: Network) -> None:
+        """Remember a new network."""
+        try:
+            await self.connection.execute(insert(networks).values(asdict(network)))
+        except IntegrityError as error:
+            raise name_taken("network", network.name) from error
+
+    async def find(self, owner: str, reference: str) -> Network | None:
+        """Return the network of that id, or of that name."""
+        query = select(networks).where(networks.c.owner == owner)
+        for column in (networks.c.id, networks.c.name):
+            row = await self.one(query.where(column == reference))
+            if row is not None:
+                return Network(**row)
+        return None
+
+    async def page(self, owner: str, page: Page) -> list[Network]:
+        """Return a page, newest first."""
+        query = select(networks).where(networks.c.owner == owner)
+        return [Network(**row) for row in await self.all(newest_first(query, networks, page))]
+
+    async def update(self, network: Network, revision: int) -> bool:
+        """Store where nobody else did since."""
+        unchanged = (networks.c.id == network.id) & (networks.c.revision == revision)
+        try:
+            result = await self.connection.execute(
+                update(networks).where(unchanged).values(asdict(network))
+            )
+        except IntegrityError as error:
+            raise name_taken("network", network.name) from error
+        return result.rowcount == 1
+
+    async def remove(self, network_id: str) -> None:
+        """Forget a network with its versions."""
+        await self.connection.execute(delete(networks).where(networks.c.id == network_id))
+
+
+@final
+class SqlVersions(SqlTable):
+    """See `service.application.ports.Versions`."""
+
+    async def add(self, version: Version) -> None:
+        """Remember a new version."""
+        await self.connection.execute(insert(versions).values(asdict(version)))
+
+    async def get(self, network_id: str, number: int) -> Version | None:
+        """Return one version."""
+        query = select(versions).where(
+            versions.c.network_id == network_id, versions.c.number == number
+        )
+        row = await self.one(query)
+        return None if row is None else Version(**row)
+
+    async def page(self, network_id: str, page: Page) -> list[Version]:
+        """Return a page, newest first."""
+        query = select(versions).where(versions.c.network_id == network_id)
+        if page.after is not None:
+            query = query.where(versions.c.number < int(page.after))
+        query = query.order_by(versions.c.number.desc()).limit(page.limit + 1)
+        return [Version(**row) for row in await self.all(query)]

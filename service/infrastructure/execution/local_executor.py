@@ -1,0 +1,211 @@
+"""The Executor over processes of this machine, started before they are needed."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from typing import Any, Final, final
+
+from service.application.ports import (
+    Assignment,
+    Failed,
+    Finished,
+    Lost,
+    Report,
+    Stopped,
+)
+from service.infrastructure.execution.messages import (
+    HEAD,
+    Beat,
+    Ready,
+    Stop,
+    TakeCheckpoint,
+    frame,
+    parse,
+)
+
+SILENCE_SECONDS: Final = 30.0
+"""A worker that says nothing for so long is dead; its heartbeat is sixty times as fast."""
+
+THREAD_VARIABLES: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+log = logging.getLogger(__name__)
+
+
+@final
+class LocalExecutor:
+    """See `service.application.ports.Executor`."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._idle: list[_Worker] = []
+        self._workers: set[_Worker] = set()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self.on_free = lambda: None
+
+    async def start(self) -> None:
+        """Start all workers; they make themselves ready in the background."""
+        for _ in range(self.slots):
+            self._hire()
+
+    def free(self) -> int:
+        """Return how many workers wait for a job."""
+        return len(self._idle)
+
+    def pids(self) -> list[int]:
+        """Return the process ids of all workers."""
+        return [worker.process.pid for worker in self._workers]
+
+    async def begin(self, assignment: Assignment) -> "LocalAttempt":
+        """Hand a job to a worker that waits."""
+        worker = self._idle.pop()
+        worker.send(assignment)
+        return LocalAttempt(worker, self)
+
+    async def stop(self) -> None:
+        """End all workers: their pipe closes, and what is left is killed."""
+        self._stopping = True
+        for task in self._starting:
+            task.cancel()
+        workers = list(self._workers)
+        for worker in workers:
+            worker.end()
+        for worker in workers:
+            try:
+                await asyncio.wait_for(worker.process.wait(), 1.0)
+            except TimeoutError:
+                worker.kill()
+                await worker.process.wait()
+
+    def released(self, worker: "_Worker", *, alive: bool) -> None:
+        """Take a worker back, or hire another in its place."""
+        if alive:
+            self._idle.append(worker)
+        else:
+            self._workers.discard(worker)
+            self._hire()
+        self.on_free()
+
+    def _hire(self) -> None:
+        if not self._stopping:
+            task = asyncio.create_task(self._start_worker())
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _start_worker(self) -> None:
+        environment = dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, "1")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "service.infrastructure.execution.worker",
+            str(os.getpid()),
+            stdin=PIPE,
+            stdout=PIPE,
+            env=environment,
+        )
+        worker = _Worker(process)
+        self._workers.add(worker)
+        try:
+            message = await worker.receive()
+        except EOFError as error:
+            self._workers.discard(worker)
+            log.error("a worker did not start: %s", error)
+            await asyncio.sleep(1.0)
+            self._hire()
+            return
+        if isinstance(message, Ready):
+            self._idle.append(worker)
+            self.on_free()
+
+
+@final
+class _Worker:
+    """One process and its pipe."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    def send(self, message: Any) -> None:
+        """Send a message; a worker that is gone is noticed when it is listened to."""
+        if self.process.stdin is not None and not self.process.stdin.is_closing():
+            self.process.stdin.write(frame(message))
+
+    async def receive(self) -> Any:
+        """Return the next message; EOFError with the reason when the worker is gone."""
+        reader = self.process.stdout
+        assert reader is not None  # noqa: S101 - it was opened as a pipe
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                head = await reader.readexactly(HEAD.size)
+                return parse(await reader.readexactly(HEAD.unpack(head)[0]))
+        except TimeoutError:
+            self.kill()
+            message = f"no sign of life for {SILENCE_SECONDS:.0f} s"
+            raise EOFError(message) from None
+        except asyncio.IncompleteReadError:
+            code = await self.process.wait()
+            raise EOFError(_cause(code)) from None
+
+    def end(self) -> None:
+        """Close the pipe, which ends the worker."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def kill(self) -> None:
+        """Kill the process."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+
+def _cause(code: int) -> str:
+    """Return an exit code in words."""
+    if code >= 0:
+        return f"exit status {code}"
+    name = signal.Signals(-code).name
+    return f"signal {-code}, {name}"
+
+
+@final
+class LocalAttempt:
+    """See `service.application.ports.Attempt`."""
+
+    def __init__(self, worker: _Worker, executor: LocalExecutor) -> None:
+        self._worker, self._executor = worker, executor
+        self._deadline: asyncio.TimerHandle | None = None
+
+    async def reports(self) -> AsyncIterator[Report]:
+        """Yield what the worker says, then give the worker back."""
+        alive = False
+        try:
+            while not alive:
+                message = await self._worker.receive()
+                if isinstance(message, Beat):
+                    continue
+                if isinstance(message, Stopped | Finished | Failed):
+                    alive = True
+                    self._release(alive=True)
+                yield message
+        except EOFError as error:
+            self._release(alive=False)
+            yield Lost(str(error))
+
+    def stop(self, *, kill_after: float) -> None:
+        """Ask for a last checkpoint and an end; kill after so many seconds."""
+        self._worker.send(Stop())
+        if self._deadline is not None:
+            self._deadline.cancel()
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(kill_after, self._worker.kill)
+
+    def checkpoint(self) -> None:
+        """Ask for a checkpoint now."""
+        self._worker.send(TakeCheckpoint())
+
+    def _release(self, *, alive: bool) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._executor.released(self._worker, alive=alive)

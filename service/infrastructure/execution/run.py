@@ -1,0 +1,283 @@
+"""One attempt at a job, from its assignment to its result."""
+
+import hashlib
+import math
+import mmap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from core import tensors
+from core.activations import Linear
+from core.arrays import Array
+from core.errors import DivergedError, EngineError
+from core.layers import Dense
+from core.metrics import class_indices
+from core.network import Network
+from core.preprocessing import Preprocessing, Standardization
+from core.training import Epoch, Rows, Trainer, split
+from service.application.ports import (
+    Assignment,
+    CheckpointTaken,
+    EpochsDone,
+    Finished,
+    Report,
+    Snapshot,
+    Started,
+    Stopped,
+)
+from service.application.training import plan_from
+from service.domain.jobs import Progress
+
+BURST_SECONDS: Final = 0.05
+"""About how long the worker trains before it looks up."""
+REPORT_SECONDS: Final = 0.1
+SNAPSHOT_SECONDS: Final = 0.25
+CHECKPOINT_SECONDS: Final = (1.0, 10.0)
+BYTES_PER_CHECKPOINT_SECOND: Final = 8 << 20
+"""A larger state is saved less often, within the bounds above."""
+
+COLUMNS: Final = tuple(Epoch._fields)
+
+
+class Refused(Exception):
+    """The job cannot be trained, however often it is tried."""
+
+    def __init__(self, stop_reason: str, code: str, detail: str) -> None:
+        self.stop_reason, self.code = stop_reason, code
+        super().__init__(detail)
+
+
+def run(
+    assignment: Assignment,
+    stop_asked: Callable[[], bool],
+    checkpoint_asked: threading.Event,
+) -> Iterator[Report]:
+    """Train, yielding what the server should know.
+
+    Raises
+    ------
+    Refused
+        When training diverged, or something it needs is gone or damaged.
+    """
+    session = _Session(assignment)
+    yield Started(session.trainer.progress.epoch)
+    while session.trainer.progress.stop_reason is None:
+        yield from session.burst()
+        if session.out_of_time():
+            session.trainer.progress.stop_reason = "time_limit"
+        if stop_asked() and session.trainer.progress.stop_reason is None:
+            yield from session.report()
+            yield session.checkpoint()
+            yield Stopped()
+            return
+        if checkpoint_asked.is_set() or session.checkpoint_due():
+            checkpoint_asked.clear()
+            yield from session.report()
+            yield session.checkpoint()
+    yield from session.report()
+    yield session.result()
+
+
+class _Session:
+    """A trainer with its clock and what it has not reported yet."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._limits = assignment.training["limits"]
+        self.network, self.preprocessing, training, validation = _prepare(assignment)
+        self._training, self._validation = training, validation
+        plan = plan_from(assignment.training)
+        try:
+            self.trainer = Trainer(self.network, training, plan, validation)
+        except EngineError as error:
+            raise Refused("error", "training_refused", str(error)) from error
+        _restore(self.trainer, assignment.checkpoints)
+        self._plan = plan
+        now = time.monotonic()
+        self._begun, self._earlier = now, assignment.elapsed_seconds
+        self._reported = self._snapped = self._saved = now
+        self._pace = 0.0
+        self._unreported: list[Epoch] = []
+        self._last: Epoch | None = None
+        self._saved_epoch = self.trainer.progress.epoch
+
+    def burst(self) -> Iterator[Report]:
+        """Train for a moment."""
+        before = time.monotonic()
+        epochs = max(1, int(BURST_SECONDS / self._pace)) if self._pace else 1
+        try:
+            done = self.trainer.advance(epochs)
+        except DivergedError as error:
+            yield from self.report()
+            raise Refused("diverged", "diverged", str(error)) from error
+        now = time.monotonic()
+        self._pace = (now - before) / max(len(done), 1)
+        self._unreported += done
+        if done:
+            self._last = done[-1]
+        if now - self._reported >= REPORT_SECONDS:
+            yield from self.report()
+        if now - self._snapped >= SNAPSHOT_SECONDS:
+            self._snapped = now
+            yield Snapshot(
+                self.trainer.progress.epoch,
+                self.network.to_bytes(),
+                self.preprocessing.to_document(),
+            )
+
+    def report(self) -> Iterator[Report]:
+        """Tell of the epochs that were not told of yet."""
+        if self._unreported:
+            columns = {
+                name: list(values)
+                for name, values in zip(COLUMNS, zip(*self._unreported, strict=True), strict=True)
+            }
+            columns["gradient_norm"] = [
+                norm if math.isfinite(norm) else None for norm in columns["gradient_norm"]
+            ]
+            self._unreported.clear()
+            self._reported = time.monotonic()
+            yield EpochsDone(columns, self._progress())
+
+    def _progress(self) -> Progress:
+        """Return how far the training is."""
+        state, plan, last = self.trainer.progress, self._plan, self._last
+        assert last is not None  # noqa: S101 - only asked for after an epoch
+        left = max(plan.epochs - state.epoch, 0)
+        norm = last.gradient_norm if math.isfinite(last.gradient_norm) else None
+        patience = plan.early_stopping and plan.early_stopping.patience - state.epochs_since_best
+        return Progress(
+            epoch=state.epoch,
+            epochs=plan.epochs,
+            train_loss=last.train_loss,
+            validation_loss=last.validation_loss,
+            train_accuracy=last.train_accuracy,
+            validation_accuracy=last.validation_accuracy,
+            learning_rate=last.learning_rate,
+            gradient_norm=norm,
+            epochs_per_second=1.0 / self._pace if self._pace else None,
+            eta_seconds=0.0 if state.stop_reason else left * self._pace,
+            elapsed_seconds=self._elapsed(),
+            best_epoch=state.best_epoch,
+            patience_left=patience,
+        )
+
+    def _elapsed(self) -> float:
+        return self._earlier + time.monotonic() - self._begun
+
+    def out_of_time(self) -> bool:
+        """Tell whether the time limit is reached."""
+        seconds = self._limits.get("seconds")
+        return seconds is not None and self._elapsed() >= seconds
+
+    def checkpoint_due(self) -> bool:
+        """Tell whether enough time has passed, and an epoch ended since."""
+        least, most = CHECKPOINT_SECONDS
+        wait = self.network.parameters.nbytes * 4 / BYTES_PER_CHECKPOINT_SECOND
+        due = time.monotonic() - self._saved >= min(max(wait, least), most)
+        return due and self.trainer.progress.epoch > self._saved_epoch
+
+    def checkpoint(self) -> CheckpointTaken:
+        """Return the whole state."""
+        self._saved = time.monotonic()
+        self._saved_epoch = self.trainer.progress.epoch
+        last = self._last
+        return CheckpointTaken(
+            self.trainer.progress.epoch,
+            self.trainer.state(),
+            last and last.train_loss,
+            last and last.validation_loss,
+            self.trainer.progress.best_epoch or None,
+            self.preprocessing.to_document(),
+        )
+
+    def result(self) -> Finished:
+        """Return the weights that the training was for, and how good they are."""
+        progress = self.trainer.progress
+        self.network.parameters[:] = self.trainer.result()
+        metrics: dict[str, Any] = {"epochs": progress.epoch, "best_epoch": progress.best_epoch}
+        for name, rows in (("train", self._training), ("validation", self._validation)):
+            if rows is not None:
+                outputs = self.network.forward(rows.inputs)
+                metrics[f"{name}_loss"] = self._plan.loss.value(outputs, rows.targets)
+                if rows.targets.ndim == 1:
+                    hits = class_indices(outputs) == rows.targets
+                    metrics[f"{name}_accuracy"] = float(np.mean(hits))
+        return Finished(
+            progress.stop_reason or "epochs_done",
+            self.network.to_bytes(),
+            self.preprocessing.to_document(),
+            metrics,
+        )
+
+
+def _prepare(assignment: Assignment) -> tuple[Network, Preprocessing, Rows, Rows | None]:
+    """Return the network, what its inputs go through, and the rows to train and validate on."""
+    training = assignment.training
+    network = Network.from_spec(assignment.spec)
+    weights = Path(assignment.weights).read_bytes()
+    if hashlib.sha256(weights).hexdigest() != assignment.weights_sha256:
+        raise Refused("error", "weights_corrupt", "the base version's weights have changed on disk")
+    network.load_bytes(weights)
+    inputs, targets = load_rows(assignment.dataset, assignment.dataset_sha256)
+    if assignment.classes is not None:
+        targets = np.array(assignment.classes)[targets.astype(np.intp)]
+    preprocessing = Preprocessing.from_document(
+        assignment.preprocessing, network.inputs, network.units
+    )
+    seed = training["seed"]
+    train, held_out = split(len(inputs), training["validation_fraction"], seed)
+    if training["standardize"] and preprocessing.inputs is None:
+        last = network.layers[-1]
+        scales_targets = (
+            assignment.classes is None
+            and isinstance(last, Dense)
+            and isinstance(last.activation, Linear)
+        )
+        preprocessing = Preprocessing(
+            Standardization.fit(inputs[train]),
+            Standardization.fit(targets[train]) if scales_targets else None,
+        )
+    if preprocessing.inputs is not None:
+        inputs = preprocessing.inputs.apply(inputs)
+    if preprocessing.targets is not None and assignment.classes is None:
+        targets = preprocessing.targets.apply(targets)
+    with np.errstate(over="ignore"):
+        inputs = inputs.astype(network.dtype)
+    if not np.isfinite(inputs).all():
+        raise Refused("error", "not_finite", f"a row is too large for {network.dtype.name}")
+    if assignment.classes is None:
+        targets = targets.astype(network.dtype)
+    validation = Rows(inputs[held_out], targets[held_out]) if held_out.size else None
+    return network, preprocessing, Rows(inputs[train], targets[train]), validation
+
+
+def load_rows(path: str, sha256: str) -> tuple[Array, Array]:
+    """Return the inputs and targets of a stored dataset, checked against its digest."""
+    try:
+        with Path(path).open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise Refused("error", "dataset_missing", "the dataset's rows are gone") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise Refused("error", "dataset_corrupt", "the dataset's rows have changed on disk")
+    arrays, _ = tensors.decode(data)  # type: ignore[arg-type]
+    return arrays["inputs"], arrays["targets"]
+
+
+def _restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> None:
+    """Go on from the latest checkpoint that is whole; never silently from the beginning."""
+    for path, digest in checkpoints:
+        try:
+            state = Path(path).read_bytes()
+        except OSError:
+            continue
+        if hashlib.sha256(state).hexdigest() == digest:
+            trainer.restore(state)
+            return
+    if checkpoints:
+        raise Refused("error", "checkpoint_corrupt", "no checkpoint of the job is whole any more")

@@ -1,0 +1,68 @@
+"""Loaded versions in memory, the least recently used out first."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import final
+
+from service.application.inference import Served
+
+Key = tuple[str, ...]
+
+
+@final
+class LeastRecentlyUsed:
+    """See `service.application.inference.ModelCache`.
+
+    Parameters
+    ----------
+    budget
+        Bytes that all loaded versions may take together; the one in use is never put out.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._loaded: OrderedDict[Key, Served] = OrderedDict()
+        self._loading: dict[Key, asyncio.Task[Served]] = {}
+        self._bytes = 0
+        self._changes = 0
+
+    async def get(self, key: Key, load: Callable[[], Awaitable[Served]]) -> Served:
+        """Return what ``load`` gives; many first requests load once."""
+        served = self._loaded.get(key)
+        if served is not None:
+            self._loaded.move_to_end(key)
+            return served
+        task = self._loading.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._load(key, load))
+            self._loading[key] = task
+            task.add_done_callback(lambda done: self._finished(key, done))
+        return await asyncio.shield(task)
+
+    async def _load(self, key: Key, load: Callable[[], Awaitable[Served]]) -> Served:
+        changes = self._changes
+        served = await load()
+        # What changed while it was read may be old already: it answers, and is not kept.
+        if changes == self._changes:
+            self._loaded[key] = served
+            self._bytes += served.bytes
+            while self._bytes > self._budget and len(self._loaded) > 1:
+                self._bytes -= self._loaded.popitem(last=False)[1].bytes
+        return served
+
+    def _finished(self, key: Key, task: asyncio.Task[Served]) -> None:
+        if self._loading.get(key) is task:
+            del self._loading[key]
+
+    def drop(self, network_id: str) -> None:
+        """Forget what is loaded of a network."""
+        self._changes += 1
+        stale = [key for key, served in self._loaded.items() if served.network.id == network_id]
+        for key in stale:
+            self._bytes -= self._loaded.pop(key).bytes
+        self._loading.clear()  # later requests must not be given what is being read now
+
+    def __len__(self) -> int:
+        """Return how many entries are loaded."""
+        return len(self._loaded)

@@ -1,0 +1,58 @@
+"""Settings: every one can be given as NEUROND_<NAME> in the environment."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_workers() -> int:
+    """Return one less than the cores this process may use, at least one."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+class Settings(BaseSettings):
+    """What can be set; the reference page is made from these descriptions."""
+
+    model_config = SettingsConfigDict(env_prefix="NEUROND_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    data_dir: Path = Field(
+        Path("neurond-data"),
+        description="Folder that holds everything: the database, weights, datasets, checkpoints.",
+    )
+    workers: int = Field(
+        default_factory=default_workers,
+        ge=1,
+        le=256,
+        description="Trainings that run at the same time, each in a process of its own.",
+    )
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    access_log: bool = Field(False, description="Log every request; costs time on the hot path.")
+    model_cache_bytes: int = Field(
+        256 << 20, ge=0, description="Memory for loaded networks; the least recently used go out."
+    )
+    shutdown_grace_seconds: float = Field(
+        20.0, ge=0.0, description="How long requests in flight may take to end at a shutdown."
+    )
+    drain_seconds: float = Field(
+        0.5,
+        ge=0.0,
+        description="How long /readyz answers 503 before the server stops accepting connections.",
+    )
+    max_json_bytes: int = Field(8 << 20, ge=1024, description="Longest JSON body.")
+    max_dataset_bytes: int = Field(256 << 20, ge=1024, description="Longest dataset upload.")
+    max_layers: int = Field(16, ge=1, description="Most layers of a network.")
+    max_width: int = Field(4096, ge=1, description="Most inputs, or units of a layer.")
+    max_parameters: int = Field(2_000_000, ge=1, description="Most parameters of a network.")
+    max_epochs: int = Field(100_000, ge=1, description="Most epochs of a job.")
+    max_rows_per_call: int = Field(10_000, ge=1, description="Most rows of one inference call.")
+    max_queued_jobs: int = Field(10_000, ge=1, description="Most queued jobs in all.")
+    max_queued_jobs_per_owner: int = Field(
+        10_000, ge=1, description="Most queued jobs of a tenant."
+    )
+    max_attempts: int = Field(
+        3, ge=1, description="Attempts at a job whose worker is lost, before it fails."
+    )
