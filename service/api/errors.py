@@ -168,7 +168,9 @@ def _pointer(path: Sequence[str | int], body: object) -> str:
     kept: list[str | int] = []
     here: Any = body
     for index, key in enumerate(path):
-        if (isinstance(here, Mapping) and key in here) or (isinstance(here, list) and isinstance(key, int) and 0 <= key < len(here)):
+        if (isinstance(here, Mapping) and key in here) or (
+            isinstance(here, list) and isinstance(key, int) and 0 <= key < len(here)
+        ):
             here = here[key]
         elif index < len(path) - 1 or not isinstance(here, Mapping):
             continue

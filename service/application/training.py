@@ -79,7 +79,8 @@ def values_in_force(
     usual = most if not validates else max(least, min(most, math.ceil(STEPS / steps_per_epoch)))
     epochs = asked.get("epochs") or usual
     early_stopping = asked.get("early_stopping")
-    if "early_stopping" not in asked and validates and fraction > 0.0:
+    # Whoever names the epochs wants them all; else training ends when nothing gets better.
+    if "early_stopping" not in asked and not asked.get("epochs") and fraction > 0.0 and validates:
         early_stopping = {"patience": max(10, round(epochs * PATIENCE)), "min_delta": 0.0}
     standardize = asked.get("standardize")
     if standardized:
