@@ -14,7 +14,7 @@ import numpy as np
 
 from core.arrays import Array
 from core.configuration import require
-from core.tape import Backward, Tape, scalar
+from core.tape import Backward, Tape, do_nothing, scalar
 
 
 class Activation(ABC):
@@ -56,7 +56,7 @@ class Linear(Activation):
         return z
 
     def record(self, tape: Tape, z: Array) -> Backward:
-        return lambda upstream: None
+        return do_nothing
 
 
 @final

@@ -9,7 +9,7 @@ from core.errors import ConfigurationError, NonFiniteError, ShapeError
 
 Array = npt.NDArray[Any]
 
-DTYPES: Final = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
+DTYPES: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
 def dtype_named(name: str) -> np.dtype[Any]:

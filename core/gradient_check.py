@@ -92,8 +92,8 @@ def gradient_check(network: Network, loss: Loss, rows: Rows, *, seed: int = 0) -
 
     Notes
     -----
-    Relative errors are taken against at least 1e-4 of the largest gradient, and at least 1e-5: below
-    that, the differences hold nothing but rounding.
+    Relative errors are taken against at least 1e-4 of the largest gradient, and at least 1e-5:
+    below that, the differences hold nothing but rounding.
     """
     gradient = analytic_gradient(network, loss, rows)
     floor = max(1e-4 * float(np.abs(gradient).max(initial=0.0)), 1e-5)

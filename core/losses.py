@@ -54,8 +54,8 @@ class Loss(ABC):
         """
         rows, units = outputs.shape
         dense = one_hot(targets, units, outputs.dtype) if targets.ndim == 1 else targets
-        total = float(self.elements(outputs, dense).sum(dtype=np.float64))
-        return total / rows * self.row_scale(units)
+        total = self.elements(outputs, dense).sum(dtype=np.float64)
+        return float(total / rows * self.row_scale(units))
 
     def row_scale(self, units: int) -> float:
         """Return the weight of one element within its row."""
@@ -90,7 +90,8 @@ class CrossEntropy(Loss):
 
     def elements(self, outputs: Array, targets: Array) -> Array:
         # A probability that underflowed to zero counts as the smallest normal number.
-        return -targets * np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
+        logarithms = np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
+        return np.asarray(-targets * logarithms)
 
     def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
         tape.add(np.divide, targets, outputs, gradient)
@@ -113,7 +114,7 @@ class BinaryCrossEntropy(Loss):
         return np.asarray(-hit - miss)
 
     def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
-        # (p - y) / (p (1 - p))
+        # The derivative is p - y over the variance p (1 - p).
         variance = tape.buffer(outputs.shape)
         tape.add(np.subtract, scalar(1.0, tape.dtype), outputs, variance)
         tape.add(np.multiply, variance, outputs, variance)
@@ -129,7 +130,7 @@ class MeanSquaredError(Loss):
     type: ClassVar[str] = "mse"
 
     def elements(self, outputs: Array, targets: Array) -> Array:
-        return np.square(outputs - targets)
+        return np.asarray(np.square(outputs - targets))
 
     def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
         tape.add(np.subtract, outputs, targets, gradient)
@@ -144,7 +145,7 @@ class MeanAbsoluteError(Loss):
     type: ClassVar[str] = "mae"
 
     def elements(self, outputs: Array, targets: Array) -> Array:
-        return np.abs(outputs - targets)
+        return np.asarray(np.abs(outputs - targets))
 
     def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
         tape.add(np.subtract, outputs, targets, gradient)

@@ -16,8 +16,8 @@ def class_indices(outputs: Array) -> Array:
         (rows, units)
     """
     if outputs.shape[1] == 1:
-        return (outputs[:, 0] > 0.5).astype(np.intp)
-    return np.argmax(outputs, axis=1)
+        return np.asarray(outputs[:, 0] > 0.5, np.intp)
+    return np.asarray(np.argmax(outputs, axis=1))
 
 
 def accuracy(predicted: Array, actual: Array) -> float:

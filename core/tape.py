@@ -88,7 +88,8 @@ class Tape:
         if self._next_mask == len(self.masks):
             self.masks.append((np.empty((self.slots, units, self.batch), self.dtype), keep))
         self._next_mask += 1
-        return self.masks[self._next_mask - 1][0][self._slot]
+        mask: Array = self.masks[self._next_mask - 1][0][self._slot]
+        return mask
 
     def draw_masks(self, generator: np.random.Generator, first: int, last: int) -> None:
         """Fill the masks of slots ``first`` to ``last`` (exclusive): 0, or 1 / keep."""
@@ -110,6 +111,10 @@ class Tape:
 
 Backward = Callable[[Array], None]
 """Records, on the tape it was made for, how dL/da becomes dL/dz in place."""
+
+
+def do_nothing(_: Array) -> None:
+    """Record nothing: the derivative is one."""
 
 
 def scalar(value: float, dtype: np.dtype[Any]) -> Array:

@@ -63,7 +63,9 @@ def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        folder = prepared or await asyncio.to_thread(prepare, settings)
+        folder = prepared
+        if folder is None:
+            folder = await asyncio.to_thread(prepare, settings)
         try:
             async with running(settings, limits, folder) as services:
                 app.state.services = services

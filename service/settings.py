@@ -30,7 +30,9 @@ class Settings(BaseSettings):
         description="Trainings that run at the same time, each in a process of its own.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
-    access_log: bool = Field(False, description="Log every request; costs time on the hot path.")
+    access_log: bool = Field(
+        default=False, description="Log every request; costs time on the hot path."
+    )
     model_cache_bytes: int = Field(
         256 << 20, ge=0, description="Memory for loaded networks; the least recently used go out."
     )

@@ -73,9 +73,8 @@ def _carried(document: Mapping[str, Any]) -> list[str]:
             f"loss {str(document['loss'])[:40]!r} was ignored: the original writes "
             '"mse" whatever it trained with'
         )
-    for key in sorted(document.keys() - {"layers", "loss", "version"}):
-        notes.append(f"{str(key)[:40]!r} was ignored")
-    return notes
+    strange = sorted(document.keys() - {"layers", "loss", "version"})
+    return notes + [f"{str(key)[:40]!r} was ignored" for key in strange]
 
 
 def _read_layer(

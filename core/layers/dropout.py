@@ -10,7 +10,7 @@ from core.arrays import Array
 from core.configuration import build, describe, require
 from core.errors import ConfigurationError
 from core.layers.base import Layer, Recorded
-from core.tape import Signal, Tape
+from core.tape import Signal, Tape, do_nothing
 
 
 @final
@@ -59,7 +59,7 @@ class Dropout(Layer):
             tape.add(np.multiply, delta, mask, delta)
             return delta if wants_input_gradient else None
 
-        return Recorded(output, lambda upstream: None, backward)
+        return Recorded(output, do_nothing, backward)
 
     def config(self) -> dict[str, Any]:
         return describe(self)

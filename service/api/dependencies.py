@@ -68,7 +68,7 @@ def services_of(request: Request) -> Services:
 def owner_with(scope: Scope) -> Any:
     """Return the dependency that gives the caller's tenant, allowed ``scope``."""
 
-    async def owner(request: Request) -> str:
+    async def owner() -> str:
         return EVERYONE
 
     owner.__name__ = f"owner_with_{scope}"

@@ -87,7 +87,7 @@ class Problem(BaseModel):
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the declaration of these errors for OpenAPI."""
-    titles = {status: title for status, title in reversed(STATUS.values())}
+    titles = dict(reversed(STATUS.values()))
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": titles[status], "content": content} for status in statuses}
 
@@ -168,9 +168,11 @@ def _pointer(path: Sequence[str | int], body: object) -> str:
     kept: list[str | int] = []
     here: Any = body
     for index, key in enumerate(path):
-        if (isinstance(here, Mapping) and key in here) or (
-            isinstance(here, list) and isinstance(key, int) and 0 <= key < len(here)
-        ):
+        if isinstance(key, int):
+            if not isinstance(here, list) or key >= len(here):
+                continue
+            here = here[key]
+        elif isinstance(here, Mapping) and key in here:
             here = here[key]
         elif index < len(path) - 1 or not isinstance(here, Mapping):
             continue

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,34 +49,50 @@ def _read(
     header = _header(next(rows, []), limits)
     chosen = _target_index(header, target)
     columns = header[:chosen] + header[chosen + 1 :]
-    numbers, words, faults = array("d"), [], list[Fault]()
-    count = 0
+    found = _Rows(header, chosen)
     for cells in rows:
-        if not cells:
-            continue  # a blank line
-        count += 1
-        if count > limits.dataset_rows:
+        if cells:  # a blank line holds none
+            found.take(cells)
+        if found.count > limits.dataset_rows:
             problem = f"there are more than {limits.dataset_rows} rows"
             raise InvalidRequest.at("", "too_many_rows", problem)
-        if len(cells) != len(header):
-            problem = f"row {count} has {len(cells)} cells, the header has {len(header)}"
-            faults.append(Fault(pointer(count - 1), "ragged", problem, (("row", count),)))
-        else:
-            word = cells.pop(chosen).strip()
-            words.append(word)
-            if not word:
-                faults.append(_fault(count, header[chosen], "missing_value", "the cell is empty"))
-            try:
-                numbers.extend(_floats(cells))
-            except ValueError:
-                faults += _cell_faults(cells, columns, count)
-        if len(faults) >= MOST_FAULTS:
+        if len(found.faults) >= MOST_FAULTS:
             break
-    if faults:
-        raise InvalidRequest(faults[0].detail, faults[:MOST_FAULTS])
-    inputs = np.frombuffer(numbers, np.float64).reshape(count, len(columns))
+    if found.faults:
+        raise InvalidRequest(found.faults[0].detail, found.faults[:MOST_FAULTS])
+    inputs = np.frombuffer(found.numbers, np.float64).reshape(found.count, len(columns))
     place = pointer(0, header[chosen])
-    return decide(inputs, _targets(words, task), columns, task, place)
+    return decide(inputs, _targets(found.words, task), columns, task, place)
+
+
+class _Rows:
+    """The rows as they come in: eight bytes a number, and the words of the target column."""
+
+    def __init__(self, header: list[str], chosen: int) -> None:
+        self._header, self._chosen = header, chosen
+        self._columns = header[:chosen] + header[chosen + 1 :]
+        self.numbers, self.words = array("d"), list[str]()
+        self.faults: list[Fault] = []
+        self.count = 0
+
+    def take(self, cells: list[str]) -> None:
+        """Take one row, or note what is wrong with it."""
+        self.count += 1
+        row, header = self.count, self._header
+        if len(cells) != len(header):
+            problem = f"row {row} has {len(cells)} cells, the header has {len(header)}"
+            self.faults.append(Fault(pointer(row - 1), "ragged", problem, (("row", row),)))
+            return
+        word = cells.pop(self._chosen).strip()
+        # One object for equal words: a label of a million rows is held once.
+        self.words.append(sys.intern(word))
+        if not word:
+            name = header[self._chosen]
+            self.faults.append(_fault(row, name, "missing_value", "the cell is empty"))
+        try:
+            self.numbers.extend(_floats(cells))
+        except ValueError:
+            self.faults += _cell_faults(cells, self._columns, row)
 
 
 def _header(cells: list[str], limits: Limits) -> list[str]:

@@ -7,7 +7,7 @@ client asked for in between decides.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, final
@@ -246,43 +246,44 @@ class Dispatcher:
                 return
 
     async def _store_report(self, held: Job, report: Report) -> None:
-        """Store a report in one transaction."""
-        store = await self._prepared(report)
-        async with self._store.write() as work:
-            job = await work.jobs.get(held.id)
-            if job is None or job.run != held.run or job.status not in HELD:
-                return  # fenced off: the job is in other hands
-            await store(work, job)
-
-    async def _prepared(self, report: Report) -> Callable[[Work, Job], Awaitable[None]]:
-        """Write a report's blob, if it has one, and return what stores the rest."""
+        """Store a report: its blob first, then the rest in one transaction."""
         blob = ""
         if isinstance(report, CheckpointTaken):
             blob = await self._blobs.put(report.state)
         elif isinstance(report, Finished):
             blob = await self._blobs.put(report.weights)
+        async with self._store.write() as work:
+            job = await work.jobs.get(held.id)
+            if job is None or job.run != held.run or job.status not in HELD:
+                return  # fenced off: the job is in other hands
+            await self._apply(work, job, report, blob)
 
-        async def store(work: Work, job: Job) -> None:
-            match report:
-                case Started():
-                    if job.status is Status.STARTING:
-                        started = job.started_at or datetime.now(UTC)
-                        await self._chronicle.move(work, job, Status.RUNNING, started_at=started)
-                case EpochsDone():
-                    await self._epochs(work, job, report)
-                case CheckpointTaken():
-                    await self._checkpoint(work, job, report, blob)
-                case Finished():
-                    await self._finish(work, job, report, blob)
-                case Stopped():
-                    await self._stopped(work, job)
-                case Failed():
-                    reason = StopReason(report.stop_reason)
-                    await self._fail(work, job, reason, report.code, report.detail)
-                case Lost():
-                    await self._put_back(work, job, f"worker died ({report.reason})")
+    async def _apply(self, work: Work, job: Job, report: Report, blob: str) -> None:
+        """Let a report change the job that it is of."""
+        match report:
+            case Started():
+                await self._started(work, job)
+            case EpochsDone():
+                await self._epochs(work, job, report)
+            case CheckpointTaken():
+                await self._checkpoint(work, job, report, blob)
+            case Finished():
+                await self._finish(work, job, report, blob)
+            case Stopped():
+                await self._stopped(work, job)
+            case Failed():
+                reason = StopReason(report.stop_reason)
+                await self._fail(work, job, reason, report.code, report.detail)
+            case Snapshot():
+                pass  # never stored
+            case Lost():
+                await self._put_back(work, job, f"worker died ({report.reason})")
 
-        return store
+    async def _started(self, work: Work, job: Job) -> None:
+        """Tell that the worker trains, unless the client wanted something else meanwhile."""
+        if job.status is Status.STARTING:
+            started = job.started_at or datetime.now(UTC)
+            await self._chronicle.move(work, job, Status.RUNNING, started_at=started)
 
     async def _epochs(self, work: Work, job: Job, report: EpochsDone) -> None:
         """Write down the epochs that are new: those of an earlier attempt came out the same."""
@@ -334,7 +335,7 @@ class Dispatcher:
             created_at=now,
             parent=job.base_version,
             job_id=job.id,
-            dataset_sha256=dataset and dataset.sha256,
+            dataset_sha256=None if dataset is None else dataset.sha256,
             training=job.training,
             metrics=report.metrics,
             preprocessing=report.preprocessing,
@@ -349,7 +350,7 @@ class Dispatcher:
         )
 
     async def _stopped(self, work: Work, job: Job) -> None:
-        """A worker stopped as it was told: because of the client, or of the shutdown."""
+        """Move a job whose worker stopped as told: by the client, or by the shutdown."""
         if job.status is Status.CANCELLING:
             await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
         elif job.status is Status.PAUSING:

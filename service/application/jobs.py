@@ -297,24 +297,28 @@ class Jobs:
         beat
             Seconds of silence after which None is yielded.
         """
-        open_jobs = set(cursors)
+        following = set(cursors)
         closed = asyncio.ensure_future(closing.wait())
         try:
-            while open_jobs and not closing.is_set():
-                waiters = {job_id: self._feed.subscribe(job_id) for job_id in open_jobs}
+            while following and not closing.is_set():
+                waiters = {job_id: self._feed.subscribe(job_id) for job_id in following}
                 try:
-                    fresh = False
-                    for job_id in list(open_jobs):
-                        for record in await self.records(job_id, cursors[job_id]):
-                            fresh = True
-                            yield record
-                            cursors[job_id] = record.last
-                            if record.type == "end":
-                                open_jobs.discard(job_id)
+                    fresh = [
+                        record
+                        for job_id in following
+                        for record in await self.records(job_id, cursors[job_id])
+                    ]
+                    for record in fresh:
+                        yield record
+                        cursors[record.job_id] = record.last
+                    following -= {record.job_id for record in fresh if record.type == "end"}
                     if not fresh:
-                        waiting = [closed, *waiters.values()]
-                        first = asyncio.FIRST_COMPLETED
-                        done, _ = await asyncio.wait(waiting, timeout=beat, return_when=first)
+                        waiting: list[asyncio.Future[Any]] = [closed, *waiters.values()]
+                        done, _ = await asyncio.wait(
+                            waiting,
+                            timeout=beat,
+                            return_when=asyncio.FIRST_COMPLETED,
+                        )
                         if not done:
                             yield None
                 finally:

@@ -28,23 +28,22 @@ class Limits:
     attempts: int = 3
 
     def check_network(self, input_shape: Sequence[Any], layers: Sequence[Any]) -> None:
-        """Refuse a network that is too large, in Python integers, before anything is allocated."""
+        """Refuse a network that is too large, in Python integers, before anything is made."""
         faults = []
-        if len(input_shape) != 1:
-            problem = "one dimension is taken: the number of input columns"
-            faults.append(Fault("/input_shape", "unsupported", problem))
         width = math.prod(input_shape)
-        if not 1 <= width <= self.width:
-            problem = f"there may be 1 to {self.width} inputs"
+        if len(input_shape) != 1 or not 1 <= width <= self.width:
+            problem = f"one dimension of 1 to {self.width} inputs is taken"
             faults.append(Fault("/input_shape", "out_of_range", problem))
         if not 1 <= len(layers) <= self.layers:
             problem = f"there may be 1 to {self.layers} layers, got {len(layers)}"
             faults.append(Fault("/layers", "out_of_range", problem))
+        widths = [
+            (index, layer["units"])
+            for index, layer in enumerate(layers[: self.layers + 1])
+            if isinstance(layer, Mapping) and isinstance(layer.get("units"), int)
+        ]
         count = 0
-        for index, layer in enumerate(layers[: self.layers + 1]):
-            units = layer.get("units") if isinstance(layer, Mapping) else None
-            if not isinstance(units, int):
-                continue
+        for index, units in widths:
             if not 1 <= units <= self.width:
                 problem = f"a layer may have 1 to {self.width} units"
                 faults.append(Fault(pointer("layers", index, "units"), "out_of_range", problem))

@@ -15,6 +15,15 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service.application.ports import (
+    Answers,
+    Checkpoints,
+    Datasets,
+    Jobs,
+    Log,
+    Networks,
+    Versions,
+)
 from service.domain.errors import Unavailable
 from service.infrastructure.database import tables
 from service.infrastructure.database.answers import SqlAnswers
@@ -37,13 +46,13 @@ class SqlWork:
     """One transaction over all stores."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        self.networks = SqlNetworks(connection)
-        self.versions = SqlVersions(connection)
-        self.datasets = SqlDatasets(connection)
-        self.jobs = SqlJobs(connection)
-        self.log = SqlLog(connection)
-        self.checkpoints = SqlCheckpoints(connection)
-        self.answers = SqlAnswers(connection)
+        self.networks: Networks = SqlNetworks(connection)
+        self.versions: Versions = SqlVersions(connection)
+        self.datasets: Datasets = SqlDatasets(connection)
+        self.jobs: Jobs = SqlJobs(connection)
+        self.log: Log = SqlLog(connection)
+        self.checkpoints: Checkpoints = SqlCheckpoints(connection)
+        self.answers: Answers = SqlAnswers(connection)
         self.calls: list[Callable[[], None]] = []
 
     def after_commit(self, call: Callable[[], None]) -> None:
@@ -112,7 +121,7 @@ class _translated:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if isinstance(error, PoolTimeout):
             raise Unavailable("the database is busy") from error
         if isinstance(error, DBAPIError):
@@ -130,7 +139,7 @@ def _engine(url: str, *, writes: bool) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=POOL_TIMEOUT)
 
     @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, record: object) -> None:
+    def configure(connection: Any, _: object) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
         cursor = connection.cursor()
         for pragma in (

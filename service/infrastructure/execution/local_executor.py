@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, final
 
 from service.application.ports import (
@@ -45,7 +45,7 @@ class LocalExecutor:
         self._workers: set[_Worker] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self.on_free = lambda: None
+        self.on_free: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Start all workers; they make themselves ready in the background."""
@@ -113,7 +113,7 @@ class LocalExecutor:
             message = await worker.receive()
         except EOFError as error:
             self._workers.discard(worker)
-            log.error("a worker did not start: %s", error)
+            log.warning("a worker did not start: %s", error)
             await asyncio.sleep(1.0)
             self._hire()
             return

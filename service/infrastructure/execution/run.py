@@ -149,7 +149,8 @@ class _Session:
         assert last is not None  # noqa: S101 - only asked for after an epoch
         left = max(plan.epochs - state.epoch, 0)
         norm = last.gradient_norm if math.isfinite(last.gradient_norm) else None
-        patience = plan.early_stopping and plan.early_stopping.patience - state.epochs_since_best
+        stopping = plan.early_stopping
+        patience = None if stopping is None else stopping.patience - state.epochs_since_best
         return Progress(
             epoch=state.epoch,
             epochs=plan.epochs,

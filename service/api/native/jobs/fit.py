@@ -28,7 +28,7 @@ from service.domain.jobs import Job, Status
 
 router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
 
-XOR = {
+XOR: dict[str, Any] = {
     "inputs": [[0, 0], [0, 1], [1, 0], [1, 1]],
     "targets": ["same", "other", "other", "same"],
     "network": {"hidden": [8]},
@@ -60,7 +60,7 @@ async def fit(
     once: OnceOnly,
     prefer: Annotated[str, Header(description="wait=5 answers when done within 5 s.")] = "",
 ) -> Response:
-    """Build, train and serve; 201 when it is done within ``Prefer: wait``, else 202 with the job."""
+    """Build, train and serve; 201 when done within ``Prefer: wait``, else 202 with the job."""
     inline = await inline_dataset(parts, owner, body.inputs, body.targets)
     dataset = inline or await parts.datasets.get(owner, body.dataset or "")
     drawn = None

@@ -9,7 +9,7 @@ from service.application.networks import NewNetwork
 from service.application.vocabulary import ACTIVATION_NAMES, INITIALIZER_NAMES
 from service.domain.networks import Network, Version
 
-DIGITS = {
+DIGITS: dict[str, Any] = {
     "name": "digits",
     "input_shape": [25],
     "layers": [
