@@ -60,6 +60,7 @@ def analytic_gradient(network: Network, loss: Loss, rows: Rows) -> Array:
         When the loss cannot follow the last activation.
     """
     loss.check_output(network.output_activation)
+    loss.check_targets(rows.targets)
     program = Program(network, loss, len(rows.inputs), 1)
     program.inputs[0, :, :-1] = rows.inputs
     targets = rows.targets

@@ -23,16 +23,17 @@ class Loss(ABC):
     ----------
     averages_outputs
         Whether a row's loss is the mean, not the sum, over its outputs.
-    output_activations
-        The last activations whose range the equation needs; empty where any will do.
-    fuses_with
-        The last activation with which dL/dz is simply outputs - targets.
+    after
+        The only last activation whose outputs the equation is made for; None where any will do.
+        With it, `record_gradient` goes through the activation too: dL/dz is outputs - targets.
+    over_distributions
+        Whether each row of targets must sum to 1.
     """
 
     type: ClassVar[str]
     averages_outputs: ClassVar[bool] = True
-    output_activations: ClassVar[frozenset[str]] = frozenset()
-    fuses_with: ClassVar[str | None] = None
+    after: ClassVar[str | None] = None
+    over_distributions: ClassVar[bool] = False
 
     @abstractmethod
     def elements(self, outputs: Array, targets: Array) -> Array:
@@ -40,7 +41,7 @@ class Loss(ABC):
 
     @abstractmethod
     def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
-        """Record gradient <- d elements / d outputs, not yet scaled by the number of rows."""
+        """Record gradient <- d elements / d outputs, or d / dz; the rows are not averaged yet."""
 
     def value(self, outputs: Array, targets: Array) -> float:
         """Return the mean loss of the rows.
@@ -61,11 +62,17 @@ class Loss(ABC):
         """Return the weight of one element within its row."""
         return 1.0 / units if self.averages_outputs else 1.0
 
+    def check_targets(self, targets: Array) -> None:
+        """Refuse targets that are no distribution where the equation is over one."""
+        vectors = self.over_distributions and targets.ndim == 2
+        if vectors and not np.allclose(targets.sum(axis=1), 1.0, atol=1e-3):
+            problem = f"{self.type} needs targets that sum to 1"
+            raise ConfigurationError(problem, path=("loss",))
+
     def check_output(self, activation: str) -> None:
         """Refuse a last activation whose outputs the equation is not made for."""
-        if self.output_activations and activation not in self.output_activations:
-            needed = " or ".join(sorted(self.output_activations))
-            problem = f"{self.type} needs a last layer with {needed}, this one has {activation}"
+        if self.after is not None and activation != self.after:
+            problem = f"{self.type} needs a last layer with {self.after}, this one has {activation}"
             raise ConfigurationError(problem, path=("loss",))
 
 
@@ -85,8 +92,8 @@ class CrossEntropy(Loss):
 
     type: ClassVar[str] = "cross_entropy"
     averages_outputs: ClassVar[bool] = False
-    output_activations: ClassVar[frozenset[str]] = frozenset({"softmax"})
-    fuses_with: ClassVar[str | None] = "softmax"
+    after: ClassVar[str | None] = "softmax"
+    over_distributions: ClassVar[bool] = True
 
     def elements(self, outputs: Array, targets: Array) -> Array:
         # A probability that underflowed to zero counts as the smallest normal number.
@@ -94,18 +101,16 @@ class CrossEntropy(Loss):
         return np.asarray(-targets * logarithms)
 
     def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
-        tape.add(np.divide, targets, outputs, gradient)
-        tape.add(np.negative, gradient, gradient)
+        tape.add(np.subtract, outputs, targets, gradient)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class BinaryCrossEntropy(Loss):
-    """-y log p - (1 - y) log(1 - p), the mean over independent sigmoids."""
+    """-y log p - (1 - y) log(1 - p), the mean over independent sigmoids; dL/dz = p - y."""
 
     type: ClassVar[str] = "binary_cross_entropy"
-    output_activations: ClassVar[frozenset[str]] = frozenset({"sigmoid", "softmax"})
-    fuses_with: ClassVar[str | None] = "sigmoid"
+    after: ClassVar[str | None] = "sigmoid"
 
     def elements(self, outputs: Array, targets: Array) -> Array:
         tiny = np.finfo(outputs.dtype).tiny
@@ -114,12 +119,7 @@ class BinaryCrossEntropy(Loss):
         return np.asarray(-hit - miss)
 
     def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:
-        # The derivative is p - y over the variance p (1 - p).
-        variance = tape.buffer(outputs.shape)
-        tape.add(np.subtract, scalar(1.0, tape.dtype), outputs, variance)
-        tape.add(np.multiply, variance, outputs, variance)
         tape.add(np.subtract, outputs, targets, gradient)
-        tape.add(np.divide, gradient, variance, gradient)
 
 
 @final

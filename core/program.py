@@ -122,8 +122,7 @@ class Program:
             out = self.outputs[slot] if index == len(network.layers) - 1 else None
             recorded.append(layer.record(tape, signal, parameters[index], gradients[index], out))
             signal = recorded[-1].output
-        fused = network.output_activation == loss.fuses_with
-        delta = self._record_delta(loss, slot, None if fused else recorded[-1].through_activation)
+        delta = self._record_delta(loss, slot, recorded[-1].through_activation)
         first = next(index for index, part in enumerate(gradients) if part.size)
         for index in range(len(recorded) - 1, first - 1, -1):
             if index < len(recorded) - 1:
@@ -132,14 +131,12 @@ class Program:
             if upstream is not None:
                 delta = upstream
 
-    def _record_delta(self, loss: Loss, slot: int, through_activation: Backward | None) -> Array:
+    def _record_delta(self, loss: Loss, slot: int, through_activation: Backward) -> Array:
         """Record dL/dz of the last layer, scaled to the mean over rows, and return it."""
         tape, outputs, targets = self._tape, self.outputs[slot], self.targets[slot]
         delta = tape.buffer(outputs.shape)
-        if through_activation is None:
-            tape.add(np.subtract, outputs, targets, delta)
-        else:
-            loss.record_gradient(tape, outputs, targets, delta)
+        loss.record_gradient(tape, outputs, targets, delta)
+        if loss.after is None:
             through_activation(delta)
         share = loss.row_scale(len(outputs)) / self.batch
         tape.add(np.multiply, delta, scalar(share, tape.dtype), delta)

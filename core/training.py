@@ -171,6 +171,7 @@ class Trainer:
         self, network: Network, training: Rows, plan: Plan, validation: Rows | None = None
     ) -> None:
         plan.loss.check_output(network.output_activation)
+        plan.loss.check_targets(training.targets)
         self.network, self.plan, self.validation = network, plan, validation
         self.progress = Progress()
         self.best_parameters = network.parameters.copy()

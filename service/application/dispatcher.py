@@ -25,11 +25,11 @@ from service.application.ports import (
     Failed,
     Finished,
     Lost,
-    Report,
     Snapshot,
     Started,
     Stopped,
     Store,
+    Stored,
     Work,
 )
 from service.application.training import check_fit
@@ -228,7 +228,7 @@ class Dispatcher:
         """Tell whether the job is still in this attempt's hands."""
         return self._attempts.get(job.id) is not None
 
-    async def _until_stored(self, job: Job, report: Report) -> None:
+    async def _until_stored(self, job: Job, report: Stored) -> None:
         """Store a report, trying again for as long as storage refuses; training goes on."""
         wait, longest = RETRY_SECONDS
         while True:
@@ -245,7 +245,7 @@ class Dispatcher:
             else:
                 return
 
-    async def _store_report(self, held: Job, report: Report) -> None:
+    async def _store_report(self, held: Job, report: Stored) -> None:
         """Store a report: its blob first, then the rest in one transaction."""
         blob = ""
         if isinstance(report, CheckpointTaken):
@@ -258,7 +258,7 @@ class Dispatcher:
                 return  # fenced off: the job is in other hands
             await self._apply(work, job, report, blob)
 
-    async def _apply(self, work: Work, job: Job, report: Report, blob: str) -> None:
+    async def _apply(self, work: Work, job: Job, report: Stored, blob: str) -> None:
         """Let a report change the job that it is of."""
         match report:
             case Started():
@@ -274,8 +274,6 @@ class Dispatcher:
             case Failed():
                 reason = StopReason(report.stop_reason)
                 await self._fail(work, job, reason, report.code, report.detail)
-            case Snapshot():
-                pass  # never stored
             case Lost():
                 await self._put_back(work, job, f"worker died ({report.reason})")
 

@@ -338,7 +338,10 @@ def _gradient_check(
     inputs, targets = _prepared(served.model, classes, rows)
     engine = Engine.from_spec({**served.network.spec(), "dtype": "float64"})
     engine.parameters[:] = served.model.network.parameters
-    checks = gradient_check(engine, build(LOSSES, "loss", loss), Rows(inputs, targets))
+    try:
+        checks = gradient_check(engine, build(LOSSES, "loss", loss), Rows(inputs, targets))
+    except EngineError as error:
+        raise engine_fault(error) from None
     worst = max(check.largest_relative_error for check in checks)
     return {
         "version": served.version,

@@ -94,6 +94,10 @@ class Networks:
             engine = Engine.from_spec(spec)
         except EngineError as error:
             raise engine_fault(error) from None
+        if engine.units == 1 and engine.output_activation == "softmax":
+            place = pointer("layers", len(wanted.layers) - 1, "units")
+            problem = "softmax over one unit is always 1; two classes take one sigmoid unit"
+            raise InvalidRequest.at(place, "out_of_range", problem)
         await asyncio.to_thread(engine.initialize, np.random.Generator(np.random.SFC64(seed)))
         return await self._drawn(owner, Model(engine), wanted, seed, "initial")
 

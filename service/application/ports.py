@@ -329,7 +329,8 @@ class Lost:
     reason: str
 
 
-Report = Started | EpochsDone | Snapshot | CheckpointTaken | Stopped | Finished | Failed | Lost
+Stored = Started | EpochsDone | CheckpointTaken | Stopped | Finished | Failed | Lost
+Report = Stored | Snapshot
 
 
 class Attempt(Protocol):

@@ -1,0 +1,50 @@
+"""What training computes forward is what inference computes."""
+
+import numpy as np
+import pytest
+
+from core.activations import ACTIVATIONS
+from core.losses import LOSSES
+from core.network import Network
+from core.program import Program
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
+    activation: str, dtype: str, scale: float
+) -> None:
+    spec = {
+        "input_shape": [6],
+        "dtype": dtype,
+        "layers": [
+            {"type": "dense", "units": 5, "activation": activation},
+            {"type": "dense", "units": 4, "activation": activation},
+        ],
+    }
+    network = Network.from_spec(spec)
+    network.initialize(np.random.default_rng(0))
+    rows = (np.random.default_rng(1).normal(0.0, scale, (2, 3, 6))).astype(dtype)
+    program = Program(network, LOSSES["mse"](), batch=3, slots=2)
+    program.inputs[:, :, :-1] = rows
+    program.targets.fill(0.0)
+
+    with np.errstate(over="ignore"):
+        program.replay(2)
+
+    expected = np.stack([network.forward(batch).T for batch in rows])
+    assert np.isfinite(program.outputs).all()
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(program.outputs, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_losses_stay_finite_at_the_ends_of_their_range(loss: str, dtype: type) -> None:
+    outputs = np.array([[0.0, 1.0], [1.0, 0.0]], dtype)
+    targets = np.array([[1.0, 0.0], [1.0, 0.0]], dtype)
+    if LOSSES[loss].after is None:
+        outputs = outputs * dtype(1e4)
+
+    assert np.isfinite(LOSSES[loss]().value(outputs, targets))

@@ -1,0 +1,244 @@
+"""The exchange formats: every bit comes back, and every trap is named."""
+
+import contextlib
+import json
+from typing import Any
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from core import tensors
+from core.errors import EngineError, FormatError
+from core.formats import Model, json_format, read_document
+from core.network import Network
+from core.preprocessing import Preprocessing, Standardization
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_native_document_brings_every_bit_back(dtype: str, data: st.DataObject) -> None:
+    layers = [
+        {"type": "dense", "units": 3, "activation": {"type": "leaky_relu", "negative_slope": 0.3}},
+        {"type": "dropout", "rate": 0.1},
+        {"type": "dense", "units": 2, "activation": "softmax"},
+    ]
+    network = Network.from_spec({"input_shape": [4], "layers": layers, "dtype": dtype})
+    width = 32 if dtype == "float32" else 64
+    finite = st.floats(allow_nan=False, allow_infinity=False, width=width)
+    network.parameters[:] = data.draw(hnp.arrays(dtype, network.parameters.shape, elements=finite))
+    scaling = Standardization(np.arange(4.0), np.full(4, 0.1))
+    model = Model(network, ("a", "ß"), Preprocessing(inputs=scaling))
+
+    written = json_format.write(model)
+    name, again = read_document(json.loads(written))
+
+    assert name == "neurond-weights"
+    assert again.network.parameters.tobytes() == network.parameters.tobytes()
+    assert again.labels == model.labels
+    assert json_format.write(again) == written
+
+
+def native() -> dict[str, Any]:
+    spec = {
+        "input_shape": [2],
+        "layers": [{"type": "dense", "units": 1}, {"type": "dense", "units": 1}],
+    }
+    network = Network.from_spec(spec)
+    document: dict[str, Any] = json.loads(json_format.write(Model(network)))
+    return document
+
+
+def changed(*path: str | int, to: object) -> dict[str, Any]:
+    document: Any = native()
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    return document  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (changed("format", to="onnx"), ("format",)),
+        (changed("format_version", to=2), ("format_version",)),
+        (changed("format_version", to=True), ("format_version",)),
+        (changed("surprise", to=1), ("surprise",)),
+        (changed("network", to=None), ("network",)),
+        (changed("network", "surprise", to=1), ("network", "surprise")),
+        (changed("network", "input_shape", to=2), ("network", "input_shape")),
+        (changed("network", "labels", to=[1]), ("network", "labels")),
+        (changed("network", "layers", 0, "activation", to="magic"),
+         ("network", "layers", 0, "activation")),
+        (changed("preprocessing", to={"x": 1}), ("preprocessing",)),
+        (changed("layers", to=[]), ("layers",)),
+        (changed("layers", 0, to={"type": "dropout"}), ("layers", 0)),
+        (changed("layers", 0, "extra", to=1), ("layers", 0, "extra")),
+        (changed("layers", 1, "weights", to=[[1.0], [2.0]]), ("layers", 1, "weights")),
+        (changed("layers", 0, "weights", 1, to=[1.0, 2.0]), ("layers", 0, "weights", 1)),
+        (changed("layers", 0, "weights", 1, 0, to="1"), ("layers", 0, "weights", 1, 0)),
+        (changed("layers", 0, "biases", 0, to=True), ("layers", 0, "biases", 0)),
+        (changed("layers", 0, "biases", 0, to=1e39), ("layers", 0, "biases", 0)),
+        (changed("layers", 0, "biases", 0, to=10**400), ("layers", 0, "biases")),
+        (changed("layers", 0, "biases", 0, to=1.5), ("sha256",)),
+    ],
+)  # fmt: skip
+def test_a_native_document_that_does_not_fit_is_refused_with_the_place(
+    document: dict[str, Any], place: tuple[str | int, ...]
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        read_document(document)
+
+    assert caught.value.path == place
+
+
+def shape_a(**changes: object) -> dict[str, Any]:
+    dense = {
+        "type": "Dense",
+        "weights": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
+        "biases": [[0.5, -0.5]],
+        "inputSize": 3,
+        "outputSize": 2,
+        "activation": "relu",
+    }
+    return {"layers": [dense | changes], "loss": "mse"}
+
+
+def shape_b(**changes: object) -> dict[str, Any]:
+    dense = {
+        "type": "Dense",
+        "weights": {"rows": 3, "cols": 2, "data": [1, 2, 3, 4, 5, 6]},
+        "biases": {"rows": 1, "cols": 2, "data": [0.5, -0.5]},
+        "inputSize": 3,
+        "outputSize": 2,
+        "activation": {"name": "relu"},
+    }
+    return {"version": 1, "layers": [dense | changes, {"type": "Dropout", "rate": 0.5}, {
+        "type": "Dense", "weights": {"rows": 2, "cols": 1, "data": [[1], [1]]},
+        "biases": {"rows": 1, "cols": 1, "data": {"0": 0}}, "activation": {"name": "tanh"},
+    }]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        shape_a(),
+        shape_a(biases=[0.5, -0.5]),
+        shape_a(biases=[[0.5], [-0.5]]),
+        shape_b(),
+        shape_b(biases={"rows": 2, "cols": 1, "data": [0.5, -0.5]}),
+    ],
+)
+def test_both_shapes_of_the_original_are_read(document: dict[str, Any]) -> None:
+    name, model = read_document(document)
+
+    first = model.network.layer_weights()[0]
+    assert name == "seed-json"
+    assert first is not None
+    assert first.weights.tolist() == [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    assert first.biases.tolist() == [0.5, -0.5]
+    assert model.network.dtype == np.float64
+    assert model.notes
+
+
+def test_the_loss_that_the_original_always_writes_is_not_believed() -> None:
+    _, model = read_document(shape_a())
+
+    assert any("mse" in note for note in model.notes)
+
+
+def test_a_column_of_biases_is_turned_and_told() -> None:
+    _, model = read_document(shape_a(biases=[[0.5], [-0.5]]))
+
+    assert any("turned" in note for note in model.notes)
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (shape_a(activation="swish"), ("layers", 0, "activation")),
+        (shape_a(activation=None), ("layers", 0, "activation")),
+        (shape_b(activation={"name": "gelu"}), ("layers", 0, "activation")),
+        (shape_a(type="Conv2D"), ("layers", 0, "type")),
+        (shape_a(inputSize=0), ("layers", 0, "inputSize")),
+        (shape_a(outputSize=3), ("layers", 0, "weights", 0)),
+        (shape_a(biases=[[0.5, -0.5, 1.0]]), ("layers", 0, "biases", 0)),
+        (shape_b(weights={"rows": 2, "cols": 2, "data": []}), ("layers", 0, "weights")),
+        (shape_b(weights={"rows": 3, "cols": 2, "data": [1]}), ("layers", 0, "weights", "data")),
+        ({"layers": []}, ("layers",)),
+        ({"layers": [{"type": "Dropout", "rate": 0.5}]}, ("layers",)),
+        ({"layers": [{"type": "Dropout"}]}, ("layers", 0, "rate")),
+        ({"layers": ["Dense"]}, ("layers", 0)),
+        ({**shape_b(), "version": 2}, ("version",)),
+        ({}, ()),
+    ],
+)
+def test_a_document_of_the_original_that_does_not_fit_is_refused(
+    document: dict[str, Any], place: tuple[str | int, ...]
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        read_document(document)
+
+    assert caught.value.path == place
+
+
+def test_layers_that_do_not_follow_one_another_are_refused() -> None:
+    document = shape_b()
+    document["layers"][2]["weights"] = {"rows": 5, "cols": 1, "data": [1, 1, 1, 1, 1]}
+
+    with pytest.raises(EngineError) as caught:
+        read_document(document)
+
+    assert caught.value.path == ("layers", 2, "weights")
+
+
+def test_tensors_come_back_as_they_were() -> None:
+    arrays = {
+        "a": np.arange(6, dtype="<f4").reshape(2, 3),
+        "empty": np.zeros((0, 4), "<f8"),
+        "whole": np.array([1, -1], "<i8"),
+    }
+
+    data = tensors.encode(arrays, {"note": "emoji 🙂"})
+    again, metadata = tensors.decode(data)
+
+    assert metadata == {"note": "emoji 🙂"}
+    assert data == tensors.encode(arrays, {"note": "emoji 🙂"})
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+def header(entry: object) -> bytes:
+    text = json.dumps({"x": entry}).encode()
+    return len(text).to_bytes(8, "little") + text + b"\0" * 16
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff" * 8,
+        b"\x05\0\0\0\0\0\0\0{",
+        b"\x02\0\0\0\0\0\0\0[]",
+        header({"dtype": "F32", "shape": [4], "data_offsets": [0, 15]}),
+        header({"dtype": "F32", "shape": [4], "data_offsets": [8, 24]}),
+        header({"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}),
+        header({"dtype": "F32", "shape": [2**60], "data_offsets": [0, 16]}),
+        header({"dtype": "O", "shape": [4], "data_offsets": [0, 16]}),
+        header(7),
+    ],
+)
+def test_bytes_that_are_no_tensors_are_refused(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        tensors.decode(data)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_but_a_format_error(data: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        tensors.decode(data)

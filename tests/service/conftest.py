@@ -1,0 +1,106 @@
+"""One server in process for all tests of the service, with real workers and a real store."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.bootstrap import build
+from service.settings import Settings
+
+Json = dict[str, Any]
+Train = Callable[..., Awaitable[Json]]
+
+LAYERS = [
+    {"type": "dense", "units": 8, "activation": "relu"},
+    {"type": "dense", "units": 10, "activation": "softmax"},
+]
+
+
+@pytest.fixture(scope="session")
+async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FastAPI]:
+    folder = tmp_path_factory.mktemp("data")
+    made = build(
+        Settings(data_dir=folder, workers=2, max_json_bytes=1 << 20, max_dataset_bytes=8 << 20)
+    )
+    async with made.router.lifespan_context(made):
+        yield made
+
+
+@pytest.fixture(scope="session")
+def data_dir(app: FastAPI) -> Path:
+    folder: Path = app.state.services.uploads.parent
+    return folder
+
+
+@pytest.fixture(scope="session")
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+async def digits(client: httpx.AsyncClient) -> str:
+    """Return the name of a dataset of noisy digits."""
+    body = {"name": "shared-digits", "builtin": "digits", "samples": 200, "seed": 1}
+    assert (await client.post("/v1/datasets", json=body)).status_code == 201
+    return "shared-digits"
+
+
+@pytest.fixture
+async def network(client: httpx.AsyncClient) -> Json:
+    """Return a new network over the digits."""
+    body = {"input_shape": [25], "layers": LAYERS, "seed": 3}
+    answer = await client.post("/v1/networks", json=body)
+    assert answer.status_code == 201
+    made: Json = answer.json()
+    return made
+
+
+@pytest.fixture(scope="session")
+def train(client: httpx.AsyncClient, digits: str) -> Train:
+    """Return a function that trains a network to the end."""
+
+    async def run(network: str, dataset: str | None = None, **training: Any) -> Json:
+        body = {"network": network, "dataset": dataset or digits, "training": training}
+        answer = await client.post("/v1/jobs", json=body)
+        assert answer.status_code == 202, answer.text
+        return await ended(client, answer.json()["id"])
+
+    return run
+
+
+async def ended(client: httpx.AsyncClient, job: str) -> Json:
+    """Return a job that has ended."""
+    while True:
+        answer = await client.get(f"/v1/jobs/{job}", params={"wait": 10})
+        if answer.json()["terminal"]:
+            body: Json = answer.json()
+            return body
+
+
+async def until(client: httpx.AsyncClient, job: str, *statuses: str) -> Json:
+    """Return a job that is in one of these states."""
+    while True:
+        body: Json = (await client.get(f"/v1/jobs/{job}")).json()
+        if body["status"] in statuses:
+            return body
+        assert not body["terminal"], body
+        await client.get(f"/v1/jobs/{job}", params={"wait": 1})
+
+
+def problem(answer: httpx.Response, status: int, code: str, pointer: str | None = None) -> Json:
+    """Check that an answer is the problem it should be, and return it."""
+    body: Json = answer.json()
+    assert answer.status_code == status, body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert body["code"] == code, body
+    assert body["status"] == status
+    assert {"type", "title", "detail", "instance", "request_id"} <= body.keys()
+    if pointer is not None:
+        assert pointer in [fault["pointer"] for fault in body["errors"]], body
+    return body
