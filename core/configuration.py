@@ -6,7 +6,7 @@ The dataclass fields of a part are its configuration; nothing lists them a secon
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from core.errors import ConfigurationError, UnknownTypeError
 
@@ -48,7 +48,7 @@ def build(table: Mapping[str, type[P]], kind: str, config: object) -> P:
         required = field.default is MISSING and field.default_factory is MISSING
         if required and key not in options:
             raise ConfigurationError(f"{name} needs {key!r}", path=(key,))
-    return part(**options)
+    return part(**{key: _as_kind(str(known[key].type), value) for key, value in options.items()})
 
 
 def describe(part: Any) -> dict[str, Any]:
@@ -66,13 +66,24 @@ def require(field: str, value: float, *, low: float, high: float = math.inf) -> 
         raise ConfigurationError(f"{field} must be {span}, got {value}", path=(field,))
 
 
+LARGEST_WHOLE: Final = 2**53 - 1
+"""Whole numbers beyond are not the same in every language that speaks JSON."""
+
+
+def _as_kind(kind: str, value: Any) -> Any:
+    """Return a whole number as a float where a float is due, so that equal parts are equal."""
+    return float(value) if "float" in kind and isinstance(value, int) else value
+
+
 def _check_kind(field: str, annotation: str, value: object) -> None:
     """Refuse a value that is not of the annotated kind; a bool is no number."""
     kind = annotation.removeprefix("<class '").removesuffix("'>")
     if kind == "bool":
         fits = isinstance(value, bool)
     elif kind == "int":
-        fits = isinstance(value, int) and not isinstance(value, bool)
+        fits = (
+            isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_WHOLE
+        )
     elif kind == "float":
         fits = (
             isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e308

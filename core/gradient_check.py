@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.arrays import Array
+from core.errors import NonFiniteError
 from core.losses import Loss
 from core.network import Network
 from core.program import Program
@@ -24,6 +25,9 @@ STEPS: Final = (1e-4, 1e-5, 1e-6)
 
 MOST_PER_PART: Final = 200
 """Entries of one weight matrix or bias vector that are checked; more are sampled."""
+
+WORK: Final = 4e9
+"""Multiplications that a check may take, about two seconds: of a large network it sees less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,10 @@ def gradient_check(network: Network, loss: Loss, rows: Rows, *, seed: int = 0) -
     below that, the differences hold nothing but rounding.
     """
     gradient = analytic_gradient(network, loss, rows)
+    if not np.isfinite(gradient).all():
+        raise NonFiniteError("the gradient for these rows")
+    each = 4.0 * len(STEPS) * len(rows.inputs) * max(gradient.size, 2000) * 2 * len(network.layers)
+    most = max(5, min(MOST_PER_PART, int(WORK / each)))
     floor = max(1e-4 * float(np.abs(gradient).max(initial=0.0)), 1e-5)
     generator = np.random.Generator(np.random.SFC64(seed))
     gradients = dict(network.dense(gradient))
@@ -104,7 +112,7 @@ def gradient_check(network: Network, loss: Loss, rows: Rows, *, seed: int = 0) -
     for layer, matrix in network.dense(network.parameters):
         for parameter, part in (("weights", np.s_[:, :-1]), ("biases", np.s_[:, -1:])):
             values, analytic = matrix[part], gradients[layer][part]
-            checked = min(values.size, MOST_PER_PART)
+            checked = min(values.size, most)
             entries = generator.choice(values.size, checked, replace=False)
             found = []
             for unit, source in (divmod(int(entry), values.shape[1]) for entry in entries):

@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 
 from core.arrays import Array
+from core.configuration import LARGEST_WHOLE
 from core.errors import EngineError, FormatError, NonFiniteError
 
 
@@ -35,6 +36,8 @@ class Standardization:
         scale = rows.std(axis=0, dtype=np.float64)
         if rows.shape[1] > 1 and _share_one_range(rows):
             scale = np.full_like(scale, np.sqrt(np.mean(np.square(scale))))
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+            raise NonFiniteError("mean and spread of every column")
         # A column whose spread is rounding noise is as good as constant.
         constant = ~(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300))
         return cls(mean, np.where(constant, 1.0, scale))
@@ -63,6 +66,8 @@ class Standardization:
                 raise FormatError(f"{name} must hold {columns} numbers", path=(name,))
             if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
                 raise FormatError(f"{name} must hold numbers", path=(name,))
+            if any(isinstance(value, int) and abs(value) > LARGEST_WHOLE for value in values):
+                raise NonFiniteError(name, path=(name,))
             numbers[name] = np.array(values, np.float64)
             if not np.isfinite(numbers[name]).all():
                 raise NonFiniteError(name, path=(name,))

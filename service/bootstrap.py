@@ -20,8 +20,13 @@ from service.application.live import LiveBoard
 from service.application.networks import Networks
 from service.domain.limits import Limits
 from service.infrastructure.blobs.folder import FolderBlobs
-from service.infrastructure.data_folder import DataFolder
-from service.infrastructure.database.engine import SqlStore, migrate, sqlite_url
+from service.infrastructure.data_folder import DataFolder, FolderUnusable
+from service.infrastructure.database.engine import (
+    DatabaseUnusable,
+    SqlStore,
+    migrate,
+    sqlite_url,
+)
 from service.infrastructure.execution.local_executor import LocalExecutor
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from service.settings import Settings
@@ -53,7 +58,14 @@ def prepare(settings: Settings) -> DataFolder:
     """
     folder = DataFolder(settings.data_dir)
     folder.take()
+    if folder.lost_its_database():
+        problem = f"{folder.database} is missing or empty, and {folder.blobs} is not"
+        raise DatabaseUnusable(f"{problem}; put the database's backup in its place")
     migrate(folder.database)
+    try:
+        FolderBlobs(folder.blobs).prepare()
+    except OSError as error:
+        raise FolderUnusable(f"{folder.blobs} cannot be written: {error.strerror}") from error
     return folder
 
 
@@ -82,12 +94,11 @@ async def running(
 ) -> AsyncIterator[Services]:
     """Run everything behind the API."""
     blobs = FolderBlobs(folder.blobs)
-    blobs.prepare()
     store = SqlStore(sqlite_url(folder.database))
     cache = LeastRecentlyUsed(settings.model_cache_bytes)
-    board, feed = LiveBoard(), Feed()
+    board, feed, closing = LiveBoard(), Feed(), asyncio.Event()
     chronicle = Chronicle(feed)
-    executor = LocalExecutor(settings.workers)
+    executor = LocalExecutor(settings.workers, settings.worker_memory_bytes)
     dispatcher = Dispatcher(
         store,
         blobs,
@@ -99,12 +110,12 @@ async def running(
         changed=cache.drop,
     )
     executor.on_free = dispatcher.wake
-    networks = Networks(store, blobs, limits, cache.drop)
+    networks = Networks(store, blobs, limits, board, cache.drop)
     datasets = Datasets(store, blobs, limits)
     services = Services(
         networks=networks,
         datasets=datasets,
-        jobs=Jobs(store, blobs, chronicle, feed, dispatcher, limits, cache.drop),
+        jobs=Jobs(store, blobs, chronicle, feed, dispatcher, limits, cache.drop, closing),
         inference=Inference(networks, datasets, cache, board, limits),
         once=Once(store),
         store=store,
@@ -112,12 +123,12 @@ async def running(
         executor=executor,
         limits=limits,
         uploads=folder.uploads,
+        closing=closing,
     )
     try:
-        await blobs.sweep(await store.referenced_blobs(), grace=0.0)
         await dispatcher.start()
         yield services
     finally:
-        services.closing.set()
+        closing.set()
         await asyncio.shield(dispatcher.stop())
         await store.close()

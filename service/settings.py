@@ -29,6 +29,11 @@ class Settings(BaseSettings):
         le=256,
         description="Trainings that run at the same time, each in a process of its own.",
     )
+    worker_memory_bytes: int = Field(
+        8 << 30,
+        ge=0,
+        description="Address space of a worker; 0 is no limit. Beyond, its job fails.",
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
     access_log: bool = Field(
         default=False, description="Log every request; costs time on the hot path."

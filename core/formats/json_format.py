@@ -31,7 +31,7 @@ class NativeJson(DocumentFormat):
             problem = f"format must be {NAME!r}, got {str(document.get('format'))[:80]!r}"
             raise FormatError(problem, path=("format",))
         version = document.get("format_version")
-        if version != VERSION or isinstance(version, bool):
+        if version != VERSION or type(version) is not int:
             problem = f"format_version {str(version)[:80]} is unknown; this reads version {VERSION}"
             raise FormatError(problem, path=("format_version",))
         known = {"format", "format_version", "network", "preprocessing", "layers", "sha256"}
@@ -48,6 +48,9 @@ class NativeJson(DocumentFormat):
             )
         except EngineError as error:
             raise error.under("preprocessing") from None
+        if preprocessing.targets is not None and network.output_activation != "linear":
+            problem = f"outputs of {network.output_activation} cannot be scaled back"
+            raise FormatError(problem, path=("preprocessing", "targets"))
         network.load_layer_weights(read_layers(document.get("layers"), network))
         digest = document.get("sha256")
         if digest is not None and digest != network.sha256():

@@ -38,7 +38,7 @@ class SeedJson(DocumentFormat):
 
     def read(self, document: Mapping[str, Any]) -> Model:
         version = document.get("version", 1)
-        if version != 1 or isinstance(version, bool):
+        if version != 1 or type(version) is not int:
             problem = f"version {str(version)[:80]} is unknown; this reads version 1"
             raise FormatError(problem, path=("version",))
         entries = document.get("layers")
@@ -130,8 +130,8 @@ def _matrix(values: object, shape: tuple[int, int], path: Path) -> Array:
     if not isinstance(values, Mapping):
         return numbers(values, shape, FLOAT64, path)
     got = (values.get("rows"), values.get("cols"))
-    if got != shape:
-        sizes = tuple(size if isinstance(size, int) else 0 for size in got)
+    if got != shape or not all(type(size) is int for size in got):
+        sizes = tuple(size if type(size) is int else 0 for size in got)
         raise ShapeError(str(path[-1]), expected=shape, got=sizes, path=path)
     data, inner = values.get("data"), (*path, "data")
     if isinstance(data, Mapping):  # a typed array that went through JSON.stringify

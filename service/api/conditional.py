@@ -4,19 +4,12 @@ import hashlib
 from collections.abc import Callable
 
 from service.domain.errors import Stale
-from service.domain.networks import Network, Version
+from service.domain.networks import Network
 
 
 def network_etag(network: Network) -> str:
     """Return the tag of a network's present state."""
     return f'"{network.id[-10:]}.{network.revision}"'
-
-
-def version_etag(network: Network, version: Version) -> str:
-    """Return the tag of a version; its aliases are part of what is told."""
-    aliases = sorted(name for name, number in network.aliases.items() if number == version.number)
-    text = f"{version.network_id}/{version.number}/{version.weights_sha256}/{aliases}"
-    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 def content_etag(body: bytes) -> str:

@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as PathParameter
+from pydantic import AfterValidator
 
 from service.application.datasets import Datasets
 from service.application.idempotency import Once
@@ -43,7 +44,7 @@ class Services:
     executor: Executor
     limits: Limits
     uploads: Path
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: asyncio.Event
 
 
 class Scope(StrEnum):
@@ -109,8 +110,21 @@ async def once_of(
 
 def is_upload(request: Request) -> bool:
     """Tell whether the body is a file, which is streamed and not held in memory."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind in {"text/csv", "application/x-npz"}
+    return media_type(request) in {"text/csv", "application/x-npz"}
+
+
+def media_type(request: Request) -> str:
+    """Return the body's media type without its options."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+ESCAPED_SLASH: Final = "\x1f"
+"""Stands for %2F in a path while it is routed; no name can hold it."""
+
+
+def _unescaped(reference: str) -> str:
+    """Return a reference with its slashes."""
+    return reference.replace(ESCAPED_SLASH, "/")
 
 
 Parts = Annotated[Services, Depends(services_of)]
@@ -120,10 +134,14 @@ Trainer = Annotated[str, owner_with(Scope.TRAIN)]
 Paged = Annotated[Page, Depends(page_of)]
 OnceOnly = Annotated[OnceRequest, Depends(once_of)]
 NetworkRef = Annotated[
-    str, PathParameter(description="Id or name of a network.", examples=["digits"])
+    str,
+    AfterValidator(_unescaped),
+    PathParameter(description="Id or name of a network.", examples=["digits"]),
 ]
 DatasetRef = Annotated[
-    str, PathParameter(description="Id or name of a dataset.", examples=["digits-1000"])
+    str,
+    AfterValidator(_unescaped),
+    PathParameter(description="Id or name of a dataset.", examples=["digits-1000"]),
 ]
 JobRef = Annotated[
     str, PathParameter(description='Id of a job; "latest" is the newest.', examples=["latest"])

@@ -1,6 +1,5 @@
 """Errors as HTTP: one table from codes to statuses, one body (RFC 9457)."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -20,8 +19,6 @@ from service.domain.errors import (
     Unavailable,
     pointer,
 )
-
-log = logging.getLogger(__name__)
 
 STATUS: Final[dict[str, tuple[int, str]]] = {
     "validation_failed": (422, "The request cannot be used"),
@@ -126,7 +123,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _service_error(request: Request, error: Exception) -> Response:
@@ -136,6 +132,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, TooLarge):
         headers["Connection"] = "close"  # what is left of the body will not be read
+    if isinstance(error, Unavailable) and error.error_code == "storage_full":
+        headers.pop("Retry-After")  # nobody knows when there will be room
     faults = [_fault(fault) for fault in error.faults] if isinstance(error, InvalidRequest) else []
     code = error.error_code if error.error_code in STATUS else "validation_failed"
     return problem(request, code, error.detail, headers=headers, faults=faults, extra=error.extra)
@@ -154,7 +152,8 @@ async def _validation_error(request: Request, error: Exception) -> Response:
         detail = str(entry["msg"])
         fault = {"pointer": "", "code": str(entry["type"]), "detail": detail}
         if where == "body":
-            fault["pointer"] = _pointer(path, error.body)
+            new_key = entry["type"] in {"missing", "extra_forbidden"}
+            fault["pointer"] = _pointer(path, error.body, new_key=new_key)
         else:
             fault["parameter"] = str(path[0]) if path else str(where)
         faults.append(fault)
@@ -163,7 +162,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     return problem(request, "validation_failed", f"{place}: {first['detail']}", faults=faults)
 
 
-def _pointer(path: Sequence[str | int], body: object) -> str:
+def _pointer(path: Sequence[str | int], body: object, *, new_key: bool) -> str:
     """Return the JSON pointer of a place; names of union members in the path are no keys."""
     kept: list[str | int] = []
     here: Any = body
@@ -174,7 +173,7 @@ def _pointer(path: Sequence[str | int], body: object) -> str:
             here = here[key]
         elif isinstance(here, Mapping) and key in here:
             here = here[key]
-        elif index < len(path) - 1 or not isinstance(here, Mapping):
+        elif index < len(path) - 1 or not new_key or not isinstance(here, Mapping):
             continue
         kept.append(key)
     return pointer(*kept)
@@ -190,8 +189,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return problem(request, code, detail, headers=error.headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+def unexpected(request: Request) -> Response:
+    """Return the answer for a fault of our own, whose story is in the log."""
     detail = "this is a fault of the server; its log tells more under the request id"
     return problem(request, "internal_error", detail)
 

@@ -47,8 +47,13 @@ async def readyz(parts: Parts) -> ReadyBody:
     """Answer 200 when store and blobs work and the server is not stopping."""
     if parts.closing.is_set():
         raise Unavailable("the server is stopping", code="shutting_down")
-    await parts.store.ping()
-    await parts.blobs.ping()
+    try:
+        await parts.store.ping()
+        await parts.blobs.ping()
+    except Unavailable as error:
+        raise Unavailable(error.detail) from error  # whatever the reason, it is a 503
+    if not parts.executor.alive():
+        raise Unavailable("no worker can be started")
     workers = f"{parts.executor.free()} of {parts.executor.slots} free"
     return ReadyBody(checks={"store": "ok", "blobs": "ok", "workers": workers})
 

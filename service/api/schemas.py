@@ -1,7 +1,8 @@
 """What all native bodies share."""
 
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -53,11 +54,7 @@ def page_links(
     """Return the items of the page and whether there are more, and link to the next page."""
     more = len(found) > limit
     if more:
-        url = request.url.include_query_params(limit=limit, after=ids[limit - 1])
-        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+        query = request.url.include_query_params(limit=limit, after=ids[limit - 1]).query
+        path = quote(request.scope["path"]).replace("%1F", "%2F")
+        response.headers["Link"] = f'<{path}?{query}>; rel="next"'
     return found[:limit], more
-
-
-def compact(value: dict[str, Any]) -> dict[str, Any]:
-    """Return what was given, without what was not."""
-    return {key: item for key, item in value.items() if item is not None}

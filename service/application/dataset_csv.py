@@ -62,7 +62,7 @@ def _read(
         raise InvalidRequest(found.faults[0].detail, found.faults[:MOST_FAULTS])
     inputs = np.frombuffer(found.numbers, np.float64).reshape(found.count, len(columns))
     place = pointer(0, header[chosen])
-    return decide(inputs, _targets(found.words, task), columns, task, place)
+    return decide(inputs, _targets(found.words, header[chosen], task), columns, task, place)
 
 
 class _Rows:
@@ -131,7 +131,7 @@ def _floats(cells: list[str]) -> list[float]:
     # NaN and infinity make the sum so; a finite sum may still overflow, hence the second look.
     if not math.isfinite(sum(values)) and not all(map(math.isfinite, values)):
         raise ValueError
-    if any("_" in cell for cell in cells):
+    if any("_" in cell or not cell.isascii() for cell in cells):
         raise ValueError
     return values
 
@@ -149,7 +149,7 @@ def _cell_faults(cells: list[str], columns: list[str], row: int) -> list[Fault]:
 
 def _is_number(cell: str) -> bool:
     try:
-        return math.isfinite(float(cell)) and "_" not in cell
+        return math.isfinite(float(cell)) and "_" not in cell and cell.isascii()
     except ValueError:
         return False
 
@@ -160,12 +160,16 @@ def _fault(row: int, column: str, code: str, problem: str) -> Fault:
     return Fault(pointer(row - 1, column), code, detail, where)
 
 
-def _targets(words: list[str], task: Task | None) -> RawTargets:
-    """Return the target column as numbers where every cell is one."""
-    if all(_is_number(word) for word in words):
+def _targets(words: list[str], name: str, task: Task | None) -> RawTargets:
+    """Return the target column: numbers, or words where no cell is one or the task says so."""
+    strange = [row for row, word in enumerate(words, 1) if not _is_number(word)]
+    if not strange:
         return RawTargets(numbers=np.array([float(word) for word in words]))
-    if task == "regression":
-        row = next(index for index, word in enumerate(words) if not _is_number(word))
-        problem = f"row {row + 1}: the target {words[row][:80]!r} is not a number"
-        raise InvalidRequest.at(pointer(row), "invalid_targets", problem)
-    return RawTargets(words=words)
+    if task == "classification" or (task is None and len(strange) == len(words)):
+        return RawTargets(words=words)
+    problem = "is not a number as the others are; task=classification takes them all as labels"
+    faults = [
+        _fault(row, name, "not_a_number", f"{words[row - 1][:80]!r} {problem}")
+        for row in strange[:MOST_FAULTS]
+    ]
+    raise InvalidRequest(faults[0].detail, faults)

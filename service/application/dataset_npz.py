@@ -1,9 +1,12 @@
 """NumPy's npz, its directory and headers checked before anything is allocated."""
 
+import io
+import lzma
 import math
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.lib import format as npy
@@ -16,6 +19,18 @@ from service.domain.limits import Limits
 
 KINDS: Final = frozenset("fiub")
 MEMBERS: Final = ("inputs", "targets")
+MOST_INFLATION: Final = 200
+"""Times that a member may grow when it is unpacked; real data stays far below."""
+LONGEST_HEADER: Final = 4096
+UNREADABLE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
 
 
 def read_npz(path: Path, task: Task | None, limits: Limits) -> Table:
@@ -33,7 +48,7 @@ def read_npz(path: Path, task: Task | None, limits: Limits) -> Table:
                 problem = "an npz dataset holds exactly two arrays, inputs and targets"
                 raise InvalidRequest.at("", "wrong_members", problem)
             inputs, targets = (_member(archive, name, limits) for name in MEMBERS)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise MalformedBody(f"this is no npz file: {error}") from error
     if inputs.ndim != 2 or not inputs.shape[1]:
         problem = f"inputs must be (rows, columns), got {inputs.shape}"
@@ -63,7 +78,8 @@ def _member(archive: zipfile.ZipFile, name: str, limits: Limits) -> Array:
             raise InvalidRequest.at(
                 f"/{name}", "too_large", f"{name} of shape {shape} is too large"
             )
-        if size * max(dtype.itemsize, 8) > 4 * limits.dataset_bytes:
+        grown = size * dtype.itemsize > MOST_INFLATION * max(info.compress_size, 1024)
+        if grown or 8 * size > 2 * limits.dataset_bytes:
             raise InvalidRequest.at(
                 f"/{name}", "too_large", f"{name} of shape {shape} is too large"
             )
@@ -79,14 +95,22 @@ def _member(archive: zipfile.ZipFile, name: str, limits: Limits) -> Array:
     return array
 
 
-def _header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and dtype."""
+def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and dtype; the header's length is looked at before it is read."""
+    magic = file.read(8)
+    size_bytes = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}.get(magic)
+    if size_bytes is None:
+        raise MalformedBody(f"{name} is no npy file")
+    size = file.read(size_bytes)
+    length = int.from_bytes(size, "little")
+    if length > LONGEST_HEADER:
+        raise MalformedBody(f"{name} has a header of {length} bytes")
+    header = io.BytesIO(size + file.read(length))
+    read = npy.read_array_header_1_0 if size_bytes == 2 else npy.read_array_header_2_0
     try:
-        version = npy.read_magic(file)
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape, fortran, dtype = read[version](file, max_header_size=4096)
-    except (ValueError, KeyError, SyntaxError, TypeError) as error:
+        shape, fortran, dtype = read(header, max_header_size=LONGEST_HEADER)
+    except (ValueError, SyntaxError, TypeError) as error:
         raise MalformedBody(f"{name} has no npy header: {error}") from error
-    if min(shape, default=0) < 0:
-        raise MalformedBody(f"{name} has a negative length")
+    if any(type(part) is not int or part < 0 for part in shape):
+        raise MalformedBody(f"{name} has the shape {shape}")
     return shape, fortran, dtype

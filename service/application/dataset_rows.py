@@ -10,6 +10,7 @@ import numpy as np
 from core.arrays import Array
 from service.domain.datasets import Task
 from service.domain.errors import Fault, InvalidRequest, pointer
+from service.domain.identifiers import check_name
 
 MOST_FAULTS: Final = 20
 MOST_GUESSED_CLASSES: Final = 20
@@ -71,16 +72,7 @@ def decide(
     numbers = targets.numbers
     assert numbers is not None  # noqa: S101 - one of the two is set
     if numbers.ndim == 2:
-        hot = numbers.shape[1] > 1 and bool(
-            (np.isin(numbers, (0.0, 1.0)).all()) and (numbers.sum(axis=1) == 1.0).all()
-        )
-        if task == "regression" or (task is None and not hot):
-            return Table(inputs, numbers, list(columns), None)
-        if not hot:
-            problem = "vectors are classes only where each holds a single 1 among zeros"
-            raise InvalidRequest.at(place, "invalid_targets", problem)
-        labels = [str(index) for index in range(numbers.shape[1])]
-        return Table(inputs, numbers.argmax(axis=1).astype(np.int64), list(columns), labels)
+        return _vectors(inputs, numbers, columns, task, place)
     whole = bool((numbers == np.floor(numbers)).all()) and float(np.abs(numbers).max()) < 2**53
     few = whole and len(np.unique(numbers)) <= MOST_GUESSED_CLASSES
     if task == "regression" or (task is None and not few):
@@ -89,12 +81,34 @@ def decide(
     return _classified(inputs, words, columns, place)
 
 
+def _vectors(
+    inputs: Array, vectors: Array, columns: Sequence[str], task: Task | None, place: str
+) -> Table:
+    """Return a table over vectors: classes where each holds a single 1 among zeros."""
+    hot = vectors.shape[1] > 1 and bool(
+        np.isin(vectors, (0.0, 1.0)).all() and (vectors.sum(axis=1) == 1.0).all()
+    )
+    if task == "regression" or (task is None and not hot):
+        return Table(inputs, vectors, list(columns), None)
+    classes = vectors.argmax(axis=1).astype(np.int64)
+    if not hot:
+        problem = "vectors are classes only where each holds a single 1 among zeros"
+        raise InvalidRequest.at(place, "invalid_targets", problem)
+    if len(np.unique(classes)) < 2:
+        problem = "there is only one class; nothing can be told apart"
+        raise InvalidRequest.at(place, "one_class", problem)
+    labels = [str(index) for index in range(vectors.shape[1])]
+    return Table(inputs, classes, list(columns), labels)
+
+
 def _classified(inputs: Array, words: Sequence[str], columns: Sequence[str], place: str) -> Table:
     """Return a classification table; its labels are sorted, numbers by size."""
     labels = sorted(set(words), key=_label_order)
     if len(labels) < 2:
         problem = f"there is only one class, {labels[0][:80]!r}; nothing can be told apart"
         raise InvalidRequest.at(place, "one_class", problem)
+    for label in labels:
+        check_name(label, place)
     index = {label: number for number, label in enumerate(labels)}
     targets = np.fromiter((index[word] for word in words), np.int64, len(words))
     return Table(inputs, targets, list(columns), labels)

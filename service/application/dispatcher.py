@@ -6,6 +6,7 @@ client asked for in between decides.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,22 +81,38 @@ class Dispatcher:
         self._attempts: dict[str, Attempt] = {}
         self._supervisors: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
+        self._handing_out = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
-        self._draining = False
+        self._draining = self._recovered = False
 
     async def start(self) -> None:
         """Put back what an earlier server left, and begin to hand out jobs."""
-        async with self._store.write() as work:
-            for job in await work.jobs.held_by(None):
-                await self._put_back(work, job, "the server stopped")
+        with contextlib.suppress(Unavailable):  # a full disk: reading and classifying go on
+            await self._recover()
         await self._executor.start()
         self._loop = asyncio.create_task(self._run())
+
+    def running(self) -> bool:
+        """Tell whether jobs are being handed out."""
+        return self._loop is not None and not self._loop.done()
+
+    async def _recover(self) -> None:
+        """Put back what an earlier server left; a restart is not the job's fault."""
+        async with self._store.write() as work:
+            for job in await work.jobs.held_by(None):
+                to = AFTER_LOSS[job.status]
+                if to is Status.CANCELLED:
+                    await self._end(work, job, to, stop_reason=StopReason.USER)
+                else:
+                    await self._chronicle.move(work, job, to, attempt=job.attempt + 1)
+        self._recovered = True
 
     async def stop(self) -> None:
         """Checkpoint all jobs, put them back into the queue, end the workers."""
         self._draining = True
         if self._loop is not None:
-            self._loop.cancel()
+            async with self._handing_out:  # not between a claim and its worker
+                self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         for attempt in self._attempts.values():
             attempt.stop(kill_after=SHUTDOWN_GRACE)
@@ -132,8 +149,9 @@ class Dispatcher:
                 pass
             self._news.clear()
             try:
-                while self._executor.free() and await self._claim():
-                    pass
+                if not self._recovered:
+                    await self._recover()
+                await self._hand_out()
                 if loop.time() - renewed >= TICK_SECONDS:
                     renewed = loop.time()
                     await self._keep_leases()
@@ -144,15 +162,29 @@ class Dispatcher:
             except Unavailable as error:
                 log.warning("the dispatcher waits for storage: %s", error.detail)
                 await asyncio.sleep(RETRY_SECONDS[0])
+            except Exception:  # the top frame of the loop: jobs must go on being handed out
+                log.exception("the dispatcher stumbled")
+                await asyncio.sleep(RETRY_SECONDS[0])
+
+    async def _hand_out(self) -> None:
+        """Give queued jobs to the workers that are free."""
+        async with self._handing_out:
+            while not self._draining and self._executor.free() and await self._claim():
+                pass
 
     async def _keep_leases(self) -> None:
         """Renew our leases, act on what others asked of our jobs, take over what is abandoned."""
-        if not self._attempts:
+        async with self._store.read() as work:
+            held = await work.jobs.held_by(None)
+        if not held:
             return
         async with self._store.write() as work:
             await work.jobs.renew(self._server_id)
             for job in await work.jobs.expired(self._server_id):
                 await self._put_back(work, job, "its server's lease ran out")
+            for job in await work.jobs.held_by(self._server_id):
+                if job.id not in self._attempts:
+                    await self._put_back(work, job, "its supervisor failed")
 
     async def _claim(self) -> bool:
         """Hand the job that has waited longest to a worker; False when none waits."""
@@ -172,12 +204,22 @@ class Dispatcher:
                 work, job, Status.STARTING, run=job.run + 1, lease_owner=self._server_id
             )
         if held is not None:
-            attempt = await self._executor.begin(replace(assignment, run=held.run))
-            self._attempts[job.id] = attempt
-            task = asyncio.create_task(self._supervise(held, attempt))
-            self._supervisors.add(task)
-            task.add_done_callback(self._supervisors.discard)
+            await self._begin(held, replace(assignment, run=held.run))
         return True
+
+    async def _begin(self, job: Job, assignment: Assignment) -> None:
+        """Hand a claimed job to a worker and follow it."""
+        try:
+            attempt = await self._executor.begin(assignment)
+        except (OverflowError, TypeError, ValueError) as error:
+            async with self._store.write() as work:
+                detail = f"the job cannot be handed to a worker: {error}"
+                await self._fail(work, job, StopReason.ERROR, "not_sendable", detail)
+            return
+        self._attempts[job.id] = attempt
+        task = asyncio.create_task(self._supervise(job, attempt))
+        self._supervisors.add(task)
+        task.add_done_callback(self._supervisors.discard)
 
     async def _assignment(self, work: Work, job: Job) -> Assignment:
         """Return what a worker needs; what is gone by now is a refusal."""
@@ -211,22 +253,20 @@ class Dispatcher:
     async def _supervise(self, job: Job, attempt: Attempt) -> None:
         """Take a worker's reports until it is done with the job."""
         try:
-            async for report in attempt.reports():
-                if isinstance(report, Snapshot):
-                    if await self._owns(job):
+            async with contextlib.aclosing(attempt.reports()) as reports:
+                async for report in reports:
+                    if isinstance(report, Snapshot):
                         self._board.post(job.network_id, Live(job.id, job.base_version, report))
-                    continue
-                await self._until_stored(job, report)
+                    else:
+                        await self._until_stored(job, report)
         except Exception:  # the top frame of a connection to a worker
+            # `_keep_leases` puts the job back: it is held, and in nobody's hands.
             log.exception("the supervisor of %s failed", job.id)
         finally:
-            self._attempts.pop(job.id, None)
+            if self._attempts.get(job.id) is attempt:
+                del self._attempts[job.id]
             self._board.clear(job.network_id, job.id)
             self._news.set()
-
-    async def _owns(self, job: Job) -> bool:
-        """Tell whether the job is still in this attempt's hands."""
-        return self._attempts.get(job.id) is not None
 
     async def _until_stored(self, job: Job, report: Stored) -> None:
         """Store a report, trying again for as long as storage refuses; training goes on."""
@@ -363,11 +403,12 @@ class Dispatcher:
             await self._end(work, job, to, stop_reason=StopReason.USER)
         elif to is Status.PAUSED or self._draining:
             await self._chronicle.move(work, job, to)
-        elif job.attempt >= self._limits.attempts:
-            detail = f"{reason}; {job.attempt} attempts were made"
+        elif job.losses + 1 >= self._limits.attempts:
+            detail = f"{reason}, {job.losses + 1} times"
             await self._fail(work, job, StopReason.INTERRUPTED, "interrupted", detail)
         else:
-            await self._chronicle.move(work, job, to, attempt=job.attempt + 1)
+            again = {"attempt": job.attempt + 1, "losses": job.losses + 1}
+            await self._chronicle.move(work, job, to, **again)
 
     async def _fail(self, work: Work, job: Job, reason: StopReason, code: str, detail: str) -> None:
         """End a job with the reason, unless its client wanted it gone anyway."""

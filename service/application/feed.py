@@ -25,6 +25,8 @@ class Feed:
     def publish(self, record: Record) -> None:
         """Keep a committed record, and wake everyone who waits for its job."""
         recent = self._recent.setdefault(record.job_id, deque(maxlen=RECORDS_KEPT))
+        if recent and record.first != recent[-1].last + 1:
+            recent.clear()  # something was committed and not published: only the store knows
         recent.append(record)
         self._recent.move_to_end(record.job_id)
         if len(self._recent) > JOBS_KEPT:

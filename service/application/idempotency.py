@@ -64,6 +64,13 @@ class Once:
             await work.answers.add(request.owner, key, answer)
             return answer, False
 
+    async def amend(self, request: Request, answer: SavedAnswer) -> None:
+        """Remember an answer that came later than what it created."""
+        if request.key is not None:
+            async with self._store.write() as work:
+                amended = replace(answer, fingerprint=request.fingerprint)
+                await work.answers.replace(request.owner, request.key, amended)
+
     async def replay(self, request: Request) -> SavedAnswer | None:
         """Return the first answer, to spare the work of making it again."""
         if request.key is None:

@@ -203,7 +203,7 @@ class Inference:
         raw = json_targets(targets)
         labels = network.labels_in_force
         if labels is not None and (raw.numbers is None or raw.numbers.ndim == 1):
-            words = raw.words or [f"{number:g}" for number in targets]
+            words = raw.words or [str(int(n)) if n == int(n) else repr(n) for n in targets]
             classes, numbers = list(range(len(labels))), _class_numbers(words, labels)
         else:
             classes = None
@@ -313,15 +313,18 @@ def _evaluate(
     try:
         outputs = model.network.predict(inputs).astype(np.float64)
     except EngineError as error:
-        raise engine_fault(error, "dataset") from None
+        raise InvalidRequest.at("/dataset", "not_finite", str(error)) from None
     report: dict[str, Any] = {"rows": len(inputs)}
     report["loss"] = build(LOSSES, "loss", loss).value(outputs, targets)
+    if not np.isfinite(report["loss"]):
+        problem = "the outputs for these rows leave the finite numbers"
+        raise InvalidRequest.at("/dataset", "not_finite", problem)
     if classes is None:
         if model.preprocessing.targets is not None:
             outputs = model.preprocessing.targets.invert(outputs)
         return report | {"task": "regression"} | regression_report(outputs, rows[1])
-    labels = served.network.labels_in_force or []
-    count = max(len(labels), 2 if outputs.shape[1] == 1 else outputs.shape[1])
+    count = 2 if outputs.shape[1] == 1 else outputs.shape[1]
+    labels = served.network.labels_in_force or [str(index) for index in range(count)]
     found = classification_report(outputs, targets, count)
     parts = zip(labels, found.pop("precision"), found.pop("recall"), found.pop("f1"), strict=False)
     found["per_class"] = [

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import randbits
@@ -85,7 +85,9 @@ class Jobs:
         dispatcher: Dispatcher,
         limits: Limits,
         changed: Callable[[str], None],
+        closing: asyncio.Event,
     ) -> None:
+        self._closing = closing
         self._store, self._blobs, self._chronicle = store, blobs, chronicle
         self._feed, self._dispatcher, self._limits = feed, dispatcher, limits
         self._changed = changed
@@ -205,9 +207,9 @@ class Jobs:
             job = first = await self.get(owner, job_id)
             while job.status == first.status and not job.terminal:
                 left = deadline - loop.time()
-                if left <= 0:
+                if left <= 0 or self._closing.is_set():
                     break
-                await asyncio.wait([waiter], timeout=left)
+                await self._news([waiter], left)
                 self._feed.unsubscribe(job_id, waiter)
                 waiter = self._feed.subscribe(job_id)
                 job = await self.get(owner, job_id)
@@ -220,9 +222,24 @@ class Jobs:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         job = await self.get(owner, job_id)
-        while not job.terminal and (left := deadline - loop.time()) > 0:
+        while not job.terminal and not self._closing.is_set():
+            left = deadline - loop.time()
+            if left <= 0:
+                break
             job = await self.wait(owner, job_id, left)
         return job
+
+    async def _news(self, waiters: Iterable[asyncio.Future[None]], seconds: float) -> bool:
+        """Wait until one is done, the server stops, or the time is over, which gives False."""
+        closed = asyncio.ensure_future(self._closing.wait())
+        waiting: list[asyncio.Future[Any]] = [closed, *waiters]
+        try:
+            done, _ = await asyncio.wait(
+                waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            closed.cancel()
+        return bool(done)
 
     async def act(self, owner: str, job_id: str, action: Action) -> Job:
         """Pause, resume or cancel; repeating what already holds changes nothing.
@@ -283,49 +300,40 @@ class Jobs:
         async with self._store.read() as work:
             return await work.log.after(job_id, after, limit)
 
-    async def follow(
-        self, cursors: dict[str, int], closing: asyncio.Event, *, beat: float
-    ) -> AsyncIterator[Record | None]:
+    async def follow(self, cursors: dict[str, int], *, beat: float) -> AsyncIterator[Record | None]:
         """Yield the records of jobs after each cursor, as they come, until all have ended.
 
         Parameters
         ----------
         cursors
             The last event that is known of each job; moved on as records are yielded.
-        closing
-            Ends the stream.
         beat
             Seconds of silence after which None is yielded.
         """
-        following = set(cursors)
-        closed = asyncio.ensure_future(closing.wait())
-        try:
-            while following and not closing.is_set():
-                waiters = {job_id: self._feed.subscribe(job_id) for job_id in following}
-                try:
-                    fresh = [
-                        record
-                        for job_id in following
-                        for record in await self.records(job_id, cursors[job_id])
-                    ]
-                    for record in fresh:
-                        yield record
-                        cursors[record.job_id] = record.last
-                    following -= {record.job_id for record in fresh if record.type == "end"}
-                    if not fresh:
-                        waiting: list[asyncio.Future[Any]] = [closed, *waiters.values()]
-                        done, _ = await asyncio.wait(
-                            waiting,
-                            timeout=beat,
-                            return_when=asyncio.FIRST_COMPLETED,
-                        )
-                        if not done:
-                            yield None
-                finally:
-                    for job_id, waiter in waiters.items():
-                        self._feed.unsubscribe(job_id, waiter)
-        finally:
-            closed.cancel()
+        following = {job_id for job_id in cursors if not await self._told(job_id, cursors[job_id])}
+        while following and not self._closing.is_set():
+            waiters = {job_id: self._feed.subscribe(job_id) for job_id in following}
+            try:
+                fresh = [
+                    record
+                    for job_id in following
+                    for record in await self.records(job_id, cursors[job_id])
+                ]
+                for record in fresh:
+                    yield record
+                    cursors[record.job_id] = record.last
+                following -= {record.job_id for record in fresh if record.type == "end"}
+                if not fresh and not await self._news(waiters.values(), beat):
+                    yield None
+            finally:
+                for job_id, waiter in waiters.items():
+                    self._feed.unsubscribe(job_id, waiter)
+
+    async def _told(self, job_id: str, event: int) -> bool:
+        """Tell whether a job has ended and this was its last event."""
+        async with self._store.read() as work:
+            job = await work.jobs.get(job_id)
+        return job is None or (job.terminal and event >= job.last_event)
 
     async def checkpoints(self, owner: str, job_id: str) -> list[Checkpoint]:
         """Return a job's checkpoints, latest first."""
@@ -343,13 +351,13 @@ class Jobs:
             if job.status is not Status.RUNNING or not self._dispatcher.checkpoint(job_id):
                 raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
             while True:
-                await asyncio.wait([waiter], timeout=30.0)
+                await self._news([waiter], 30.0)
                 found = await self.checkpoints(owner, job_id)
                 fresh = [checkpoint for checkpoint in found if checkpoint.id not in before]
                 if fresh:
                     return fresh[0]
                 job = await self.get(owner, job_id)
-                if job.status not in HELD:
+                if job.status not in HELD or self._closing.is_set():
                     raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
                 self._feed.unsubscribe(job_id, waiter)
                 waiter = self._feed.subscribe(job_id)
@@ -424,9 +432,10 @@ def _history(records: list[Record], max_points: int, after_epoch: int) -> dict[s
 
 
 def thinned(columns: Mapping[str, list[Any]], most: int) -> list[int]:
-    """Return at most ``most`` indices, with first, last and the extremes of the losses.
+    """Return about ``most`` indices, with first, last and the extremes of the losses.
 
-    Even steps would miss a spike; so the extremes come first, and even steps fill up.
+    Even steps would miss a spike; so the extremes come first, and even steps fill up. There are
+    at most six that are always kept, also where ``most`` is less.
     """
     count = len(columns["epoch"])
     kept = {0, count - 1}
@@ -435,8 +444,7 @@ def thinned(columns: Mapping[str, list[Any]], most: int) -> list[int]:
         known = [index for index in range(count) if values[index] is not None]
         if known:
             kept |= {min(known, key=values.__getitem__), max(known, key=values.__getitem__)}
-    kept = set(sorted(kept)[:most]) if most < len(kept) else kept
     room = most - len(kept)
-    for index in range(room):
+    for index in range(max(room, 0)):
         kept.add(round(index * (count - 1) / max(room - 1, 1)))
     return sorted(kept)

@@ -1,6 +1,7 @@
 """Networks, their versions, aliases and weights."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,8 +13,10 @@ import numpy as np
 from core import formats
 from core.errors import EngineError
 from core.formats import Model, json_format
+from core.network import LayerWeights
 from core.network import Network as Engine
 from core.preprocessing import Preprocessing
+from service.application.live import LiveBoard
 from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
 from service.domain.errors import Conflict, Fault, InvalidRequest, NotFound, Stale, pointer
 from service.domain.identifiers import check_alias, check_name, new_id
@@ -76,10 +79,15 @@ class Networks:
     """The use cases."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, limits: Limits, changed: Callable[[str], None]
+        self,
+        store: Store,
+        blobs: Blobs,
+        limits: Limits,
+        board: LiveBoard,
+        changed: Callable[[str], None],
     ) -> None:
         self._store, self._blobs, self._limits = store, blobs, limits
-        self._changed = changed
+        self._board, self._changed = board, changed
 
     async def draw(self, owner: str, wanted: NewNetwork) -> Drawn:
         """Check a new network and draw its initial weights; nothing is remembered yet."""
@@ -94,28 +102,35 @@ class Networks:
             engine = Engine.from_spec(spec)
         except EngineError as error:
             raise engine_fault(error) from None
-        if engine.units == 1 and engine.output_activation == "softmax":
-            place = pointer("layers", len(wanted.layers) - 1, "units")
-            problem = "softmax over one unit is always 1; two classes take one sigmoid unit"
-            raise InvalidRequest.at(place, "out_of_range", problem)
         await asyncio.to_thread(engine.initialize, np.random.Generator(np.random.SFC64(seed)))
         return await self._drawn(owner, Model(engine), wanted, seed, "initial")
 
     async def read(self, owner: str, document: Mapping[str, Any], name: str | None) -> Drawn:
         """Check a weights document as a new network; nothing is remembered yet."""
-        spec_layers, shape = _outline(document)
-        if shape is not None:
-            self._limits.check_network(shape, spec_layers)
-        try:
-            format_name, model = await asyncio.to_thread(formats.read_document, document)
-        except EngineError as error:
-            raise engine_fault(error) from None
+        format_name, model = await self._parsed(document)
         spec = model.network.spec()
         self._limits.check_network(spec["input_shape"], spec["layers"])
         labels = None if model.labels is None else list(model.labels)
         wanted = NewNetwork(spec["input_shape"], spec["layers"], name, labels, spec["dtype"])
-        drawn = await self._drawn(owner, model, wanted, 0, "import")
+        try:
+            drawn = await self._drawn(owner, model, wanted, 0, "import")
+        except InvalidRequest as error:
+            named = error.faults[0].pointer == "/name"
+            raise error if named else error.under("network") from None
         return replace(drawn, notes=model.notes, format=format_name)
+
+    async def _parsed(self, document: Mapping[str, Any]) -> tuple[str, Model]:
+        """Return the format and the model of a document whose sizes are looked at first."""
+        layers, shape = _outline(document)
+        if shape is not None:
+            try:
+                self._limits.check_network(shape, layers)
+            except InvalidRequest as error:
+                raise error.under("network") from None
+        try:
+            return await asyncio.to_thread(formats.read_document, document)
+        except EngineError as error:
+            raise engine_fault(error) from None
 
     async def _drawn(
         self, owner: str, model: Model, wanted: NewNetwork, seed: int, origin: Origin
@@ -123,6 +138,10 @@ class Networks:
         now = datetime.now(UTC)
         network_id = new_id("net")
         engine = model.network
+        if engine.units == 1 and engine.output_activation == "softmax":
+            place = pointer("layers", len(wanted.layers) - 1, "units")
+            problem = "softmax over one unit is always 1; two classes take one sigmoid unit"
+            raise InvalidRequest.at(place, "out_of_range", problem)
         network = Network(
             id=network_id,
             owner=owner,
@@ -165,9 +184,12 @@ class Networks:
         async with self._store.write() as work:
             network = await find_network(work, owner, reference)
             if_match(network)
+            if changes == Changes():
+                return network
             changed = replace(network, revision=network.revision + 1)
             if changes.name is not None:
                 changed = replace(changed, name=check_name(changes.name))
+                await work.jobs.rename_network(network.id, changes.name)
             if changes.labels is not None:
                 changed = replace(changed, labels=check_labels(changes.labels, network))
             if changes.metadata is not None:
@@ -216,7 +238,19 @@ class Networks:
     async def version(self, owner: str, reference: str, ref: str | None) -> tuple[Network, Version]:
         """Return a network with one of its versions."""
         async with self._store.read() as work:
-            return await find_version(work, owner, reference, ref)
+            network, version = await find_version(work, owner, reference, ref)
+        live = self._board.get(network.id)
+        if ref != "live" or live is None:
+            return network, version
+        return network, replace(
+            version,
+            origin="job",
+            weights_sha256=hashlib.sha256(live.snapshot.weights).hexdigest(),
+            parent=live.base_version,
+            job_id=live.job_id,
+            metrics={"epochs": live.snapshot.epoch},
+            preprocessing=live.snapshot.preprocessing,
+        )
 
     async def versions(
         self, owner: str, reference: str, page: Page
@@ -228,8 +262,12 @@ class Networks:
 
     async def model(self, network: Network, version: Version) -> Model:
         """Return a version as the engine has it."""
+        live = self._board.get(network.id)
         try:
-            data = await self._blobs.get(version.weights_sha256)
+            if live is not None and version.job_id == live.job_id:
+                data = live.snapshot.weights
+            else:
+                data = await self._blobs.get(version.weights_sha256)
         except BlobCorrupt as error:
             problem = f"the weights of version {version.number} are damaged: {error}"
             raise WeightsCorrupt(problem) from error
@@ -247,26 +285,16 @@ class Networks:
         return await asyncio.to_thread(json_format.write, model)
 
     async def fitted(
-        self, owner: str, reference: str, document: Mapping[str, Any]
+        self, owner: str, reference: str, document: Mapping[str, Any], *, store: bool
     ) -> tuple[Network, Version, tuple[str, ...]]:
         """Check weights for a network; the version is not remembered yet."""
         network = await self.get(owner, reference)
-        try:
-            _, model = await asyncio.to_thread(formats.read_document, document)
-            target = Engine.from_spec(network.spec())
-            _check_same_layers(model.network, target)
-            with np.errstate(over="ignore"):
-                numbers = [
-                    part and type(part)(*(array.astype(target.dtype) for array in part))
-                    for part in model.network.layer_weights()
-                ]
-            target.load_layer_weights(numbers)
-            if not np.isfinite(target.parameters).all():
-                problem = f"a number is too large for {target.dtype.name}"
-                raise InvalidRequest.at("/layers", "not_finite", problem)
-        except EngineError as error:
-            raise engine_fault(error) from None
-        sha256 = await self._blobs.put(target.to_bytes())
+        _, model = await self._parsed(document)
+        target = Engine.from_spec(network.spec())
+        _check_same_layers(model.network, target)
+        target.load_layer_weights(_in_dtype_of(target, model.network))
+        data = target.to_bytes()
+        sha256 = await self._blobs.put(data) if store else target.sha256()
         version = Version(
             network.id,
             -1,
@@ -368,6 +396,24 @@ def _check_same_layers(given: Engine, target: Engine) -> None:
             if theirs != ours:
                 problem = f"layer {index} has {key} {theirs!r}, the network has {ours!r}"
                 raise InvalidRequest.at(pointer("layers", index), "shape_error", problem)
+
+
+def _in_dtype_of(target: Engine, given: Engine) -> list[LayerWeights | None]:
+    """Return the numbers in the target's dtype, or name the first that it cannot hold."""
+    found: list[LayerWeights | None] = []
+    for index, part in enumerate(given.layer_weights()):
+        if part is None:
+            found.append(None)
+            continue
+        with np.errstate(over="ignore"):  # an overflow shows as infinity, which is refused
+            cast = LayerWeights(*(array.astype(target.dtype) for array in part))
+        for name, array in zip(LayerWeights._fields, cast, strict=True):
+            if not np.isfinite(array).all():
+                at = np.argwhere(~np.isfinite(array))[0].tolist()
+                problem = f"the number is too large for {target.dtype.name}"
+                raise InvalidRequest.at(pointer("layers", index, name, *at), "not_finite", problem)
+        found.append(cast)
+    return found
 
 
 def _outline(document: Mapping[str, Any]) -> tuple[list[Any], list[int] | None]:

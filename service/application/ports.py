@@ -1,6 +1,6 @@
 """What the use cases need from outside, named by what they need it for."""
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,9 @@ class Jobs(Protocol):
     async def queue_position(self, job_id: str) -> int:
         """Return how many queued jobs come before that one."""
 
+    async def rename_network(self, network_id: str, name: str) -> None:
+        """Let a network's jobs tell its new name."""
+
     async def remove(self, job_id: str) -> None:
         """Forget a job with its log and checkpoints."""
 
@@ -165,6 +168,9 @@ class Answers(Protocol):
 
     async def add(self, owner: str, key: str, answer: SavedAnswer) -> None:
         """Remember an answer."""
+
+    async def replace(self, owner: str, key: str, answer: SavedAnswer) -> None:
+        """Remember another answer in the place of the first."""
 
 
 class Work(Protocol):
@@ -336,7 +342,7 @@ Report = Stored | Snapshot
 class Attempt(Protocol):
     """A job in the hands of a worker."""
 
-    def reports(self) -> AsyncIterator[Report]:
+    def reports(self) -> AsyncGenerator[Report]:
         """Yield what the worker says; the last is Stopped, Finished, Failed or Lost."""
 
     def stop(self, *, kill_after: float) -> None:
@@ -356,6 +362,9 @@ class Executor(Protocol):
 
     def free(self) -> int:
         """Return how many attempts could begin right now."""
+
+    def alive(self) -> int:
+        """Return how many workers there are, those that are starting included."""
 
     async def begin(self, assignment: Assignment) -> Attempt:
         """Hand a job to a worker."""

@@ -17,7 +17,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 
@@ -70,6 +70,12 @@ class InvalidRequest(ServiceError):
     ) -> None:
         self.faults = tuple(faults)
         super().__init__(detail, code=code)
+
+    def under(self, *prefix: str | int) -> "InvalidRequest":
+        """Return the refusal with its places prefixed, for callers that hold the outer body."""
+        start = pointer(*prefix)
+        faults = [replace(fault, pointer=start + fault.pointer) for fault in self.faults]
+        return InvalidRequest(self.detail, faults, code=self.error_code)
 
     @classmethod
     def at(cls, place: str, code: str, detail: str) -> "InvalidRequest":

@@ -154,7 +154,9 @@ class Job:
     Attributes
     ----------
     attempt
-        Counted from 1; only a lost worker adds to it.
+        Counted from 1; a lost worker and a lost server add to it.
+    losses
+        Counts the workers that were lost; after three the job fails.
     run
         Counts the starts; with the status it fences off a worker that was thought dead.
     fingerprint
@@ -174,6 +176,7 @@ class Job:
     fingerprint: str = ""
     attempt: int = 1
     run: int = 0
+    losses: int = 0
     stop_reason: str | None = None
     result_version: int | None = None
     progress: Progress = field(default_factory=Progress)

@@ -1,5 +1,6 @@
 """The data folder: made, checked, and held by one server at a time."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -36,6 +37,11 @@ class DataFolder:
         """Return where uploads stay while they are read."""
         return self.root / "uploads"
 
+    def lost_its_database(self) -> bool:
+        """Tell whether there are blobs and no database that knows them."""
+        empty = not self.database.exists() or self.database.stat().st_size == 0
+        return empty and any(file.is_file() for file in self.blobs.glob("??/*"))
+
     def take(self) -> None:
         """Make the folder ours.
 
@@ -58,11 +64,13 @@ class DataFolder:
             holder = self._lock.read().strip() or "unknown"
             message = f"the data folder {self.root} is held by another server (process {holder})"
             raise FolderUnusable(message) from error
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+        with contextlib.suppress(OSError):  # a full disk: the number is a courtesy
+            self._lock.truncate(0)
+            self._lock.write(str(os.getpid()))
+            self._lock.flush()
         for leftover in self.uploads.iterdir():
-            leftover.unlink(missing_ok=True)
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Let another server have the folder."""

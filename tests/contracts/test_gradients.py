@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from core.activations import ACTIVATIONS
+from core.arrays import Array
 from core.errors import ConfigurationError
 from core.gradient_check import TOLERANCE, gradient_check
 from core.layers import LAYERS
@@ -54,7 +55,7 @@ def test_the_recorded_gradient_is_the_derivative_of_the_forward_pass(
 ) -> None:
     generator = np.random.default_rng(seed)
     made = network(inputs, hidden, units, output, outputs, seed)
-    targets = generator.uniform(0.05, 0.95, (rows, outputs))
+    targets: Array = generator.uniform(0.05, 0.95, (rows, outputs))
     if loss == "cross_entropy":
         targets /= targets.sum(axis=1, keepdims=True)
         targets = generator.integers(0, outputs, rows) if seed % 2 and outputs > 1 else targets

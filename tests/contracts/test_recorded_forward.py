@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core.activations import ACTIVATIONS
+from core.arrays import Array
 from core.losses import LOSSES
 from core.network import Network
 from core.program import Program
@@ -42,8 +43,8 @@ def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_losses_stay_finite_at_the_ends_of_their_range(loss: str, dtype: type) -> None:
-    outputs = np.array([[0.0, 1.0], [1.0, 0.0]], dtype)
-    targets = np.array([[1.0, 0.0], [1.0, 0.0]], dtype)
+    outputs: Array = np.array([[0.0, 1.0], [1.0, 0.0]], dtype)
+    targets: Array = np.array([[1.0, 0.0], [1.0, 0.0]], dtype)
     if LOSSES[loss].after is None:
         outputs = outputs * dtype(1e4)
 

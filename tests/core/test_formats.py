@@ -27,8 +27,9 @@ def test_the_native_document_brings_every_bit_back(dtype: str, data: st.DataObje
         {"type": "dense", "units": 2, "activation": "softmax"},
     ]
     network = Network.from_spec({"input_shape": [4], "layers": layers, "dtype": dtype})
-    width = 32 if dtype == "float32" else 64
-    finite = st.floats(allow_nan=False, allow_infinity=False, width=width)
+    finite = st.floats(
+        allow_nan=False, allow_infinity=False, width=32 if dtype == "float32" else 64
+    )
     network.parameters[:] = data.draw(hnp.arrays(dtype, network.parameters.shape, elements=finite))
     scaling = Standardization(np.arange(4.0), np.full(4, 0.1))
     model = Model(network, ("a", "ß"), Preprocessing(inputs=scaling))

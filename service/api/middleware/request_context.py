@@ -1,22 +1,28 @@
 """A request id for everyone, refusals for other sites' pages, and headers that do no harm."""
 
+import logging
 import re
 import secrets
 from typing import Final, final
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.errors import problem
+from service.api.dependencies import ESCAPED_SLASH
+from service.api.errors import problem, unexpected
+
+log = logging.getLogger(__name__)
 
 _ACCEPTABLE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_ESCAPED_SLASH: Final = re.compile(b"%2f", re.IGNORECASE)
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @final
 class RequestContext:
-    """Pure ASGI."""
+    """Pure ASGI, around everything else: what escapes the application is answered here."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -28,22 +34,68 @@ class RequestContext:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)
-        scope["request_id"] = request_id
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = MutableHeaders(scope=message)
-                added["X-Request-ID"] = request_id
-                added["X-Content-Type-Options"] = "nosniff"
-            await send(message)
-
-        if scope["method"] not in _SAFE_METHODS and _from_another_site(headers):
-            detail = "a page of another site may not change anything here"
-            refusal = problem(Request(scope), "cross_site", detail)
-            await refusal(scope, receive, send_with_id)
+        scope["request_id"] = given if _ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)
+        answer = _Answer(scope, send)
+        refusal = _refusal(scope, headers)
+        if refusal is not None:
+            await refusal(scope, receive, answer)
             return
-        await self._app(scope, receive, send_with_id)
+        _adapt(scope)
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:  # the top frame of a connection
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if answer.started:
+                raise
+            await unexpected(Request(scope))(scope, receive, answer)
+
+
+class _Answer:
+    """Sends on what the application answers, with the headers that every answer has."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope, self._send = scope, send
+        self._head_only = scope["method"] == "HEAD"
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        """Send one message."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            added = MutableHeaders(scope=message)
+            added["X-Request-ID"] = self._scope["request_id"]
+            added["X-Content-Type-Options"] = "nosniff"
+            if _closing(self._scope):
+                added["Connection"] = "close"
+        elif self._head_only:
+            message = {**message, "body": b""}
+        await self._send(message)
+
+
+def _adapt(scope: Scope) -> None:
+    """Let HEAD be answered as GET is, and an escaped slash stay within its name."""
+    if scope["method"] == "HEAD":
+        scope["method"] = "GET"
+    raw = scope.get("raw_path") or b""
+    if _ESCAPED_SLASH.search(raw):
+        kept = _ESCAPED_SLASH.sub(ESCAPED_SLASH.encode(), raw.partition(b"?")[0])
+        scope["path"] = unquote(kept.decode("ascii", "replace"))
+
+
+def _closing(scope: Scope) -> bool:
+    """Tell whether the server is stopping, and connections should not be kept."""
+    services = getattr(scope["app"].state, "services", None) if "app" in scope else None
+    return services is not None and services.closing.is_set()
+
+
+def _refusal(scope: Scope, headers: Headers) -> ASGIApp | None:
+    """Return the answer to what must not reach the application."""
+    if len(headers.getlist("host")) > 1:
+        return problem(Request(scope), "bad_request", "there is more than one Host")
+    if scope["method"] not in _SAFE_METHODS and _from_another_site(headers):
+        detail = "a page of another site may not change anything here"
+        return problem(Request(scope), "cross_site", detail)
+    return None
 
 
 def _from_another_site(headers: Headers) -> bool:

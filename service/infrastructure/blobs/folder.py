@@ -30,7 +30,8 @@ class FolderBlobs:
         """Make the folders, and remove what an interrupted write left behind."""
         self._temporary.mkdir(parents=True, exist_ok=True)
         for leftover in self._temporary.iterdir():
-            leftover.unlink(missing_ok=True)
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
         """Return where the blob of that name is."""
@@ -46,7 +47,10 @@ class FolderBlobs:
 
     async def sweep(self, keep: Collection[str], *, grace: float) -> int:
         """Remove what nothing refers to and is older than ``grace`` seconds."""
-        return await asyncio.to_thread(self._sweep, keep, grace)
+        try:
+            return await asyncio.to_thread(self._sweep, keep, grace)
+        except OSError as error:
+            raise storage_error(error) from error
 
     async def ping(self) -> None:
         """Raise Unavailable unless bytes can be written."""
@@ -56,7 +60,7 @@ class FolderBlobs:
         name = hashlib.sha256(data).hexdigest()
         target = self.path(name)
         try:
-            if target.exists() and target.stat().st_size == len(data):
+            if target.exists() and target.read_bytes() == data:
                 os.utime(target)  # a sweep must not take it before its row is there
                 return name
             new_folder = not target.parent.exists()
@@ -94,11 +98,11 @@ class FolderBlobs:
         removed = 0
         newest = time.time() - grace
         for folder in self._root.iterdir():
-            if len(folder.name) != 2:
+            if len(folder.name) != 2 or not folder.is_dir():
                 continue
             for file in folder.iterdir():
                 unused = folder.name + file.name not in keep
-                if unused and file.stat().st_mtime <= newest:
+                if unused and file.is_file() and file.stat().st_mtime <= newest:
                     file.unlink(missing_ok=True)
                     removed += 1
         return removed
@@ -106,8 +110,10 @@ class FolderBlobs:
     def _ping(self) -> None:
         probe = self._temporary / f"probe-{secrets.token_hex(4)}"
         try:
-            probe.write_bytes(b"ready")
-            probe.unlink()
+            try:
+                probe.write_bytes(b"ready")
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error) from error
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from service.application.ports import SavedAnswer
 from service.infrastructure.database.rows import SqlTable
@@ -28,6 +28,11 @@ class SqlAnswers(SqlTable):
         )
         row = await self.one(query)
         return None if row is None else SavedAnswer(**row)
+
+    async def replace(self, owner: str, key: str, answer: SavedAnswer) -> None:
+        """Remember another answer in the place of the first."""
+        mine = (answers.c.owner == owner) & (answers.c.key == key)
+        await self.connection.execute(update(answers).where(mine).values(asdict(answer)))
 
     async def add(self, owner: str, key: str, answer: SavedAnswer) -> None:
         """Remember an answer, and forget those that are too old."""

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -35,6 +35,10 @@ from service.infrastructure.database.networks import SqlNetworks, SqlVersions
 
 POOL_TIMEOUT: Final = 2.0
 """Seconds that a request waits for a connection before it is told to come back."""
+
+
+LARGEST_CHECKED: Final = 256 << 20
+"""Bytes of a database file that is checked at start; it takes about a second."""
 
 
 class DatabaseUnusable(Exception):
@@ -90,10 +94,9 @@ class SqlStore:
             call()
 
     async def ping(self) -> None:
-        """Raise Unavailable unless the database answers."""
-        with _translated():
-            async with self._reader.connect() as connection:
-                await connection.execute(text("SELECT 1"))
+        """Raise Unavailable unless the database can be written."""
+        async with self.write():  # taking the write lock is enough
+            pass
 
     async def referenced_blobs(self) -> set[str]:
         """Return the names of all blobs that a row refers to."""
@@ -137,26 +140,30 @@ def _engine(url: str, *, writes: bool) -> AsyncEngine:
     """Return an engine whose transactions begin as they should."""
     size = 1 if writes else 4
     engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=POOL_TIMEOUT)
+    _configure(engine.sync_engine, begin="BEGIN IMMEDIATE" if writes else "BEGIN")
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+
+def _configure(engine: Engine, *, begin: str) -> None:
+    """Let transactions be begun here, and not by the driver, which leaves some statements out."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _: object) -> None:
+        connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (
+            "busy_timeout=2000",
             "journal_mode=WAL",
             "synchronous=FULL",  # what was acknowledged survives a power cut
             "foreign_keys=ON",
-            "busy_timeout=5000",
             "journal_size_limit=16777216",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
 
 
 def sqlite_url(path: Path) -> str:
@@ -175,8 +182,10 @@ def migrate(path: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = create_engine(f"sqlite:///{path}")
+    _configure(engine, begin="BEGIN IMMEDIATE")  # all tables and their version, or none
     try:
         with engine.connect() as connection:
+            _check_pages(connection, path)
             script = ScriptDirectory.from_config(config)
             present = MigrationContext.configure(connection).get_current_revision()
             if present == script.get_current_head():
@@ -190,7 +199,17 @@ def migrate(path: Path) -> None:
             connection.commit()
     except SQLAlchemyError as error:
         original = getattr(error, "orig", error)
-        problem = f"{path} cannot be used: {original}; put a backup in its place or remove it"
+        problem = f"{path} cannot be used: {original}; put its backup in its place"
         raise DatabaseUnusable(problem) from error
     finally:
         engine.dispose()
+
+
+def _check_pages(connection: Connection, path: Path) -> None:
+    """Refuse a damaged file; a very large one is looked at only when it is asked for."""
+    if path.stat().st_size > LARGEST_CHECKED:
+        return
+    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if found != "ok":
+        problem = f"{path} is damaged ({str(found)[:120]}); put its backup in its place"
+        raise DatabaseUnusable(problem)

@@ -129,6 +129,11 @@ class SqlJobs(SqlTable):
         )
         return int((await self.connection.execute(query)).scalar_one())
 
+    async def rename_network(self, network_id: str, name: str) -> None:
+        """Let a network's jobs tell its new name."""
+        mine = jobs.c.network_id == network_id
+        await self.connection.execute(update(jobs).where(mine).values(network_name=name))
+
     async def remove(self, job_id: str) -> None:
         """Forget a job with its log and checkpoints."""
         await self.connection.execute(delete(jobs).where(jobs.c.id == job_id))

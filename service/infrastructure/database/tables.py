@@ -100,6 +100,7 @@ jobs: Final = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("run", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
     Column("stop_reason", String(32)),
     Column("result_version", Integer),
     Column("progress", JSON, nullable=False),

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final, final
 
 from service.application.ports import (
@@ -21,7 +21,6 @@ from service.application.ports import (
 from service.infrastructure.execution.messages import (
     HEAD,
     Beat,
-    Ready,
     Stop,
     TakeCheckpoint,
     frame,
@@ -32,6 +31,7 @@ SILENCE_SECONDS: Final = 30.0
 """A worker that says nothing for so long is dead; its heartbeat is sixty times as fast."""
 
 THREAD_VARIABLES: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+RETRY_SECONDS: Final = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -39,8 +39,10 @@ log = logging.getLogger(__name__)
 class LocalExecutor:
     """See `service.application.ports.Executor`."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, memory_bytes: int) -> None:
         self.slots = slots
+        self._memory_bytes = memory_bytes
+        self._watches: set[asyncio.Task[None]] = set()
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._starting: set[asyncio.Task[None]] = set()
@@ -54,7 +56,12 @@ class LocalExecutor:
 
     def free(self) -> int:
         """Return how many workers wait for a job."""
+        self._idle = [worker for worker in self._idle if worker.process.returncode is None]
         return len(self._idle)
+
+    def alive(self) -> int:
+        """Return how many workers there are, those that are starting included."""
+        return len(self._workers) + len(self._starting)
 
     def pids(self) -> list[int]:
         """Return the process ids of all workers."""
@@ -62,8 +69,9 @@ class LocalExecutor:
 
     async def begin(self, assignment: Assignment) -> "LocalAttempt":
         """Hand a job to a worker that waits."""
+        message = frame(assignment)  # what cannot be sent must not cost a worker
         worker = self._idle.pop()
-        worker.send(assignment)
+        worker.write(message)
         return LocalAttempt(worker, self)
 
     async def stop(self) -> None:
@@ -86,15 +94,26 @@ class LocalExecutor:
         if alive:
             self._idle.append(worker)
         else:
-            self._workers.discard(worker)
-            self._hire()
+            worker.kill()
         self.on_free()
 
     def _hire(self) -> None:
         if not self._stopping:
-            task = asyncio.create_task(self._start_worker())
+            task = asyncio.create_task(self._employ())
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
+
+    async def _employ(self) -> None:
+        """Start a worker, trying again until one starts."""
+        while not self._stopping:
+            try:
+                await self._start_worker()
+            except (OSError, EOFError) as error:
+                log.warning("a worker did not start: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self.on_free()
+                return
 
     async def _start_worker(self) -> None:
         environment = dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, "1")
@@ -103,6 +122,7 @@ class LocalExecutor:
             "-m",
             "service.infrastructure.execution.worker",
             str(os.getpid()),
+            str(self._memory_bytes),
             stdin=PIPE,
             stdout=PIPE,
             env=environment,
@@ -110,16 +130,23 @@ class LocalExecutor:
         worker = _Worker(process)
         self._workers.add(worker)
         try:
-            message = await worker.receive()
-        except EOFError as error:
+            await worker.receive()  # it says that it is ready
+        except BaseException:
             self._workers.discard(worker)
-            log.warning("a worker did not start: %s", error)
-            await asyncio.sleep(1.0)
-            self._hire()
-            return
-        if isinstance(message, Ready):
-            self._idle.append(worker)
-            self.on_free()
+            worker.kill()
+            raise
+        self._idle.append(worker)
+        watch = asyncio.create_task(self._watch(worker))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+
+    async def _watch(self, worker: "_Worker") -> None:
+        """Hire another worker when this one is gone, whatever it was doing."""
+        await worker.process.wait()
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        self._hire()
 
 
 @final
@@ -130,9 +157,13 @@ class _Worker:
         self.process = process
 
     def send(self, message: Any) -> None:
-        """Send a message; a worker that is gone is noticed when it is listened to."""
+        """Send a message."""
+        self.write(frame(message))
+
+    def write(self, data: bytes) -> None:
+        """Write a frame; a worker that is gone is noticed when it is listened to."""
         if self.process.stdin is not None and not self.process.stdin.is_closing():
-            self.process.stdin.write(frame(message))
+            self.process.stdin.write(data)
 
     async def receive(self) -> Any:
         """Return the next message; EOFError with the reason when the worker is gone."""
@@ -176,36 +207,41 @@ class LocalAttempt:
     def __init__(self, worker: _Worker, executor: LocalExecutor) -> None:
         self._worker, self._executor = worker, executor
         self._deadline: asyncio.TimerHandle | None = None
+        self._over = False
 
-    async def reports(self) -> AsyncIterator[Report]:
-        """Yield what the worker says, then give the worker back."""
+    async def reports(self) -> AsyncGenerator[Report]:
+        """Yield what the worker says; the worker is free once its last report was taken."""
         alive = False
         try:
             while not alive:
                 message = await self._worker.receive()
-                if isinstance(message, Beat):
-                    continue
                 if isinstance(message, Stopped | Finished | Failed):
                     alive = True
-                    self._release(alive=True)
-                yield message
+                if not isinstance(message, Beat):
+                    yield message
         except EOFError as error:
-            self._release(alive=False)
             yield Lost(str(error))
+        finally:
+            # A worker whose reports nobody takes to the end is not to be trusted.
+            self._over = True
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._executor.released(self._worker, alive=alive)
 
     def stop(self, *, kill_after: float) -> None:
         """Ask for a last checkpoint and an end; kill after so many seconds."""
+        if self._over:
+            return
         self._worker.send(Stop())
         if self._deadline is not None:
             self._deadline.cancel()
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(kill_after, self._worker.kill)
+        self._deadline = asyncio.get_running_loop().call_later(kill_after, self._kill)
 
     def checkpoint(self) -> None:
         """Ask for a checkpoint now."""
-        self._worker.send(TakeCheckpoint())
+        if not self._over:
+            self._worker.send(TakeCheckpoint())
 
-    def _release(self, *, alive: bool) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._executor.released(self._worker, alive=alive)
+    def _kill(self) -> None:
+        if not self._over:
+            self._worker.kill()

@@ -12,10 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from core import tensors
-from core.activations import Linear
 from core.arrays import Array
 from core.errors import DivergedError, EngineError
-from core.layers import Dense
 from core.metrics import class_indices
 from core.network import Network
 from core.preprocessing import Preprocessing, Standardization
@@ -64,7 +62,8 @@ def run(
     Refused
         When training diverged, or something it needs is gone or damaged.
     """
-    session = _Session(assignment)
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for where it matters
+        session = _Session(assignment)
     yield Started(session.trainer.progress.epoch)
     while session.trainer.progress.stop_reason is None:
         yield from session.burst()
@@ -113,6 +112,8 @@ class _Session:
             done = self.trainer.advance(epochs)
         except DivergedError as error:
             yield from self.report()
+            if self._last is not None:
+                yield self.checkpoint()  # the last finite weights, to be promoted on request
             raise Refused("diverged", "diverged", str(error)) from error
         now = time.monotonic()
         self._pace = (now - before) / max(len(done), 1)
@@ -204,7 +205,11 @@ class _Session:
         for name, rows in (("train", self._training), ("validation", self._validation)):
             if rows is not None:
                 outputs = self.network.forward(rows.inputs)
-                metrics[f"{name}_loss"] = self._plan.loss.value(outputs, rows.targets)
+                loss = self._plan.loss.value(outputs, rows.targets)
+                if not math.isfinite(loss):
+                    detail = f"the {name} loss after epoch {progress.epoch} is not finite"
+                    raise Refused("diverged", "diverged", detail)
+                metrics[f"{name}_loss"] = loss
                 if rows.targets.ndim == 1:
                     hits = class_indices(outputs) == rows.targets
                     metrics[f"{name}_accuracy"] = float(np.mean(hits))
@@ -219,42 +224,51 @@ class _Session:
 def _prepare(assignment: Assignment) -> tuple[Network, Preprocessing, Rows, Rows | None]:
     """Return the network, what its inputs go through, and the rows to train and validate on."""
     training = assignment.training
-    network = Network.from_spec(assignment.spec)
-    weights = Path(assignment.weights).read_bytes()
-    if hashlib.sha256(weights).hexdigest() != assignment.weights_sha256:
-        raise Refused("error", "weights_corrupt", "the base version's weights have changed on disk")
-    network.load_bytes(weights)
+    network = _base_network(assignment)
     inputs, targets = load_rows(assignment.dataset, assignment.dataset_sha256)
-    if assignment.classes is not None:
-        targets = np.array(assignment.classes)[targets.astype(np.intp)]
+    train, held_out = split(len(inputs), training["validation_fraction"], training["seed"])
     preprocessing = Preprocessing.from_document(
         assignment.preprocessing, network.inputs, network.units
     )
-    seed = training["seed"]
-    train, held_out = split(len(inputs), training["validation_fraction"], seed)
     if training["standardize"] and preprocessing.inputs is None:
-        last = network.layers[-1]
-        scales_targets = (
-            assignment.classes is None
-            and isinstance(last, Dense)
-            and isinstance(last.activation, Linear)
-        )
-        preprocessing = Preprocessing(
-            Standardization.fit(inputs[train]),
-            Standardization.fit(targets[train]) if scales_targets else None,
-        )
+        scales_targets = assignment.classes is None and network.output_activation == "linear"
+        try:
+            preprocessing = Preprocessing(
+                Standardization.fit(inputs[train]),
+                Standardization.fit(targets[train]) if scales_targets else None,
+            )
+        except EngineError as error:
+            raise Refused("error", "not_finite", str(error)) from error
     if preprocessing.inputs is not None:
         inputs = preprocessing.inputs.apply(inputs)
-    if preprocessing.targets is not None and assignment.classes is None:
-        targets = preprocessing.targets.apply(targets)
-    with np.errstate(over="ignore"):
-        inputs = inputs.astype(network.dtype)
+    inputs = inputs.astype(network.dtype)
     if not np.isfinite(inputs).all():
         raise Refused("error", "not_finite", f"a row is too large for {network.dtype.name}")
-    if assignment.classes is None:
-        targets = targets.astype(network.dtype)
+    targets = _targets(assignment, targets, preprocessing).astype(
+        network.dtype if assignment.classes is None else np.intp
+    )
     validation = Rows(inputs[held_out], targets[held_out]) if held_out.size else None
     return network, preprocessing, Rows(inputs[train], targets[train]), validation
+
+
+def _base_network(assignment: Assignment) -> Network:
+    """Return the network with the base version's weights."""
+    network = Network.from_spec(assignment.spec)
+    try:
+        weights = Path(assignment.weights).read_bytes()
+    except OSError as error:
+        raise Refused("error", "weights_missing", "the base version's weights are gone") from error
+    if hashlib.sha256(weights).hexdigest() != assignment.weights_sha256:
+        raise Refused("error", "weights_corrupt", "the base version's weights have changed on disk")
+    network.load_bytes(weights)
+    return network
+
+
+def _targets(assignment: Assignment, targets: Array, preprocessing: Preprocessing) -> Array:
+    """Return the targets as the network sees them: its classes, or scaled numbers."""
+    if assignment.classes is not None:
+        return np.array(assignment.classes)[targets.astype(np.intp)]
+    return targets if preprocessing.targets is None else preprocessing.targets.apply(targets)
 
 
 def load_rows(path: str, sha256: str) -> tuple[Array, Array]:

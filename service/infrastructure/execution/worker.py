@@ -85,7 +85,7 @@ class Link:
 
 def main() -> None:
     """Take jobs until the server is gone."""
-    _settle(int(sys.argv[1]))
+    _settle(server=int(sys.argv[1]), memory_bytes=int(sys.argv[2]))
     # What a library prints must not end up among the messages.
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -108,11 +108,13 @@ def main() -> None:
             link.send(Failed("error", "training_error", detail))
 
 
-def _settle(server: int) -> None:
+def _settle(*, server: int, memory_bytes: int) -> None:
     """Arrange that the worker dies with its server, and never instead of it."""
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the server decides
     os.nice(NICENESS)
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123

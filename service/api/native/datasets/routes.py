@@ -1,6 +1,7 @@
 """Datasets."""
 
 import asyncio
+import errno
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from service.api.dependencies import (
     Services,
     Trainer,
     is_upload,
+    media_type,
 )
 from service.api.encoding import answer, saved
 from service.api.errors import describe_validation
@@ -33,11 +35,17 @@ from service.api.native.datasets.schemas import (
     dataset_body,
 )
 from service.api.schemas import Name, page_links
-from service.api.strict import StrictRoute, check_announced, check_json_type, too_large
+from service.api.strict import (
+    StrictRoute,
+    check_announced,
+    check_encoding,
+    check_json_type,
+    too_large,
+)
 from service.application.datasets import Builtin
 from service.application.ports import SavedAnswer, Work
 from service.domain.datasets import Dataset, Task
-from service.domain.errors import InvalidRequest, MalformedBody, UnsupportedFormat
+from service.domain.errors import InvalidRequest, MalformedBody, Unavailable
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
@@ -143,12 +151,10 @@ async def _from_json(
 @asynccontextmanager
 async def _uploaded(request: Request, parts: Services) -> AsyncIterator[tuple[Path, str, str]]:
     """Stream the body to a file that is gone afterwards; give its kind and digest."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise UnsupportedFormat(f"content encoding {encoding[:40]!r} is not taken here")
+    check_encoding(request)
     limit = parts.limits.dataset_bytes
     check_announced(request, limit)
-    kind = "csv" if "csv" in request.headers["content-type"].lower() else "npz"
+    kind = "csv" if media_type(request) == "text/csv" else "npz"
     path = parts.uploads / secrets.token_hex(8)
     digest, size = hashlib.sha256(), 0
     try:
@@ -165,6 +171,10 @@ async def _uploaded(request: Request, parts: Services) -> AsyncIterator[tuple[Pa
         if not size:
             raise MalformedBody("the body is empty")
         yield path, kind, digest.hexdigest()
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        code = "storage_full" if full else "storage_unavailable"
+        raise Unavailable(f"the upload cannot be stored: {error.strerror}", code=code) from error
     finally:
         path.unlink(missing_ok=True)
 

@@ -88,7 +88,7 @@ async def _stream(parts: Services, job_id: str, after: int) -> AsyncIterator[byt
     """Yield a job's events as they are written down."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     cursors, ended = {job_id: after}, False
-    async for record in parts.jobs.follow(cursors, parts.closing, beat=BEAT_SECONDS):
+    async for record in parts.jobs.follow(cursors, beat=BEAT_SECONDS):
         if record is None:
             yield b": still here\n\n"
             continue
@@ -97,7 +97,7 @@ async def _stream(parts: Services, job_id: str, after: int) -> AsyncIterator[byt
             _event(str(number), kind, data) for number, kind, data in expanded(record, after)
         )
         after = record.last
-    if not ended:
+    if not ended and parts.closing.is_set():
         yield _event(None, "end", {"reason": "shutdown"})
 
 
@@ -123,7 +123,7 @@ async def _streams(parts: Services, cursors: dict[str, int]) -> AsyncIterator[by
     """Yield the events of several jobs."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     told = dict(cursors)
-    async for record in parts.jobs.follow(cursors, parts.closing, beat=BEAT_SECONDS):
+    async for record in parts.jobs.follow(cursors, beat=BEAT_SECONDS):
         if record is None:
             yield b": still here\n\n"
             continue

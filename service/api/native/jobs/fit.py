@@ -24,6 +24,7 @@ from service.application.jobs import NewJob
 from service.application.networks import NewNetwork
 from service.application.ports import SavedAnswer, Work
 from service.domain.datasets import Dataset
+from service.domain.errors import InvalidRequest
 from service.domain.jobs import Job, Status
 
 router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
@@ -65,7 +66,11 @@ async def fit(
     dataset = inline or await parts.datasets.get(owner, body.dataset or "")
     drawn = None
     if not isinstance(body.network, str):
-        drawn = await parts.networks.draw(owner, _wanted(body.network or FitNetwork(), dataset))
+        try:
+            wanted = _wanted(body.network or FitNetwork(), dataset)
+            drawn = await parts.networks.draw(owner, wanted)
+        except InvalidRequest as error:
+            raise error.under("network") from None
     reference = body.network if isinstance(body.network, str) else drawn and drawn.network.id
 
     async def create(work: Work) -> SavedAnswer:
@@ -79,7 +84,7 @@ async def fit(
 
     submitted, replayed = await parts.once(once, create)
     seconds = preferred_wait(prefer)
-    if seconds is None:
+    if seconds is None or replayed:
         return answer((submitted, replayed))
     job_id = submitted.headers["Location"].rpartition("/")[2]
     job = await parts.jobs.finished(owner, job_id, seconds)
@@ -87,7 +92,9 @@ async def fit(
     if job.status is not Status.SUCCEEDED:
         now = job_body(job, await parts.jobs.queue_position(job)).model_dump_json().encode()
         return answer((replace(submitted, headers=applied, body=now), replayed))
-    return answer((await _done(parts, owner, job, applied), replayed))
+    done = await _done(parts, owner, job, applied)
+    await parts.once.amend(once, done)
+    return answer((done, replayed))
 
 
 async def _done(parts: Services, owner: str, job: Job, headers: dict[str, str]) -> SavedAnswer:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from service.api.conditional import version_etag
 from service.api.dependencies import JobRef, OnceOnly, Paged, Parts, Reader, Services, Trainer
 from service.api.encoding import answer, saved
 from service.api.native.jobs.schemas import (
@@ -212,7 +211,6 @@ async def promote_checkpoint(
     async def create(work: Work) -> SavedAnswer:
         network, version = await parts.jobs.promote(work, owner, job, checkpoint)
         path = f"{network_path(network)}/versions/{version.number}"
-        headers = {"Location": path, "ETag": version_etag(network, version)}
-        return saved(201, version_body(network, version), headers)
+        return saved(201, version_body(network, version), {"Location": path})
 
     return answer(await parts.once(once, create))

@@ -1,5 +1,6 @@
 """Networks, versions, aliases and weights."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
@@ -9,7 +10,6 @@ from service.api.conditional import (
     matches,
     network_etag,
     unless_stale,
-    version_etag,
 )
 from service.api.dependencies import (
     IfMatch,
@@ -175,7 +175,7 @@ async def list_versions(
     page: Paged,
 ) -> VersionList:
     """Return a page of versions, newest first; ``after`` is a version number."""
-    if page.after is not None and not (page.after.isascii() and page.after.isdigit()):
+    if page.after is not None and not re.fullmatch("[0-9]{1,9}", page.after):
         raise InvalidRequest.at("", "invalid_after", "after must be a version number")
     found, versions = await parts.networks.versions(owner, network, page)
     ids = [str(version.number) for version in versions]
@@ -193,10 +193,10 @@ async def get_version(
 ) -> Response:
     """Return a version by number, alias, "latest" or "live"."""
     found, version = await parts.networks.version(owner, network, ref)
-    etag = version_etag(found, version)
+    body = version_body(found, version).model_dump_json().encode()
+    etag = content_etag(body)
     if matches(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    body = version_body(found, version).model_dump_json()
     return Response(body, 200, {"ETag": etag}, "application/json")
 
 
@@ -290,7 +290,12 @@ async def put_weights(
     dry_run: DryRun = False,  # noqa: FBT002
 ) -> Response:
     """Add a version with these weights; layers must have the network's shapes."""
-    found, version, notes = await parts.networks.fitted(owner, network, document)
+    found, version, notes = await parts.networks.fitted(owner, network, document, store=not dry_run)
+    current = None
+    if if_match is not None:
+        present, latest = await parts.networks.version(owner, network, "latest")
+        current = content_etag(await parts.networks.document(present, latest))
+        unless_stale(if_match, current)(found)
     if dry_run:
         checked = CheckedBody(
             weights_sha256=version.weights_sha256,
@@ -298,10 +303,6 @@ async def put_weights(
             notes=list(notes),
         )
         return Response(checked.model_dump_json(), 200, media_type="application/json")
-    current = None
-    if if_match is not None:
-        present, latest = await parts.networks.version(owner, network, None)
-        current = content_etag(await parts.networks.document(present, latest))
     async with parts.store.write() as work:
         fresh = await parts.networks.fresh(work, owner, found)
         if if_match is not None:
@@ -313,6 +314,6 @@ async def put_weights(
     body = UploadedBody(**version_fields(fresh, added), notes=list(notes))
     headers = {
         "Location": f"{network_path(fresh)}/versions/{added.number}",
-        "ETag": version_etag(fresh, added),
+        "ETag": content_etag(version_body(fresh, added).model_dump_json().encode()),
     }
     return Response(body.model_dump_json(), 201, headers, "application/json")

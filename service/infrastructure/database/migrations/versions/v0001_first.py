@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("losses", sa.Integer(), nullable=False),
         sa.Column("stop_reason", sa.String(length=32), nullable=True),
         sa.Column("result_version", sa.Integer(), nullable=True),
         sa.Column("progress", sa.JSON(), nullable=False),

@@ -1,0 +1,181 @@
+"""Strict JSON, problem details, request ids, other sites' pages, and the pages around the API."""
+
+import json
+
+import httpx
+import pytest
+
+from service.api.errors import STATUS
+from tests.service.conftest import LAYERS, Json, problem
+
+NETWORK = {"input_shape": [25], "layers": LAYERS}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "malformed_body"),
+        (b"{", 400, "malformed_body"),
+        (b"not json", 400, "malformed_body"),
+        (b"\xff\xfe", 400, "malformed_body"),
+        (b"\xef\xbb\xbf{}", 400, "malformed_body"),
+        (json.dumps(NETWORK).encode("utf-16"), 400, "malformed_body"),
+        (b"[" * 100_000, 400, "malformed_body"),
+        (b'{"a": NaN}', 422, "validation_failed"),
+        (b'{"a": -Infinity}', 422, "validation_failed"),
+        (b'{"name": "a", "name": "b"}', 422, "validation_failed"),
+        (b'{"seed": ' + b"1" * 5000 + b"}", 422, "validation_failed"),
+        (b'{"name": "\\ud800"}', 422, "validation_failed"),
+        (b"[]", 422, "validation_failed"),
+        (b"null", 422, "validation_failed"),
+        (b"{}", 422, "validation_failed"),
+        (b'"text"', 422, "validation_failed"),
+    ],
+)
+async def test_what_is_no_strict_json_is_refused(
+    client: httpx.AsyncClient, body: bytes, status: int, code: str
+) -> None:
+    headers = {"content-type": "application/json"}
+
+    problem(await client.post("/v1/networks", content=body, headers=headers), status, code)
+
+
+@pytest.mark.parametrize(
+    "number", ["1e999", "-1e999", "1" + "0" * 400, "true", '"1"', "null", "[]"]
+)
+async def test_what_is_no_finite_number_is_refused_with_the_place(
+    client: httpx.AsyncClient, network: Json, number: str
+) -> None:
+    row = ", ".join(["0"] * 24 + [number])
+    url = f"{network['links']['self']}/classify"
+
+    answer = await client.post(
+        url,
+        content=f'{{"inputs": [[{row}]]}}',
+        headers={"content-type": "application/json"},
+    )
+
+    problem(answer, 422, "validation_failed")
+
+
+async def test_json_needs_no_content_type_and_takes_no_other(client: httpx.AsyncClient) -> None:
+    body = json.dumps(NETWORK).encode()
+
+    bare = await client.post("/v1/networks", content=body)
+    form = await client.post("/v1/networks", content=body, headers={"content-type": "text/plain"})
+    packed = await client.post(
+        "/v1/networks",
+        content=body,
+        headers={"content-type": "application/json", "content-encoding": "gzip"},
+    )
+
+    assert bare.status_code == 201
+    problem(form, 415, "unsupported_media_type")
+    problem(packed, 415, "unsupported_media_type")
+
+
+async def test_errors_of_the_framework_are_problems_too(client: httpx.AsyncClient) -> None:
+    problem(await client.get("/nothing"), 404, "not_found")
+    problem(await client.put("/v1/networks"), 405, "method_not_allowed")
+    problem(await client.get("/v1/jobs?limit=many"), 422, "validation_failed")
+    for kind in ("networks", "datasets", "jobs"):
+        problem(await client.get(f"/v1/{kind}/none"), 404, "not_found")
+
+
+async def test_a_request_id_is_echoed_or_made(client: httpx.AsyncClient) -> None:
+    echoed = await client.get("/healthz", headers={"X-Request-ID": "mine-7"})
+    made = await client.get("/healthz")
+    strange = await client.get("/healthz", headers={"X-Request-ID": "a b"})
+    failed = await client.get("/nothing", headers={"X-Request-ID": "mine-8"})
+
+    assert echoed.headers["x-request-id"] == "mine-7"
+    assert len(made.headers["x-request-id"]) == 32
+    assert strange.headers["x-request-id"] != "a b"
+    assert failed.json()["request_id"] == "mine-8"
+
+
+async def test_a_page_of_another_site_may_look_and_not_touch(client: httpx.AsyncClient) -> None:
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
+        problem(await client.post("/v1/networks", json=NETWORK, headers=headers), 403, "cross_site")
+        assert (await client.get("/healthz", headers=headers)).status_code == 200
+    own = await client.post("/v1/networks", json=NETWORK, headers={"Origin": "http://test"})
+    assert own.status_code == 201
+
+
+async def test_the_server_tells_that_it_lives_and_what_it_is(client: httpx.AsyncClient) -> None:
+    ready = (await client.get("/readyz")).json()
+
+    assert (await client.get("/healthz")).json() == {"status": "alive"}
+    assert ready["checks"]["store"] == ready["checks"]["blobs"] == "ok"
+    assert (await client.get("/v1/version")).json()["name"] == "neurond"
+    assert (await client.get("/")).json() == {"status": "alive"}
+    browser = await client.get("/", headers={"Accept": "text/html"})
+    assert "text/html" in browser.headers["content-type"]
+
+
+async def test_the_documentation_is_local_and_without_inline_script(
+    client: httpx.AsyncClient,
+) -> None:
+    page = await client.get("/docs")
+
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "start.js"):
+        assert (await client.get(f"/docs/assets/{asset}")).status_code == 200
+    assert (await client.get("/docs/assets/secret")).status_code == 404
+    codes = (await client.get("/docs/errors")).text
+    assert all(f'id="{code}"' in codes for code in STATUS)
+
+
+async def test_every_operation_declares_its_errors_and_an_example(
+    client: httpx.AsyncClient,
+) -> None:
+    document = (await client.get("/openapi.json")).json()
+
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            place = f"{method} {path}"
+            assert operation["summary"], place
+            if path.startswith("/v1/") and path != "/v1/version":
+                assert {"400", "404", "409", "413", "415", "422", "429", "503"} <= set(
+                    operation["responses"]
+                ), place
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                reference = body["schema"].get("$ref", "").rpartition("/")[2]
+                schema = document["components"]["schemas"].get(reference, body["schema"])
+                assert {"examples", "example"} & (set(schema) | set(body)) or body["schema"].get(
+                    "format"
+                ), place
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def test_the_examples_work_one_after_the_other(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+
+    def example(path: str) -> Json:
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        if "examples" in content:
+            first: Json = next(iter(content["examples"].values()))["value"]
+            return first
+        name = content["schema"]["$ref"].rpartition("/")[2]
+        found: Json = document["components"]["schemas"][name]["examples"][0]
+        return found
+
+    assert (await client.post("/v1/networks", json=example("/v1/networks"))).status_code == 201
+    assert (await client.post("/v1/datasets", json=example("/v1/datasets"))).status_code == 201
+    assert (await client.post("/v1/jobs", json=example("/v1/jobs"))).status_code == 202
+    while not (await client.get("/v1/jobs/latest?wait=10")).json()["terminal"]:
+        pass
+    history = (await client.get("/v1/jobs/latest/history")).json()
+    classify = "/v1/networks/{network}/classify"
+    found = await client.post("/v1/networks/digits/classify", json=example(classify))
+
+    assert history["total_epochs"] == 100
+    assert found.json()["predictions"][0]["label"] == "7"
+    for path in ("evaluate", "gradient-check"):
+        url = f"/v1/networks/digits/{path}"
+        body = example(f"/v1/networks/{{network}}/{path}")
+        assert (await client.post(url, json=body)).status_code == 200
+    fit = await client.post("/v1/fit", json=example("/v1/fit"), headers={"Prefer": "wait=20"})
+    assert fit.status_code == 201
