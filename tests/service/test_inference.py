@@ -67,7 +67,7 @@ async def test_many_rows_are_answered_off_the_loop_alike(
 async def test_a_network_is_evaluated_on_a_dataset(
     client: httpx.AsyncClient, network: Json, digits: str, train: Train
 ) -> None:
-    await train(network["id"], epochs=20)
+    await train(network["id"], epochs=100)
 
     body = {"dataset": digits}
     latest = (await client.post(f"{network['links']['self']}/evaluate", json=body)).json()

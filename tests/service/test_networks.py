@@ -377,7 +377,7 @@ async def test_an_exported_network_is_imported_whole(
                 },
                 "layers": [],
             },
-            "/layers",
+            "/network/layers",
         ),
     ],
 )

@@ -1,0 +1,37 @@
+# syntax=docker/dockerfile:1
+FROM python:3.12-slim-bookworm AS build
+WORKDIR /build
+COPY requirements.txt requirements-build.txt ./
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.txt \
+    && python -m venv /tools \
+    && /tools/bin/pip install --no-cache-dir --require-hashes -r requirements-build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY core core
+COPY service service
+RUN /tools/bin/hatchling build --target wheel --directory /dist \
+    && /venv/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
+    && /venv/bin/pip uninstall --yes pip \
+    && find /venv -name tests -type d -path '*numpy*' -prune -exec rm -r {} + \
+    && find /venv -name '*.pyi' -delete
+
+FROM python:3.12-slim-bookworm
+LABEL org.opencontainers.image.title="neurond" \
+      org.opencontainers.image.description="Creates, trains, versions and serves neural networks over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin neurond \
+    && install --directory --owner neurond --group neurond /data
+COPY --from=build /venv /venv
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    NEUROND_HOST=0.0.0.0 \
+    NEUROND_PORT=8000 \
+    NEUROND_DATA_DIR=/data
+USER 10001
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["neurond"]
+CMD ["serve"]
