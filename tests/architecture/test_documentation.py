@@ -1,0 +1,59 @@
+"""The reference is complete, because it is made from the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.generate import pages
+from service.api.errors import STATUS
+
+ROOT = Path(__file__).parents[2]
+ENGINE_MAY_IMPORT = {"numpy", "core"}
+
+
+@pytest.mark.parametrize("name", ["settings.md", "errors.md", "endpoints.md"])
+def test_the_reference_says_what_the_code_says(name: str) -> None:
+    assert (ROOT / "docs" / "reference" / name).read_text() == pages()[name], "run make docs"
+
+
+def test_every_code_that_is_raised_has_a_status() -> None:
+    found = set[str]()
+    for path in (ROOT / "service").rglob("*.py"):
+        text = path.read_text()
+        if path.parts[-2] != "execution":  # a worker's codes are told in a job's error
+            found |= set(re.findall(r'\bcode ?= ?"([a-z_]+)"', text))
+
+    assert found <= set(STATUS), found - set(STATUS)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_engine_imports_numpy_and_the_standard_library_only() -> None:
+    import sys  # noqa: PLC0415
+
+    allowed = ENGINE_MAY_IMPORT | sys.stdlib_module_names
+    for path in (ROOT / "core").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                assert name.partition(".")[0] in allowed, f"{path.name} imports {name}"
+
+
+def test_nothing_unpickles_or_evaluates() -> None:
+    for path in [*(ROOT / "core").rglob("*.py"), *(ROOT / "service").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"eval", "exec", "compile"}, path
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = getattr(node, "module", None) or node.names[0].name
+                assert module not in {"pickle", "marshal", "shelve", "dill"}, path
