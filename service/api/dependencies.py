@@ -136,19 +136,30 @@ OnceOnly = Annotated[OnceRequest, Depends(once_of)]
 NetworkRef = Annotated[
     str,
     AfterValidator(_unescaped),
-    PathParameter(description="Id or name of a network.", examples=["digits"]),
+    PathParameter(
+        description="Id or name of a network.", openapi_examples={"here": {"value": "digits"}}
+    ),
 ]
 DatasetRef = Annotated[
     str,
     AfterValidator(_unescaped),
-    PathParameter(description="Id or name of a dataset.", examples=["digits-1000"]),
+    PathParameter(
+        description="Id or name of a dataset.", openapi_examples={"here": {"value": "digits-1000"}}
+    ),
 ]
 JobRef = Annotated[
-    str, PathParameter(description='Id of a job; "latest" is the newest.', examples=["latest"])
+    str,
+    PathParameter(
+        description='Id of a job; "latest" is the newest.',
+        openapi_examples={"here": {"value": "latest"}},
+    ),
 ]
 VersionRef = Annotated[
     str,
-    PathParameter(description='Number, alias, "latest" or "live".', examples=["latest"]),
+    PathParameter(
+        description='Number, alias, "latest" or "live".',
+        openapi_examples={"here": {"value": "latest"}},
+    ),
 ]
 IfMatch = Annotated[
     str | None, Header(description="Change only what still has this ETag; else 412.")

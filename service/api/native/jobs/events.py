@@ -105,7 +105,10 @@ async def _stream(parts: Services, job_id: str, after: int) -> AsyncIterator[byt
 async def all_events(
     parts: Parts,
     owner: Reader,
-    job: Annotated[list[str], Query(min_length=1, max_length=64, examples=[["latest"]])],
+    job: Annotated[
+        list[str],
+        Query(min_length=1, max_length=64, openapi_examples={"here": {"value": ["latest"]}}),
+    ],
     last_event_id: LastEventId = None,
 ) -> Response:
     """Follow jobs together; an id names how far each job was read."""

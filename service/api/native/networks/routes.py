@@ -65,7 +65,9 @@ WEIGHTS_EXAMPLE = {
 Document = Annotated[dict[str, Any], Body(examples=[WEIGHTS_EXAMPLE])]
 Format = Annotated[str | None, Query(description='"json", the native document.')]
 DryRun = Annotated[bool, Query(description="Check everything, and store nothing.")]
-Alias = Annotated[str, Path(description="A name for a version.", examples=["stable"])]
+Alias = Annotated[
+    str, Path(description="A name for a version.", openapi_examples={"here": {"value": "stable"}})
+]
 
 
 class NotAcceptable(ServiceError):
@@ -98,7 +100,7 @@ async def import_network(
     parts: Parts,
     owner: Trainer,
     once: OnceOnly,
-    name: Annotated[Name | None, Query(examples=["imported"])] = None,
+    name: Annotated[Name | None, Query(openapi_examples={"here": {"value": "imported"}})] = None,
 ) -> Response:
     """Make a network of a weights document: ours, or the JavaScript original's in both shapes."""
     first = await parts.once.replay(once)
