@@ -29,6 +29,7 @@ from service.infrastructure.database.engine import (
 )
 from service.infrastructure.execution.local_executor import LocalExecutor
 from service.infrastructure.model_cache import LeastRecentlyUsed
+from service.infrastructure.observability.metrics import Prometheus
 from service.settings import Settings
 
 
@@ -122,6 +123,7 @@ async def running(
         blobs=blobs,
         executor=executor,
         limits=limits,
+        metrics=Prometheus(),
         uploads=folder.uploads,
         closing=closing,
     )

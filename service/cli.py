@@ -24,6 +24,9 @@ from service.settings import Settings
 UNUSABLE = 2
 """Exit status when the server cannot start."""
 
+LAST_REQUEST_SECONDS = 0.2
+"""How long a connection that is open at the end has to send what it was about to send."""
+
 
 @click.group()
 @click.version_option(version.VERSION, prog_name="neurond")
@@ -90,6 +93,34 @@ class Server(uvicorn.Server):
         finally:
             for name in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(name)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take the connections that the kernel has queued, then close as uvicorn does.
+
+        Closing a listener resets what is queued on it. A duplicate keeps the queue alive while the
+        server stops accepting; what is in it is then accepted by hand.
+        """
+        queues = [listener.dup() for listener in sockets or []]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        for queue in queues:
+            queue.settimeout(0.0)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    connection, _ = queue.accept()
+                    await loop.connect_accepted_socket(self._protocol, connection)
+            queue.close()
+        await asyncio.sleep(LAST_REQUEST_SECONDS)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return what handles a connection, made as uvicorn makes it."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     def _drain(self) -> None:
         services = getattr(self._app.state, "services", None)

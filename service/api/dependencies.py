@@ -5,7 +5,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as PathParameter
@@ -20,6 +20,22 @@ from service.application.networks import Networks
 from service.application.ports import Blobs, Executor, Page, Store
 from service.domain.errors import InvalidRequest
 from service.domain.limits import Limits
+
+
+class Metrics(Protocol):
+    """Where what happens is counted."""
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+
+    def rows(self, count: int) -> None:
+        """Count rows that were answered."""
+
+    def gauge(self, name: str, help_text: str, values: dict[str, float], label: str = "") -> None:
+        """Set a gauge, or one for each value of a label."""
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
 
 
 @dataclass(slots=True)
@@ -43,6 +59,7 @@ class Services:
     blobs: Blobs
     executor: Executor
     limits: Limits
+    metrics: Metrics
     uploads: Path
     closing: asyncio.Event
 

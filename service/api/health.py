@@ -3,10 +3,11 @@
 import sys
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from service.api.dependencies import Parts
+from service.api.dependencies import Parts, Reader
 from service.api.errors import responses
 from service.domain.errors import Unavailable
 from service.version import VERSION
@@ -56,6 +57,23 @@ async def readyz(parts: Parts) -> ReadyBody:
         raise Unavailable("no worker can be started")
     workers = f"{parts.executor.free()} of {parts.executor.slots} free"
     return ReadyBody(checks={"store": "ok", "blobs": "ok", "workers": workers})
+
+
+@router.get(
+    "/metrics",
+    summary="What happened so far",
+    response_class=PlainTextResponse,
+    responses=responses(503),
+)
+async def metrics(parts: Parts, _: Reader) -> Response:
+    """Tell Prometheus about requests, rows, jobs and workers."""
+    counts = await parts.jobs.counts()
+    told = parts.metrics
+    told.gauge("neurond_jobs", "Jobs by state.", counts, "status")
+    told.gauge("neurond_workers_free", "Workers that wait.", {"": parts.executor.free()})
+    told.gauge("neurond_workers", "Workers there are.", {"": parts.executor.alive()})
+    told.gauge("neurond_networks_loaded", "Networks in memory.", {"": parts.inference.loaded()})
+    return Response(told.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/v1/version", summary="Which version is it?")

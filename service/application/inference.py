@@ -66,6 +66,9 @@ class ModelCache(Protocol):
     def drop(self, network_id: str) -> None:
         """Forget what is loaded of a network."""
 
+    def __len__(self) -> int:
+        """Return how many versions are loaded."""
+
 
 class NotAClassifier(Conflict):
     """The network's outputs are no probabilities."""
@@ -95,6 +98,10 @@ class Inference:
         return await self._cache.get(
             (owner, reference, ref or ""), lambda: self._load(owner, reference, ref)
         )
+
+    def loaded(self) -> int:
+        """Return how many versions are in memory."""
+        return len(self._cache)
 
     async def _load(self, owner: str, reference: str, ref: str | None) -> Served:
         network, version = await self._networks.version(owner, reference, ref)

@@ -180,6 +180,12 @@ class Jobs:
         async with self._store.read() as work:
             return await find_job(work, owner, job_id)
 
+    async def counts(self) -> dict[str, float]:
+        """Return how many jobs are in each state, over all tenants."""
+        async with self._store.read() as work:
+            found = await work.jobs.counts()
+        return {str(status): float(found.get(status, 0)) for status in Status}
+
     async def queue_position(self, job: Job) -> int | None:
         """Return how many jobs are before a queued one."""
         if job.status is not Status.QUEUED:

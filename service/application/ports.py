@@ -109,6 +109,9 @@ class Jobs(Protocol):
     async def count(self, statuses: Collection[Status], *, owner: str | None = None) -> int:
         """Return how many jobs are in these states."""
 
+    async def counts(self) -> dict[str, int]:
+        """Return how many jobs are in each state that any is in."""
+
     async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
         """Return a job that is not terminal on that network, or on that dataset."""
 

@@ -24,7 +24,7 @@ STEPS: Final = 3000
 """A default training takes about so many steps ..."""
 EPOCHS: Final = (30, 300)
 """... within these bounds of epochs."""
-OPTIMIZER: Final = {"type": "adamw", "learning_rate": 0.005, "weight_decay": 0.1}
+OPTIMIZER: Final = {"type": "adamw", "learning_rate": 0.01, "weight_decay": 0.3}
 VALIDATION_FRACTION: Final = 0.2
 FEWEST_ROWS_TO_VALIDATE: Final = 50
 """Below that, a fifth of the rows tells nothing: all are trained on, and to the end."""

@@ -113,6 +113,21 @@ async def test_the_server_tells_that_it_lives_and_what_it_is(client: httpx.Async
     assert "text/html" in browser.headers["content-type"]
 
 
+async def test_prometheus_is_told_what_happened(client: httpx.AsyncClient, network: Json) -> None:
+    url = f"{network['links']['self']}/classify"
+    await client.post(url, json={"inputs": [[0.5] * 25] * 3})
+
+    told = await client.get("/metrics")
+
+    route = 'method="POST",route="/v1/networks/{network}/classify",status="200"'
+    assert told.headers["content-type"].startswith("text/plain")
+    assert f"http_server_request_duration_seconds_count{{{route}}}" in told.text
+    assert 'neurond_jobs{status="running"}' in told.text
+    assert "neurond_rows_answered_total" in told.text
+    head = await client.head("/healthz")
+    assert (head.status_code, head.content) == (200, b"")
+
+
 async def test_the_documentation_is_local_and_without_inline_script(
     client: httpx.AsyncClient,
 ) -> None:

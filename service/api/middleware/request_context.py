@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import time
 from typing import Final, final
 from urllib.parse import unquote
 
@@ -10,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.dependencies import ESCAPED_SLASH
+from service.api.dependencies import ESCAPED_SLASH, Services
 from service.api.errors import problem, unexpected
 
 log = logging.getLogger(__name__)
@@ -55,21 +56,30 @@ class _Answer:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope, self._send = scope, send
-        self._head_only = scope["method"] == "HEAD"
+        self._method, self._begun = scope["method"], time.perf_counter()
         self.started = False
 
     async def __call__(self, message: Message) -> None:
         """Send one message."""
         if message["type"] == "http.response.start":
             self.started = True
+            self._count(message["status"])
             added = MutableHeaders(scope=message)
             added["X-Request-ID"] = self._scope["request_id"]
             added["X-Content-Type-Options"] = "nosniff"
             if _closing(self._scope):
                 added["Connection"] = "close"
-        elif self._head_only:
+        elif self._method == "HEAD":
             message = {**message, "body": b""}
         await self._send(message)
+
+    def _count(self, status: int) -> None:
+        """Count the request under its route's template; what no route took has none."""
+        services = _services(self._scope)
+        if services is not None:
+            route = getattr(self._scope.get("route"), "path", "")
+            seconds = time.perf_counter() - self._begun
+            services.metrics.request(self._method, route, status, seconds)
 
 
 def _adapt(scope: Scope) -> None:
@@ -82,9 +92,14 @@ def _adapt(scope: Scope) -> None:
         scope["path"] = unquote(kept.decode("ascii", "replace"))
 
 
+def _services(scope: Scope) -> Services | None:
+    """Return what the application runs on, once it runs."""
+    return getattr(scope["app"].state, "services", None) if "app" in scope else None
+
+
 def _closing(scope: Scope) -> bool:
     """Tell whether the server is stopping, and connections should not be kept."""
-    services = getattr(scope["app"].state, "services", None) if "app" in scope else None
+    services = _services(scope)
     return services is not None and services.closing.is_set()
 
 

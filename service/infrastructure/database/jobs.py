@@ -103,6 +103,12 @@ class SqlJobs(SqlTable):
             query = query.where(jobs.c.owner == owner)
         return int((await self.connection.execute(query)).scalar_one())
 
+    async def counts(self) -> dict[str, int]:
+        """Return how many jobs are in each state that any is in."""
+        query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+        found = await self.connection.execute(query)
+        return {str(row.status): int(row[1]) for row in found}
+
     async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
         """Return a job that is not terminal on that network, or on that dataset."""
         query = select(jobs).where(

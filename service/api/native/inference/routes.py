@@ -42,6 +42,7 @@ async def _classify(
 ) -> ClassifyBody:
     served = await parts.inference.served(owner, *place)
     predictions = await parts.inference.classify(served, body.inputs, body.top_k)
+    parts.metrics.rows(len(predictions))
     rows = []
     for prediction in predictions:
         row = asdict(prediction)
@@ -74,6 +75,7 @@ async def _predict(
 ) -> PredictBody:
     served = await parts.inference.served(owner, *place)
     outputs = await parts.inference.outputs(served, body.inputs)
+    parts.metrics.rows(len(outputs))
     return PredictBody(
         network=served.network.name, version=served.version, outputs=outputs.tolist()
     )
