@@ -1,11 +1,12 @@
 """The only way in which a job changes: its row and its log together, in one transaction."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, final
 
 from service.application.feed import Feed
 from service.application.ports import Work
-from service.domain.jobs import Job, Progress, Record, Status
+from service.domain.jobs import TERMINAL, Job, Progress, Record, Status
 
 
 @final
@@ -24,15 +25,13 @@ class Chronicle:
 
     async def move(self, work: Work, job: Job, to: Status, **changes: Any) -> Job | None:
         """Move a job; None when someone else moved it first."""
-        event = job.last_event + 1
-        moved = await work.jobs.move(job, to, last_event=event, **changes)
+        first = job.last_event + 1
+        kinds = ["state", "end"] if to in TERMINAL else ["state"]
+        moved = await work.jobs.move(job, to, last_event=first + len(kinds) - 1, **changes)
         if moved is not None:
-            await self._append(work, Record(job.id, event, event, "state", state_of(moved)))
-            if moved.terminal:
-                event += 1
-                await work.jobs.update(moved, last_event=event)
-                await self._append(work, Record(job.id, event, event, "end", state_of(moved)))
-                moved = replace(moved, last_event=event)
+            data = state_of(moved)
+            events = enumerate(kinds, first)
+            await self._append(work, *(Record(job.id, n, n, kind, data) for n, kind in events))
         return moved
 
     async def epochs(
@@ -55,9 +54,10 @@ class Chronicle:
         await self._append(work, Record(job.id, event, event, kind, data))
         return True
 
-    async def _append(self, work: Work, record: Record) -> None:
-        await work.log.append(record)
-        work.after_commit(lambda: self._feed.publish(record))
+    async def _append(self, work: Work, *records: Record) -> None:
+        await work.log.append(records)
+        for record in records:
+            work.after_commit(partial(self._feed.publish, record))
 
 
 def state_of(job: Job) -> dict[str, Any]:

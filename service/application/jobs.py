@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import randbits
@@ -186,12 +186,13 @@ class Jobs:
             found = await work.jobs.counts()
         return {str(status): float(found.get(status, 0)) for status in Status}
 
-    async def queue_position(self, job: Job) -> int | None:
-        """Return how many jobs are before a queued one."""
-        if job.status is not Status.QUEUED:
-            return None
+    async def queue_positions(self, jobs: Sequence[Job]) -> dict[str, int]:
+        """Return how many jobs are before each of those that are queued."""
+        queued = [job.id for job in jobs if job.status is Status.QUEUED]
+        if not queued:
+            return {}
         async with self._store.read() as work:
-            return await work.jobs.queue_position(job.id)
+            return await work.jobs.queue_positions(queued)
 
     async def page(
         self, owner: str, page: Page, status: str | None, network: str | None

@@ -1,6 +1,6 @@
 """What the use cases need from outside, named by what they need it for."""
 
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +118,8 @@ class Jobs(Protocol):
     async def equal_work(self, owner: str, fingerprint: str) -> Job | None:
         """Return a job with that fingerprint that is not terminal."""
 
-    async def queue_position(self, job_id: str) -> int:
-        """Return how many queued jobs come before that one."""
+    async def queue_positions(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many queued jobs come before each of these."""
 
     async def rename_network(self, network_id: str, name: str) -> None:
         """Let a network's jobs tell its new name."""
@@ -137,8 +137,8 @@ class Jobs(Protocol):
 class Log(Protocol):
     """What happened to jobs, in order."""
 
-    async def append(self, record: Record) -> None:
-        """Add a record after the last one."""
+    async def append(self, records: Sequence[Record]) -> None:
+        """Add records after the last one."""
 
     async def after(self, job_id: str, event: int, limit: int) -> list[Record]:
         """Return the records that hold events later than ``event``."""

@@ -1,6 +1,6 @@
 """Jobs in SQL; every move is a compare-and-set on status and run."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, final
@@ -126,14 +126,21 @@ class SqlJobs(SqlTable):
         row = await self.one(query.order_by(jobs.c.id).limit(1))
         return None if row is None else _job(row)
 
-    async def queue_position(self, job_id: str) -> int:
-        """Return how many queued jobs come before that one."""
-        query = (
+    async def queue_positions(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many queued jobs come before each of these."""
+        if not job_ids:
+            return {}
+        earlier = jobs.alias()
+        before = (
             select(func.count())
-            .select_from(jobs)
-            .where(jobs.c.status == Status.QUEUED, jobs.c.id < job_id)
+            .select_from(earlier)
+            .where(earlier.c.status == Status.QUEUED, earlier.c.id < jobs.c.id)
+            .scalar_subquery()
         )
-        return int((await self.connection.execute(query)).scalar_one())
+        found = await self.connection.execute(
+            select(jobs.c.id, before).where(jobs.c.id.in_(job_ids))
+        )
+        return {str(row[0]): int(row[1]) for row in found}
 
     async def rename_network(self, network_id: str, name: str) -> None:
         """Let a network's jobs tell its new name."""

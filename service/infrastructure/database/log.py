@@ -1,5 +1,6 @@
 """The jobs' log in SQL."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import final
 
@@ -14,9 +15,9 @@ from service.infrastructure.database.tables import log
 class SqlLog(SqlTable):
     """See `service.application.ports.Log`."""
 
-    async def append(self, record: Record) -> None:
-        """Add a record after the last one."""
-        await self.connection.execute(insert(log).values(asdict(record)))
+    async def append(self, records: Sequence[Record]) -> None:
+        """Add records after the last one."""
+        await self.connection.execute(insert(log), [asdict(record) for record in records])
 
     async def after(self, job_id: str, event: int, limit: int) -> list[Record]:
         """Return the records that hold events later than ``event``."""

@@ -112,6 +112,7 @@ jobs: Final = Table(
     Column("started_at", _Time),
     Column("finished_at", _Time),
     Index("ix_jobs_status_id", "status", "id"),
+    Index("ix_jobs_status_owner", "status", "owner"),
     Index("ix_jobs_owner_id", "owner", "id"),
     Index("ix_jobs_network_id", "network_id"),
     Index("ix_jobs_dataset_id", "dataset_id"),

@@ -79,8 +79,8 @@ async def fit(
         asked = body.training.asked()
         wanted = NewJob(str(reference), asked, None if inline else dataset.id, inline)
         job, _ = await parts.jobs.submit(work, owner, wanted)
-        position = await work.jobs.queue_position(job.id)
-        return saved(202, job_body(job, position), {"Location": f"/v1/jobs/{job.id}"})
+        position = await work.jobs.queue_positions([job.id])
+        return saved(202, job_body(job, position[job.id]), {"Location": f"/v1/jobs/{job.id}"})
 
     submitted, replayed = await parts.once(once, create)
     seconds = preferred_wait(prefer)
@@ -90,7 +90,8 @@ async def fit(
     job = await parts.jobs.finished(owner, job_id, seconds)
     applied = {**submitted.headers, "Preference-Applied": f"wait={seconds:g}"}
     if job.status is not Status.SUCCEEDED:
-        now = job_body(job, await parts.jobs.queue_position(job)).model_dump_json().encode()
+        position = await parts.jobs.queue_positions([job])
+        now = job_body(job, position.get(job.id)).model_dump_json().encode()
         return answer((replace(submitted, headers=applied, body=now), replayed))
     done = await _done(parts, owner, job, applied)
     await parts.once.amend(once, done)

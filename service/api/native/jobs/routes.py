@@ -68,7 +68,8 @@ async def create_job(
 
     async def create(work: Work) -> SavedAnswer:
         job, new = await parts.jobs.submit(work, owner, wanted)
-        position = await work.jobs.queue_position(job.id) if job.status is Status.QUEUED else None
+        queued = [job.id] if job.status is Status.QUEUED else []
+        position = (await work.jobs.queue_positions(queued)).get(job.id)
         headers = {"Location": f"/v1/jobs/{job.id}"}
         return saved(202 if new else 200, job_body(job, position), headers)
 
@@ -106,12 +107,13 @@ async def list_jobs(
     found = await parts.jobs.page(owner, page, status, network)
     ids = [job.id for job in found]
     shown, more = page_links(request, response, found, page.limit, ids)
-    return JobList(data=[await _told(parts, job) for job in shown], has_more=more)
+    places = await parts.jobs.queue_positions(shown)
+    return JobList(data=[job_body(job, places.get(job.id)) for job in shown], has_more=more)
 
 
 async def _told(parts: Services, job: Job) -> JobBody:
     """Return a job with its place in the queue."""
-    return job_body(job, await parts.jobs.queue_position(job))
+    return job_body(job, (await parts.jobs.queue_positions([job])).get(job.id))
 
 
 @router.get("/{job}", summary="Look at a job, or wait for it")

@@ -70,6 +70,7 @@ def upgrade() -> None:
     op.create_index("ix_jobs_fingerprint", "jobs", ["fingerprint"], unique=False)
     op.create_index("ix_jobs_network_id", "jobs", ["network_id"], unique=False)
     op.create_index("ix_jobs_owner_id", "jobs", ["owner", "id"], unique=False)
+    op.create_index("ix_jobs_status_owner", "jobs", ["status", "owner"], unique=False)
     op.create_index("ix_jobs_status_id", "jobs", ["status", "id"], unique=False)
     op.create_table(
         "networks",
