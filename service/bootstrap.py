@@ -1,14 +1,17 @@
 """Builds every part from the settings and joins them; the only module that knows all rings."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI
 
 from service.api.app import create_api
 from service.api.dependencies import Services
+from service.api.native.jobs.event_encoding import EncodedEvents
 from service.application.chronicle import Chronicle
 from service.application.datasets import Datasets
 from service.application.dispatcher import Dispatcher
@@ -31,6 +34,8 @@ from service.infrastructure.execution.local_executor import LocalExecutor
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from service.infrastructure.observability.metrics import Prometheus
 from service.settings import Settings
+
+PULSE_SECONDS: Final = 15.0
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -89,6 +94,14 @@ def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
     return create_api(lifespan)
 
 
+async def _pulse(feed: Feed, closing: asyncio.Event) -> None:
+    """Let streams show that they live, and let all who wait go when the server stops."""
+    while not closing.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(closing.wait(), PULSE_SECONDS)
+        feed.pulse()
+
+
 @asynccontextmanager
 async def running(
     settings: Settings, limits: Limits, folder: DataFolder
@@ -124,13 +137,16 @@ async def running(
         executor=executor,
         limits=limits,
         metrics=Prometheus(),
+        events=EncodedEvents(),
         uploads=folder.uploads,
         closing=closing,
     )
+    pulse = asyncio.create_task(_pulse(feed, closing))
     try:
         await dispatcher.start()
         yield services
     finally:
         closing.set()
+        await pulse
         await asyncio.shield(dispatcher.stop())
         await store.close()

@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Query, Request
 from fastapi import Path as PathParameter
 from pydantic import AfterValidator
 
+from service.api.native.jobs.event_encoding import EncodedEvents
 from service.application.datasets import Datasets
 from service.application.idempotency import Once
 from service.application.idempotency import Request as OnceRequest
@@ -60,6 +61,7 @@ class Services:
     executor: Executor
     limits: Limits
     metrics: Metrics
+    events: EncodedEvents
     uploads: Path
     closing: asyncio.Event
 

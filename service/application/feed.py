@@ -1,7 +1,7 @@
 """Tells whoever waits that a job has news, and keeps the latest of it at hand."""
 
 import asyncio
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, deque
 from typing import Final, final
 
 from service.domain.jobs import Record
@@ -19,7 +19,7 @@ class Feed:
     """
 
     def __init__(self) -> None:
-        self._waiters: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._next: dict[str, asyncio.Future[None]] = {}
         self._recent: OrderedDict[str, deque[Record]] = OrderedDict()
 
     def publish(self, record: Record) -> None:
@@ -31,9 +31,17 @@ class Feed:
         self._recent.move_to_end(record.job_id)
         if len(self._recent) > JOBS_KEPT:
             self._recent.popitem(last=False)
-        for waiter in self._waiters.pop(record.job_id, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake(record.job_id)
+
+    def pulse(self) -> None:
+        """Wake everyone, news or not: to show that they live, or to let them go."""
+        for job_id in list(self._next):
+            self._wake(job_id)
+
+    def _wake(self, job_id: str) -> None:
+        waited_for = self._next.pop(job_id, None)
+        if waited_for is not None and not waited_for.done():
+            waited_for.set_result(None)
 
     def after(self, job_id: str, event: int) -> list[Record] | None:
         """Return the records with later events; None where only the store knows."""
@@ -42,17 +50,10 @@ class Feed:
             return None
         return [record for record in recent if record.last > event]
 
-    def subscribe(self, job_id: str) -> asyncio.Future[None]:
-        """Return a future that is done at the job's next news."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[job_id].add(waiter)
-        return waiter
-
-    def unsubscribe(self, job_id: str, waiter: asyncio.Future[None]) -> None:
-        """Forget a waiter that no longer waits."""
-        waiters = self._waiters.get(job_id)
-        if waiters is not None:
-            waiters.discard(waiter)
-            if not waiters:
-                del self._waiters[job_id]
-        waiter.cancel()
+    def next(self, job_id: str) -> asyncio.Future[None]:
+        """Return what is done at the job's next news; all who wait share it, so shield it."""
+        waited_for = self._next.get(job_id)
+        if waited_for is None:
+            waited_for = asyncio.get_running_loop().create_future()
+            self._next[job_id] = waited_for
+        return waited_for

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import randbits
@@ -48,6 +48,8 @@ HISTORY: Final = (
 SECONDS_PER_PRODUCT: Final = 1.5e-11
 SECONDS_PER_CALL: Final = 1.2e-6
 CALLS_PER_LAYER: Final = 12
+MOST_REPLAYS: Final = 2
+"""Logs that are read at once; a crowd of subscribers must not take the store from the others."""
 OnDuplicate = Literal["reject", "return", "replace"]
 
 
@@ -88,6 +90,8 @@ class Jobs:
         closing: asyncio.Event,
     ) -> None:
         self._closing = closing
+        self._replays = asyncio.Semaphore(MOST_REPLAYS)
+        self._glances: dict[tuple[str, str], asyncio.Future[Job]] = {}
         self._store, self._blobs, self._chronicle = store, blobs, chronicle
         self._feed, self._dispatcher, self._limits = feed, dispatcher, limits
         self._changed = changed
@@ -180,6 +184,16 @@ class Jobs:
         async with self._store.read() as work:
             return await find_job(work, owner, job_id)
 
+    async def glance(self, owner: str, job_id: str) -> Job:
+        """Return a job; those who ask while it is being read share what was read."""
+        key = (owner, job_id)
+        reading = self._glances.get(key)
+        if reading is None:
+            reading = asyncio.ensure_future(self.get(owner, job_id))
+            self._glances[key] = reading
+            reading.add_done_callback(lambda _: self._glances.pop(key, None))
+        return await asyncio.shield(reading)
+
     async def counts(self) -> dict[str, float]:
         """Return how many jobs are in each state, over all tenants."""
         async with self._store.read() as work:
@@ -209,20 +223,16 @@ class Jobs:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         job_id = (await self.get(owner, job_id)).id
-        waiter = self._feed.subscribe(job_id)
-        try:
-            job = first = await self.get(owner, job_id)
-            while job.status == first.status and not job.terminal:
-                left = deadline - loop.time()
-                if left <= 0 or self._closing.is_set():
-                    break
-                await self._news([waiter], left)
-                self._feed.unsubscribe(job_id, waiter)
-                waiter = self._feed.subscribe(job_id)
-                job = await self.get(owner, job_id)
-            return job
-        finally:
-            self._feed.unsubscribe(job_id, waiter)
+        news = self._feed.next(job_id)
+        job = first = await self.get(owner, job_id)
+        while job.status == first.status and not job.terminal and not self._closing.is_set():
+            left = deadline - loop.time()
+            if left <= 0:
+                break
+            await asyncio.wait([news], timeout=left)
+            news = self._feed.next(job_id)
+            job = await self.get(owner, job_id)
+        return job
 
     async def finished(self, owner: str, job_id: str, seconds: float) -> Job:
         """Return a job when it has ended, or after ``seconds``."""
@@ -235,18 +245,6 @@ class Jobs:
                 break
             job = await self.wait(owner, job_id, left)
         return job
-
-    async def _news(self, waiters: Iterable[asyncio.Future[None]], seconds: float) -> bool:
-        """Wait until one is done, the server stops, or the time is over, which gives False."""
-        closed = asyncio.ensure_future(self._closing.wait())
-        waiting: list[asyncio.Future[Any]] = [closed, *waiters]
-        try:
-            done, _ = await asyncio.wait(
-                waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            closed.cancel()
-        return bool(done)
 
     async def act(self, owner: str, job_id: str, action: Action) -> Job:
         """Pause, resume or cancel; repeating what already holds changes nothing.
@@ -304,43 +302,40 @@ class Jobs:
         recent = self._feed.after(job_id, after)
         if recent is not None:
             return recent[:limit]
-        async with self._store.read() as work:
+        async with self._replays, self._store.read() as work:
             return await work.log.after(job_id, after, limit)
 
-    async def follow(self, cursors: dict[str, int], *, beat: float) -> AsyncIterator[Record | None]:
+    async def follow(self, cursors: dict[str, int]) -> AsyncIterator[Record | None]:
         """Yield the records of jobs after each cursor, as they come, until all have ended.
+
+        None is yielded when the feed pulses and there is no news.
 
         Parameters
         ----------
         cursors
-            The last event that is known of each job; moved on as records are yielded.
-        beat
-            Seconds of silence after which None is yielded.
+            The last event that is known of each job, of which none may be its last of all; moved
+            on as records are yielded.
         """
-        following = {job_id for job_id in cursors if not await self._told(job_id, cursors[job_id])}
+        following = set(cursors)
         while following and not self._closing.is_set():
-            waiters = {job_id: self._feed.subscribe(job_id) for job_id in following}
-            try:
-                fresh = [
-                    record
-                    for job_id in following
-                    for record in await self.records(job_id, cursors[job_id])
-                ]
-                for record in fresh:
-                    yield record
-                    cursors[record.job_id] = record.last
-                following -= {record.job_id for record in fresh if record.type == "end"}
-                if not fresh and not await self._news(waiters.values(), beat):
-                    yield None
-            finally:
-                for job_id, waiter in waiters.items():
-                    self._feed.unsubscribe(job_id, waiter)
-
-    async def _told(self, job_id: str, event: int) -> bool:
-        """Tell whether a job has ended and this was its last event."""
-        async with self._store.read() as work:
-            job = await work.jobs.get(job_id)
-        return job is None or (job.terminal and event >= job.last_event)
+            news = [self._feed.next(job_id) for job_id in following]
+            fresh = [
+                record
+                for job_id in following
+                for record in await self.records(job_id, cursors[job_id])
+            ]
+            for record in fresh:
+                yield record
+                cursors[record.job_id] = record.last
+            following -= {record.job_id for record in fresh if record.type == "end"}
+            if fresh:
+                continue
+            if len(news) == 1:
+                await asyncio.shield(news[0])
+            else:
+                await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+            if not any(self._feed.after(job_id, cursors[job_id]) for job_id in following):
+                yield None
 
     async def checkpoints(self, owner: str, job_id: str) -> list[Checkpoint]:
         """Return a job's checkpoints, latest first."""
@@ -353,23 +348,18 @@ class Jobs:
         job = await self.get(owner, job_id)
         job_id = job.id
         before = {checkpoint.id for checkpoint in await self.checkpoints(owner, job_id)}
-        waiter = self._feed.subscribe(job_id)
-        try:
-            if job.status is not Status.RUNNING or not self._dispatcher.checkpoint(job_id):
-                raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
-            while True:
-                await self._news([waiter], 30.0)
-                found = await self.checkpoints(owner, job_id)
-                fresh = [checkpoint for checkpoint in found if checkpoint.id not in before]
-                if fresh:
-                    return fresh[0]
-                job = await self.get(owner, job_id)
-                if job.status not in HELD or self._closing.is_set():
-                    raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
-                self._feed.unsubscribe(job_id, waiter)
-                waiter = self._feed.subscribe(job_id)
-        finally:
-            self._feed.unsubscribe(job_id, waiter)
+        news = self._feed.next(job_id)
+        if job.status is not Status.RUNNING or not self._dispatcher.checkpoint(job_id):
+            raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
+        while job.status in HELD and not self._closing.is_set():
+            await asyncio.wait([news])
+            news = self._feed.next(job_id)
+            found = await self.checkpoints(owner, job_id)
+            fresh = [checkpoint for checkpoint in found if checkpoint.id not in before]
+            if fresh:
+                return fresh[0]
+            job = await self.get(owner, job_id)
+        raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
 
     async def promote(
         self, work: Work, owner: str, job_id: str, checkpoint_id: str

@@ -1,20 +1,19 @@
 """What happens to jobs, as server-sent events and as JSON pages of the same log."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from service.api.dependencies import JobRef, Parts, Reader, Services
-from service.api.encoding import json_bytes
+from service.api.native.jobs.event_encoding import event_bytes, expanded
 from service.api.native.jobs.schemas import EventBody, EventPage
 from service.domain.errors import InvalidRequest
-from service.domain.jobs import Job, Record
+from service.domain.jobs import Job
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
-BEAT_SECONDS: Final = 15.0
 RETRY_MILLISECONDS: Final = 1000
 HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
@@ -25,18 +24,6 @@ STREAM: Final[dict[int | str, dict[str, Any]]] = {
     204: {"description": "Nothing will come any more."},
 }
 LastEventId = Annotated[str | None, Header(max_length=2000, description="Go on after this event.")]
-
-
-def expanded(record: Record, after: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Yield a record's events later than ``after``, each with its id."""
-    if record.type != "epoch":
-        if record.last > after:
-            yield record.last, record.type, record.data
-        return
-    names = tuple(record.data)
-    for offset, values in enumerate(zip(*record.data.values(), strict=True)):
-        if record.first + offset > after:
-            yield record.first + offset, "epoch", dict(zip(names, values, strict=True))
 
 
 @router.get(
@@ -55,7 +42,7 @@ async def job_events(
     limit: Annotated[int, Query(ge=1, le=1000, description="Of a page.")] = 500,
 ) -> Response:
     """Follow a job live; ids have neither gap nor repeat, a finished job replays and ends."""
-    found = await parts.jobs.get(owner, job)
+    found = await parts.jobs.glance(owner, job)
     if last_event_id:
         after = _event_number(last_event_id)
     if "application/json" in accept and "text/event-stream" not in accept:
@@ -88,17 +75,15 @@ async def _stream(parts: Services, job_id: str, after: int) -> AsyncIterator[byt
     """Yield a job's events as they are written down."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     cursors, ended = {job_id: after}, False
-    async for record in parts.jobs.follow(cursors, beat=BEAT_SECONDS):
+    async for record in parts.jobs.follow(cursors):
         if record is None:
             yield b": still here\n\n"
             continue
         ended = ended or record.type == "end"
-        yield b"".join(
-            _event(str(number), kind, data) for number, kind, data in expanded(record, after)
-        )
+        yield parts.events.of(record, after)
         after = record.last
     if not ended and parts.closing.is_set():
-        yield _event(None, "end", {"reason": "shutdown"})
+        yield event_bytes(None, "end", {"reason": "shutdown"})
 
 
 @router.get("/events", summary="Follow several jobs on one connection", responses=STREAM)
@@ -112,21 +97,26 @@ async def all_events(
     last_event_id: LastEventId = None,
 ) -> Response:
     """Follow jobs together; an id names how far each job was read."""
-    cursors = {}
+    told = dict(part.partition(":")[::2] for part in (last_event_id or "").split(",") if part)
+    cursors, open_jobs = dict[str, int](), set[str]()
     for reference in job:
-        cursors[(await parts.jobs.get(owner, reference)).id] = 0
-    for part in (last_event_id or "").split(",") if last_event_id else ():
-        job_id, _, number = part.partition(":")
-        if job_id in cursors:
-            cursors[job_id] = _event_number(number)
-    return StreamingResponse(_streams(parts, cursors), 200, HEADERS, "text/event-stream")
+        found = await parts.jobs.glance(owner, reference)
+        cursors[found.id] = after = _event_number(told.get(found.id, "0"))
+        if not found.terminal or after < found.last_event:
+            open_jobs.add(found.id)
+    if not open_jobs:
+        return Response(status_code=204)
+    stream = _streams(parts, cursors, open_jobs)
+    return StreamingResponse(stream, 200, HEADERS, "text/event-stream")
 
 
-async def _streams(parts: Services, cursors: dict[str, int]) -> AsyncIterator[bytes]:
-    """Yield the events of several jobs."""
+async def _streams(
+    parts: Services, told: dict[str, int], open_jobs: set[str]
+) -> AsyncIterator[bytes]:
+    """Yield the events of the jobs that are open, each with how far all were told."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-    told = dict(cursors)
-    async for record in parts.jobs.follow(cursors, beat=BEAT_SECONDS):
+    cursors = {job_id: told[job_id] for job_id in open_jobs}
+    async for record in parts.jobs.follow(cursors):
         if record is None:
             yield b": still here\n\n"
             continue
@@ -134,16 +124,10 @@ async def _streams(parts: Services, cursors: dict[str, int]) -> AsyncIterator[by
         for number, kind, data in expanded(record, told[record.job_id]):
             told[record.job_id] = number
             cursor = ",".join(f"{job_id}:{last}" for job_id, last in told.items())
-            chunks.append(_event(cursor, kind, {"job": record.job_id, **data}))
+            chunks.append(event_bytes(cursor, kind, {"job": record.job_id, **data}))
         yield b"".join(chunks)
     if parts.closing.is_set():
-        yield _event(None, "end", {"reason": "shutdown"})
-
-
-def _event(event_id: str | None, kind: str, data: dict[str, Any]) -> bytes:
-    """Return one event as it goes over the wire."""
-    name = b"" if event_id is None else b"id: " + event_id.encode() + b"\n"
-    return name + b"event: " + kind.encode() + b"\ndata: " + json_bytes(data) + b"\n\n"
+        yield event_bytes(None, "end", {"reason": "shutdown"})
 
 
 def _event_number(text: str) -> int:

@@ -1,0 +1,54 @@
+"""A job's log as server-sent events."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, Final, final
+
+from service.api.encoding import json_bytes
+from service.domain.jobs import Record
+
+RECORDS_KEPT: Final = 512
+
+
+def expanded(record: Record, after: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield a record's events later than ``after``, each with its id."""
+    if record.type != "epoch":
+        if record.last > after:
+            yield record.last, record.type, record.data
+        return
+    names = tuple(record.data)
+    for offset, values in enumerate(zip(*record.data.values(), strict=True)):
+        if record.first + offset > after:
+            yield record.first + offset, "epoch", dict(zip(names, values, strict=True))
+
+
+def event_bytes(event_id: str | None, kind: str, data: dict[str, Any]) -> bytes:
+    """Return one event as it goes over the wire."""
+    name = b"" if event_id is None else b"id: " + event_id.encode() + b"\n"
+    return name + b"event: " + kind.encode() + b"\ndata: " + json_bytes(data) + b"\n\n"
+
+
+@final
+class EncodedEvents:
+    """The latest records as they go over the wire, encoded once for all who follow."""
+
+    def __init__(self) -> None:
+        self._encoded: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+
+    def of(self, record: Record, after: int) -> bytes:
+        """Return a record's events later than ``after``."""
+        if after >= record.first:
+            return self._encode(record, after)
+        key = (record.job_id, record.first, record.last)
+        encoded = self._encoded.get(key)
+        if encoded is None:
+            encoded = self._encoded[key] = self._encode(record, after)
+            if len(self._encoded) > RECORDS_KEPT:
+                self._encoded.popitem(last=False)
+        return encoded
+
+    @staticmethod
+    def _encode(record: Record, after: int) -> bytes:
+        return b"".join(
+            event_bytes(str(number), kind, data) for number, kind, data in expanded(record, after)
+        )
