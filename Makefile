@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install check test cov docs bench serve image clean
+.PHONY: help install check test cov docs bench chaos serve image clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
@@ -40,6 +40,9 @@ docs: .venv/.dev  ## Write the generated parts of docs/reference anew.
 
 bench: .venv/.dev  ## Training beside plain NumPy, and beside PyTorch and scikit-learn where they are.
 	$(BIN)/python -m benchmarks.training
+
+chaos: .venv/.dev  ## Kill everything at random, two hundred times, and look what is lost.
+	$(BIN)/python -m tests.chaos.run --kills 200
 
 serve: .venv/.runtime  ## Start the server at http://127.0.0.1:8000.
 	$(BIN)/neurond serve

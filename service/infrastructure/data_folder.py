@@ -62,6 +62,7 @@ class DataFolder:
         except OSError as error:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
+            self.release()
             message = f"the data folder {self.root} is held by another server (process {holder})"
             raise FolderUnusable(message) from error
         with contextlib.suppress(OSError):  # a full disk: the number is a courtesy

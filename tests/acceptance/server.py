@@ -36,7 +36,7 @@ class Server:
         log = (self.folder.parent / f"{self.folder.name}.log").open("ab")
         with log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "-m", "service", *self.options()],
+                [*self.command(), *self.options()],
                 stderr=log,
                 stdout=log,
                 env=dict(os.environ) | {"NEUROND_DRAIN_SECONDS": "0.3"},
@@ -49,6 +49,10 @@ class Server:
                     return self
             time.sleep(0.02)
         raise TimeoutError
+
+    def command(self) -> list[str]:
+        """Return the command."""
+        return [sys.executable, "-m", "service"]
 
     def options(self) -> list[str]:
         """Return the command's options."""

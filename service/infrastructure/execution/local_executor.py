@@ -32,6 +32,7 @@ SILENCE_SECONDS: Final = 30.0
 
 THREAD_VARIABLES: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 RETRY_SECONDS: Final = 1.0
+WORKER_COMMAND: tuple[str, ...] = ("-m", "service.infrastructure.execution.worker")
 log = logging.getLogger(__name__)
 
 
@@ -119,8 +120,7 @@ class LocalExecutor:
         environment = dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, "1")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "service.infrastructure.execution.worker",
+            *WORKER_COMMAND,
             str(os.getpid()),
             str(self._memory_bytes),
             stdin=PIPE,

@@ -33,7 +33,7 @@ from service.domain.jobs import Progress
 
 BURST_SECONDS: Final = 0.05
 """About how long the worker trains before it looks up."""
-REPORT_SECONDS: Final = 0.1
+REPORT_SECONDS: Final = 0.15
 SNAPSHOT_SECONDS: Final = 0.25
 CHECKPOINT_SECONDS: Final = (1.0, 10.0)
 BYTES_PER_CHECKPOINT_SECOND: Final = 8 << 20

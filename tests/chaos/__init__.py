@@ -1,0 +1,1 @@
+"""Everything is killed at random instants; nothing may be lost, no bit may differ."""

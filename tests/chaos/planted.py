@@ -1,0 +1,81 @@
+"""Servers with a planted fault, to see that the chaos run finds it.
+
+python -m tests.chaos.planted FAULT --port ... --data-dir ...
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+
+from core.training import Trainer
+from service.cli import neurond
+from service.infrastructure.database import engine
+from service.infrastructure.execution import local_executor, worker
+
+FAULTS = ("acknowledge_before_commit", "lost_generator_state", "orphaned_worker")
+
+
+def acknowledge_before_commit() -> None:
+    """Let every third creation of a network be answered for and then rolled back."""
+    honest, created = engine.SqlStore.write, [0]
+
+    @asynccontextmanager
+    async def write(self: Any) -> AsyncIterator[Any]:
+        async with honest(self) as work:
+            added, adds = work.networks.add, [0]
+
+            async def add(network: Any) -> None:
+                adds[0] += 1
+                await added(network)
+
+            work.networks.add = add  # type: ignore[method-assign]
+            yield work
+            created[0] += adds[0]
+            if adds[0] and created[0] % 3 == 0:
+                await work.jobs.connection.rollback()  # type: ignore[attr-defined]
+
+    engine.SqlStore.write = write  # type: ignore[method-assign]
+
+
+def lost_generator_state() -> None:
+    """Forget where the random numbers were when a training is restored."""
+    honest = Trainer.restore
+
+    def restore(self: Trainer, state: bytes) -> None:
+        honest(self, state)
+        self._generator = np.random.Generator(np.random.SFC64(0))
+
+    Trainer.restore = restore  # type: ignore[method-assign]
+
+
+def orphaned_worker() -> None:
+    """Let workers outlive their server."""
+
+    def settle(**_: int) -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(worker.PR_SET_PDEATHSIG, 0)
+
+    worker._settle = settle
+    worker.os = type("Stubborn", (), {**vars(os), "_exit": staticmethod(lambda _: None)})()  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Plant the fault, and start the server, or one of its workers, with it."""
+    fault, *rest = sys.argv[1:]
+    globals()[fault]()
+    if rest[0] == "worker":
+        sys.argv = ["worker", *rest[1:]]
+        worker.main()
+    else:
+        command = ("-m", "tests.chaos.planted", fault, "worker")
+        local_executor.WORKER_COMMAND = command
+        neurond(["serve", *rest])
+
+
+if __name__ == "__main__":
+    main()

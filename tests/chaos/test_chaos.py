@@ -1,0 +1,30 @@
+"""A short chaos run, and the proof that it finds what it looks for."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.run import Chaos
+
+pytestmark = pytest.mark.slow
+
+
+def test_nothing_is_lost_and_no_bit_differs_whatever_is_killed(tmp_path: Path) -> None:
+    findings = Chaos(tmp_path / "data", seed=1).run(kills=12)
+
+    assert findings.clean(), findings
+    assert findings.finished > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "finding"),
+    [
+        ("acknowledge_before_commit", "lost"),
+        ("lost_generator_state", "different"),
+        ("orphaned_worker", "orphans"),
+    ],
+)
+def test_a_planted_fault_is_found(tmp_path: Path, fault: str, finding: str) -> None:
+    findings = Chaos(tmp_path / "data", seed=2, fault=fault).run(kills=5)
+
+    assert getattr(findings, finding), findings

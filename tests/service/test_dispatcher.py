@@ -1,0 +1,293 @@
+"""The dispatcher over a real store, with workers that do as they are told by the test."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.application.chronicle import Chronicle
+from service.application.dispatcher import Dispatcher
+from service.application.feed import Feed
+from service.application.live import LiveBoard
+from service.application.ports import (
+    Assignment,
+    EpochsDone,
+    Failed,
+    Finished,
+    Lost,
+    Report,
+    Snapshot,
+    Started,
+    Stopped,
+)
+from service.bootstrap import prepare
+from service.domain.errors import Unavailable
+from service.domain.jobs import Job, Progress, Status
+from service.domain.limits import Limits
+from service.infrastructure.blobs.folder import FolderBlobs
+from service.infrastructure.database.engine import SqlStore, sqlite_url
+from service.settings import Settings
+from tests.service.fakes import seeded_job
+
+COLUMNS: dict[str, list[Any]] = {
+    "epoch": [1],
+    "train_loss": [0.5],
+    "validation_loss": [None],
+    "train_accuracy": [None],
+    "validation_accuracy": [None],
+    "learning_rate": [0.1],
+    "gradient_norm": [1.0],
+}
+
+
+@dataclass
+class Hand:
+    """An attempt that reports what the test puts in."""
+
+    reported: asyncio.Queue[Report | Exception] = field(default_factory=asyncio.Queue)
+    stopped: list[float] = field(default_factory=list)
+
+    async def reports(self) -> AsyncGenerator[Report]:
+        while True:
+            report = await self.reported.get()
+            if isinstance(report, Exception):
+                raise report
+            yield report
+            if isinstance(report, Stopped | Finished | Failed | Lost):
+                return
+
+    def stop(self, *, kill_after: float) -> None:
+        self.stopped.append(kill_after)
+
+    def checkpoint(self) -> None:
+        pass
+
+
+class Hands:
+    """An executor with one slot."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self.hands: list[Hand] = []
+        self.refuses: Exception | None = None
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def free(self) -> int:
+        return 1
+
+    def alive(self) -> int:
+        return 1
+
+    async def begin(self, assignment: Assignment) -> Hand:
+        if self.refuses is not None:
+            refusal, self.refuses = self.refuses, None
+            raise refusal
+        self.hands.append(Hand())
+        return self.hands[-1]
+
+
+@dataclass
+class Stage:
+    """A dispatcher and what it stands on."""
+
+    store: SqlStore
+    hands: Hands
+    dispatcher: Dispatcher
+    board: LiveBoard
+
+    async def job(self) -> Job:
+        return await seeded_job(self.store)
+
+    async def reaches(self, job: Job, *statuses: Status) -> Job:
+        while True:
+            async with self.store.read() as work:
+                now = await work.jobs.get(job.id)
+            assert now is not None
+            if now.status in statuses:
+                return now
+            self.dispatcher.wake()
+            await asyncio.sleep(0.01)
+
+    async def report(self, *reports: Report | Exception, hand: int = -1) -> None:
+        while len(self.hands.hands) <= max(hand, 0):
+            await asyncio.sleep(0.01)
+        for report in reports:
+            self.hands.hands[hand].reported.put_nowait(report)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    folder = prepare(Settings(data_dir=tmp_path / "data"))
+    store = SqlStore(sqlite_url(folder.database))
+    hands, board = Hands(), LiveBoard()
+    dispatcher = Dispatcher(
+        store,
+        FolderBlobs(folder.blobs),
+        hands,
+        Chronicle(Feed()),
+        board,
+        Limits(),
+        "here",
+        lambda _: None,
+    )
+    await dispatcher.start()
+    yield Stage(store, hands, dispatcher, board)
+    for hand in hands.hands:
+        hand.reported.put_nowait(Stopped())
+    await dispatcher.stop()
+    await store.close()
+    folder.release()
+
+
+def progress(epoch: int) -> Progress:
+    return Progress(epoch=epoch, epochs=10, train_loss=0.5)
+
+
+async def test_reports_of_a_worker_become_a_version(stage: Stage) -> None:
+    job = await stage.job()
+    await stage.report(
+        Started(0), EpochsDone(COLUMNS, progress(1)), Finished("epochs_done", b"w", None, {})
+    )
+
+    ended = await stage.reaches(job, Status.SUCCEEDED)
+
+    assert ended.result_version == 1
+    async with stage.store.read() as work:
+        assert [record.type for record in await work.log.after(job.id, 0, 99)] == [
+            *("state", "state", "state", "epoch", "state", "end")
+        ]
+
+
+async def test_epochs_that_were_told_already_are_not_told_again(stage: Stage) -> None:
+    job = await stage.job()
+    done = EpochsDone(COLUMNS, progress(1))
+    await stage.report(Started(0), done, done, done, Finished("epochs_done", b"w", None, {}))
+
+    await stage.reaches(job, Status.SUCCEEDED)
+
+    async with stage.store.read() as work:
+        assert len(await work.log.epochs(job.id)) == 1
+
+
+async def test_a_supervisor_that_fails_does_not_leave_the_job_behind(stage: Stage) -> None:
+    job = await stage.job()
+    await stage.report(Started(0), RuntimeError("planted"))
+    await stage.report(Finished("epochs_done", b"w", None, {}), hand=1)
+
+    ended = await stage.reaches(job, Status.SUCCEEDED)
+
+    assert ended.attempt == 2
+
+
+async def test_a_job_that_no_worker_can_be_given_fails_and_the_next_one_runs(stage: Stage) -> None:
+    stage.hands.refuses = OverflowError("too large")
+    first = await stage.job()
+    assert (await stage.reaches(first, Status.FAILED)).error is not None
+
+    second = await stage.job()
+    await stage.report(Failed("diverged", "diverged", "epoch 1"))
+
+    failed = await stage.reaches(second, Status.FAILED)
+    assert (failed.stop_reason, failed.error) == (
+        "diverged",
+        {"code": "diverged", "detail": "epoch 1"},
+    )
+
+
+async def test_three_lost_workers_fail_a_job_and_say_why(stage: Stage) -> None:
+    job = await stage.job()
+    for attempt in range(3):
+        await stage.report(Started(0), Lost("signal 9, SIGKILL"), hand=attempt)
+
+    failed = await stage.reaches(job, Status.FAILED)
+
+    assert failed.stop_reason == "interrupted"
+    assert failed.error == {
+        "code": "interrupted",
+        "detail": "worker died (signal 9, SIGKILL), 3 times",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "report", "end"),
+    [
+        (Status.CANCELLING, Finished("epochs_done", b"w", None, {}), Status.CANCELLED),
+        (Status.CANCELLING, Lost("killed"), Status.CANCELLED),
+        (Status.CANCELLING, Failed("error", "x", "x"), Status.CANCELLED),
+        (Status.CANCELLING, Stopped(), Status.CANCELLED),
+        (Status.PAUSING, Stopped(), Status.PAUSED),
+        (Status.PAUSING, Lost("killed"), Status.PAUSED),
+        (Status.PAUSING, Finished("epochs_done", b"w", None, {}), Status.SUCCEEDED),
+    ],
+)
+async def test_what_a_client_asked_for_meanwhile_decides(
+    stage: Stage, status: Status, report: Report, end: Status
+) -> None:
+    job = await stage.job()
+    await stage.report(Started(0))
+    running = await stage.reaches(job, Status.RUNNING)
+    async with stage.store.write() as work:
+        asked = await work.jobs.move(running, status, lease_owner="here")
+    assert asked is not None
+    stage.dispatcher.signal(asked)
+
+    await stage.report(report)
+
+    ended = await stage.reaches(job, end)
+    assert stage.hands.hands[0].stopped
+    assert ended.result_version == (1 if end is Status.SUCCEEDED else None)
+
+
+async def test_snapshots_are_shown_while_the_job_runs(stage: Stage) -> None:
+    job = await stage.job()
+    await stage.report(Started(0), Snapshot(1, b"w", None))
+
+    while stage.board.get(job.network_id) is None:
+        await asyncio.sleep(0.01)
+    await stage.report(Stopped())
+    await stage.report(Finished("epochs_done", b"w", None, {}), hand=1)
+    await stage.reaches(job, Status.SUCCEEDED)
+
+    while stage.board.get(job.network_id) is not None:
+        await asyncio.sleep(0.01)
+
+
+async def test_reports_wait_until_storage_is_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await stage.job()
+    await stage.report(Started(0))
+    await stage.reaches(job, Status.RUNNING)
+    honest, failures = FolderBlobs.put, [3]
+
+    async def put(self: FolderBlobs, data: bytes) -> str:
+        if failures[0]:
+            failures[0] -= 1
+            raise Unavailable("the disk is full", code="storage_full")
+        return await honest(self, data)
+
+    monkeypatch.setattr(FolderBlobs, "put", put)
+    await stage.report(Finished("epochs_done", b"w", None, {}))
+
+    assert (await stage.reaches(job, Status.SUCCEEDED)).result_version == 1
+    assert failures == [0]
+
+
+async def test_a_dataset_that_is_gone_ends_the_job_truthfully(stage: Stage) -> None:
+    stage.hands.free = lambda: 0  # type: ignore[method-assign]
+    job = await stage.job()
+    async with stage.store.write() as work:
+        await work.datasets.remove(job.dataset_id)
+    stage.hands.free = lambda: 1  # type: ignore[method-assign]
+
+    failed = await stage.reaches(job, Status.FAILED)
+
+    assert failed.error is not None
+    assert failed.error["code"] == "dataset_deleted"
