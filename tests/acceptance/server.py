@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 READY_SECONDS = 30.0
+ENDED_SECONDS = 90.0
 
 
 def free_port() -> int:
@@ -83,19 +84,23 @@ class Server:
 
     def ended(self, job: str) -> dict[str, Any]:
         """Return a job that has ended."""
-        while True:
+        deadline = time.monotonic() + ENDED_SECONDS
+        while time.monotonic() < deadline:
             body: dict[str, Any] = self.client.get(f"/v1/jobs/{job}?wait=10").json()
             if body["terminal"]:
                 return body
+        raise TimeoutError(job)
 
     def reaches(self, job: str, *statuses: str, epoch: int = 0) -> dict[str, Any]:
         """Return a job that is in one of these states, at least so far."""
-        while True:
+        deadline = time.monotonic() + ENDED_SECONDS
+        while time.monotonic() < deadline:
             body: dict[str, Any] = self.client.get(f"/v1/jobs/{job}").json()
             if body["status"] in statuses and body["progress"]["epoch"] >= epoch:
                 return body
             assert not body["terminal"], body
             time.sleep(0.02)
+        raise TimeoutError(job)
 
 
 def alive(pid: int) -> bool:

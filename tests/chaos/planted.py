@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ def orphaned_worker() -> None:
             ctypes.CDLL(None).prctl(worker.PR_SET_PDEATHSIG, 0)
 
     worker._settle = settle
-    worker.os = type("Stubborn", (), {**vars(os), "_exit": staticmethod(lambda _: None)})()  # type: ignore[attr-defined]
+    stubborn = SimpleNamespace(**{**vars(os), "_exit": lambda _: None})
+    worker.os = stubborn  # type: ignore[attr-defined, assignment]
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"optimizer": {"type": "adam", "learning_rate": 0.003}, "schedule": "constant"},
     {"optimizer": "rmsprop", "early_stopping": {"patience": 100_000}},
 ]
-EPOCHS = 1500
+EPOCHS = 5000
 ORPHAN_SECONDS = 2.0
 
 
@@ -77,6 +77,13 @@ class Chaos:
 
     def run(self, kills: int) -> Findings:
         """Kill so many times, then look at everything."""
+        try:
+            return self._run(kills)
+        finally:
+            self.server.kill()
+            self.server.client.close()
+
+    def _run(self, kills: int) -> Findings:
         self.server.start()
         data = {"name": "digits", "builtin": "digits", "samples": 400, "seed": 1}
         self.server.client.post("/v1/datasets", json=data)
@@ -85,7 +92,7 @@ class Chaos:
         while self.findings.kills < kills:
             with suppress(httpx.TransportError):
                 self._submit(self.random.randrange(len(VARIANTS)))
-            time.sleep(self.random.uniform(0.0, 0.6))
+            time.sleep(self.random.uniform(0.0, 2.0))
             self._kill()
         self._look()
         self.server.stop()
