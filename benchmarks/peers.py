@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from benchmarks.training import Workload
+    from benchmarks.workloads import Workload
 
 
 def children_cpu() -> float:
@@ -172,36 +172,27 @@ def _plain_step(
     return float(loss)
 
 
-ORIGINAL_DRIVER = """
-const {createRequire} = require('module');
-const path = require('path');
-const work = JSON.parse(require('fs').readFileSync(0, 'utf8'));
-const library = createRequire(path.join(work.checkout, 'index.js'))(work.checkout);
-const network = new library.NeuralNetwork(work.layers);
-console.log(network.train(work.inputs, work.targets, work.options));
-"""
-
-
-def original(work: Workload, checkout: str) -> float | None:
-    """The JavaScript network in node, where a checkout of it is named."""
+def original(work: Workload, script: str) -> float | None:
+    """The JavaScript network in node, through a script that the user names."""
     if shutil.which("node") is None or work.optimizer != "sgd" or work.dropout:
         return None
     targets = work.rows.targets
     if targets.ndim == 1 and work.widths[-1] > 1:
         targets = np.eye(work.widths[-1])[targets]
     document = {
-        "checkout": str(Path(checkout).resolve()),
-        "layers": list(work.widths),
+        "widths": list(work.widths),
+        "hidden": work.hidden,
+        "output": work.output,
+        "loss": work.loss,
         "inputs": work.rows.inputs.tolist(),
         "targets": targets.reshape(len(targets), -1).tolist(),
-        "options": {
-            "epochs": work.epochs,
-            "batchSize": work.batch,
-            "learningRate": work.learning_rate,
-        },
+        "epochs": work.epochs,
+        "batchSize": work.batch,
+        "learningRate": work.learning_rate,
+        "momentum": work.momentum,
     }
     done = subprocess.run(
-        ["node", "-e", ORIGINAL_DRIVER],
+        ["node", str(Path(script).resolve())],
         input=json.dumps(document),
         capture_output=True,
         text=True,

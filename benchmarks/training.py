@@ -4,7 +4,8 @@
 
 Every contender does the same epochs on the same rows with the same optimizer, on one BLAS
 thread, and reports the loss of every epoch. The median of the rounds counts. A peer that is not
-installed is named as such. `--original` names a checkout of the JavaScript network.
+installed is named as such. `--original` names a script that node runs with the JavaScript network
+of a checkout: it reads the workload as JSON, trains, and prints the last loss.
 """
 
 import os
@@ -19,65 +20,16 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks import peers
-from core.datasets import noisy_digits
+from benchmarks.workloads import Workload, workloads
 from core.losses import LOSSES
 from core.network import Network
 from core.optimizers import SGD, Adam, Optimizer
 from core.schedules import Constant, Cosine
-from core.training import Plan, Rows, Trainer
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The same training for every contender."""
-
-    name: str
-    widths: tuple[int, ...]
-    hidden: str
-    output: str
-    loss: str
-    optimizer: str
-    learning_rate: float
-    momentum: float
-    dropout: float
-    cosine: bool
-    batch: int
-    epochs: int
-    rows: Rows
-
-
-def workloads() -> list[Workload]:
-    """Return the six workloads of the project's measurements."""
-    generator = np.random.default_rng(0)
-    digits = noisy_digits(1000, noise=0.1, seed=0)
-    digit_rows = Rows(digits.inputs.astype("f4"), digits.targets)
-    xor = Rows(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "f4"), np.array([0, 1, 1, 0]))
-    line = np.linspace(-np.pi, np.pi, 200).reshape(-1, 1)
-    sine = Rows(line.astype("f4"), np.sin(line).astype("f4"))
-    pixels = Rows(generator.random((60_000, 784), "f4"), generator.integers(0, 10, 60_000))
-    digit = ((25, 32, 16, 10), "relu", "softmax", "cross_entropy")
-    return [
-        Workload("W1", *digit, "sgd", 0.5, 0.0, 0.0, False, 32, 300, digit_rows),
-        Workload("W1b", *digit, "sgd", 0.05, 0.9, 0.2, True, 32, 300, digit_rows),
-        Workload("W1c", *digit, "adam", 0.001, 0.0, 0.0, False, 32, 300, digit_rows),
-        Workload(
-            "W2", (2, 8, 1), "tanh", "sigmoid", "binary_cross_entropy",
-            "sgd", 0.5, 0.0, 0.0, False, 4, 5000, xor,
-        ),
-        Workload(
-            "W3", (1, 32, 16, 1), "tanh", "linear", "mse",
-            "sgd", 0.01, 0.9, 0.0, False, 32, 500, sine,
-        ),
-        Workload(
-            "W4a", (784, 128, 10), "relu", "softmax", "cross_entropy",
-            "sgd", 0.1, 0.9, 0.0, False, 128, 1, pixels,
-        ),
-    ]  # fmt: skip
+from core.training import Plan, Trainer
 
 
 def neurond(work: Workload) -> float:
@@ -136,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--original", help="a checkout of the JavaScript network, run by node")
+    parser.add_argument("--original", help="a script with the JavaScript network, run by node")
     options = parser.parse_args()
     contenders: dict[str, Contender] = {"neurond": neurond, "plain NumPy": peers.plain_numpy}
     for name, module, train in (

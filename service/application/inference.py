@@ -8,42 +8,29 @@ from typing import Any, Final, Protocol, final
 import numpy as np
 
 from core.arrays import Array, as_rows
-from core.configuration import build
-from core.errors import EngineError, NonFiniteError, ShapeError
+from core.errors import NonFiniteError, ShapeError
 from core.formats import Model
-from core.gradient_check import TOLERANCE, PartCheck, gradient_check
-from core.losses import LOSSES
-from core.metrics import classification_report, regression_report
 from core.network import Network as Engine
 from core.preprocessing import Preprocessing
-from core.training import Rows
-from service.application.dataset_rows import RawTargets, json_targets
+from service.application.dataset_rows import json_targets
 from service.application.datasets import Datasets
+from service.application.evaluation import (
+    check_loss,
+    class_numbers,
+    evaluated,
+    gradient_checked,
+    vectors_of,
+)
 from service.application.live import LiveBoard
 from service.application.networks import Networks, engine_fault
+from service.application.served import Served
 from service.application.training import classes_of, default_loss
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import Conflict, Fault, InvalidRequest, pointer
 from service.domain.limits import Limits
-from service.domain.networks import Network
 
 INLINE_MULTIPLICATIONS: Final = 4_000_000
 """A forward pass of fewer multiplications takes under a millisecond: not worth a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A version ready to answer."""
-
-    network: Network
-    version: int
-    model: Model
-    training: dict[str, Any] | None = None
-
-    @property
-    def bytes(self) -> int:
-        """About what it takes in memory."""
-        return int(self.model.network.parameters.nbytes) + 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +162,10 @@ class Inference:
         """Return loss and metrics over a whole dataset."""
         network = served.network
         loss = self._loss(served, dataset.task)
-        _check_loss(network, loss)
+        check_loss(network, loss)
         classes = classes_of(network, dataset)
         rows = await self._datasets.arrays(dataset)
-        return await asyncio.to_thread(_evaluate, served, loss, classes, rows)
+        return await asyncio.to_thread(evaluated, served, loss, classes, rows)
 
     def _loss(self, served: Served, task: Task) -> Any:
         """Return the loss the version was trained with, or the one that fits."""
@@ -189,11 +176,11 @@ class Inference:
     async def check_gradient(self, served: Served, dataset: Dataset, rows: int) -> dict[str, Any]:
         """Return backpropagation's largest error per layer and parameter, and a verdict."""
         loss = self._loss(served, dataset.task)
-        _check_loss(served.network, loss)
+        check_loss(served.network, loss)
         classes = classes_of(served.network, dataset)
         inputs, targets = await self._datasets.arrays(dataset)
         some = (inputs[:rows], targets[:rows])
-        return await asyncio.to_thread(_gradient_check, served, loss, classes, some)
+        return await asyncio.to_thread(gradient_checked, served, loss, classes, some)
 
     async def check_gradient_rows(
         self, served: Served, inputs: list[Any], targets: list[Any]
@@ -211,41 +198,13 @@ class Inference:
         labels = network.labels_in_force
         if labels is not None and (raw.numbers is None or raw.numbers.ndim == 1):
             words = raw.words or [str(int(n)) if n == int(n) else repr(n) for n in targets]
-            classes, numbers = list(range(len(labels))), _class_numbers(words, labels)
+            classes, numbers = list(range(len(labels))), class_numbers(words, labels)
         else:
             classes = None
-            numbers = _vectors(raw, network.units)
+            numbers = vectors_of(raw, network.units)
         loss = self._loss(served, "regression" if classes is None else "classification")
-        _check_loss(network, loss)
-        return await asyncio.to_thread(_gradient_check, served, loss, classes, (rows, numbers))
-
-
-def _class_numbers(words: list[str], labels: list[str]) -> Array:
-    """Return the class of each label."""
-    for index, word in enumerate(words):
-        if word not in labels:
-            problem = f"{word[:80]!r} is none of the labels {', '.join(labels[:12])}"
-            raise InvalidRequest.at(pointer("targets", index), "label_mismatch", problem)
-    return np.array([labels.index(word) for word in words])
-
-
-def _vectors(raw: RawTargets, units: int) -> Array:
-    """Return targets as (rows, units) numbers."""
-    numbers = raw.numbers
-    if numbers is not None and numbers.ndim == 1:
-        numbers = numbers.reshape(-1, 1)
-    if numbers is None or numbers.shape[1] != units:
-        problem = f"targets of {units} numbers are due"
-        raise InvalidRequest.at("/targets", "shape_error", problem)
-    return numbers
-
-
-def _check_loss(network: Network, loss: Any) -> None:
-    """Refuse a loss that the network's last layer cannot have."""
-    try:
-        build(LOSSES, "loss", loss).check_output(network.output_activation)
-    except EngineError as error:
-        raise engine_fault(error) from None
+        check_loss(network, loss)
+        return await asyncio.to_thread(gradient_checked, served, loss, classes, (rows, numbers))
 
 
 def forward(model: Model, rows: Array) -> Array:
@@ -296,85 +255,3 @@ def _top(labels: list[str], row: list[float], count: int) -> list[tuple[str, flo
     """Return the most probable classes, best first."""
     order = sorted(range(len(row)), key=row.__getitem__, reverse=True)
     return [(labels[index], row[index]) for index in order[:count]]
-
-
-def _prepared(
-    model: Model, classes: list[int] | None, rows: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    """Return rows and targets as the network sees them, in float64."""
-    inputs, targets = rows
-    if model.preprocessing.inputs is not None:
-        inputs = model.preprocessing.inputs.apply(inputs)
-    if classes is not None:
-        return inputs, np.array(classes)[targets]
-    if model.preprocessing.targets is not None:
-        targets = model.preprocessing.targets.apply(targets)
-    return inputs, targets
-
-
-def _evaluate(
-    served: Served, loss: Any, classes: list[int] | None, rows: tuple[Array, Array]
-) -> dict[str, Any]:
-    model = served.model
-    inputs, targets = _prepared(model, classes, rows)
-    try:
-        outputs = model.network.predict(inputs).astype(np.float64)
-    except EngineError as error:
-        raise InvalidRequest.at("/dataset", "not_finite", str(error)) from None
-    report: dict[str, Any] = {"rows": len(inputs)}
-    report["loss"] = build(LOSSES, "loss", loss).value(outputs, targets)
-    if not np.isfinite(report["loss"]):
-        problem = "the outputs for these rows leave the finite numbers"
-        raise InvalidRequest.at("/dataset", "not_finite", problem)
-    if classes is None:
-        if model.preprocessing.targets is not None:
-            outputs = model.preprocessing.targets.invert(outputs)
-        return report | {"task": "regression"} | regression_report(outputs, rows[1])
-    count = 2 if outputs.shape[1] == 1 else outputs.shape[1]
-    labels = served.network.labels_in_force or [str(index) for index in range(count)]
-    found = classification_report(outputs, targets, count)
-    parts = zip(labels, found.pop("precision"), found.pop("recall"), found.pop("f1"), strict=False)
-    found["per_class"] = [
-        {"label": label, "precision": precision, "recall": recall, "f1": f1}
-        for label, precision, recall, f1 in parts
-    ]
-    return report | {"task": "classification", "labels": labels} | found
-
-
-def _gradient_check(
-    served: Served, loss: Any, classes: list[int] | None, rows: tuple[Array, Array]
-) -> dict[str, Any]:
-    """Check a float64 copy, so that rounding cannot pass for a wrong gradient."""
-    inputs, targets = _prepared(served.model, classes, rows)
-    engine = Engine.from_spec({**served.network.spec(), "dtype": "float64"})
-    engine.parameters[:] = served.model.network.parameters
-    try:
-        checks = gradient_check(engine, build(LOSSES, "loss", loss), Rows(inputs, targets))
-    except EngineError as error:
-        raise engine_fault(error) from None
-    worst = max(check.largest_relative_error for check in checks)
-    return {
-        "version": served.version,
-        "loss": loss,
-        "rows": len(inputs),
-        "tolerance": TOLERANCE,
-        "largest_relative_error": worst,
-        "passed": worst <= TOLERANCE,
-        "verdict": "passed" if worst <= TOLERANCE else "failed",
-        "layers": _by_layer(checks),
-    }
-
-
-def _by_layer(checks: list[PartCheck]) -> list[dict[str, Any]]:
-    """Return the checks layer by layer."""
-    layers: dict[int, dict[str, Any]] = {}
-    for check in checks:
-        layer = layers.setdefault(check.layer, {"layer": check.layer, "parameters": {}})
-        layer["parameters"][check.parameter] = {
-            "largest_relative_error": check.largest_relative_error,
-            "at": list(check.at),
-            "analytic": check.analytic,
-            "numeric": check.numeric,
-            "checked": check.checked,
-        }
-    return list(layers.values())

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import randbits
@@ -16,6 +16,7 @@ from service.application.chronicle import Chronicle
 from service.application.datasets import find_dataset
 from service.application.dispatcher import Dispatcher
 from service.application.feed import Feed
+from service.application.history import columns_of
 from service.application.networks import append_version, find_network
 from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
 from service.application.training import check_fit, values_in_force
@@ -37,14 +38,6 @@ from service.domain.jobs import (
 from service.domain.limits import Limits
 from service.domain.networks import Network, Version
 
-HISTORY: Final = (
-    "train_loss",
-    "validation_loss",
-    "train_accuracy",
-    "validation_accuracy",
-    "learning_rate",
-    "gradient_norm",
-)
 SECONDS_PER_PRODUCT: Final = 1.5e-11
 SECONDS_PER_CALL: Final = 1.2e-6
 CALLS_PER_LAYER: Final = 12
@@ -295,7 +288,7 @@ class Jobs:
         async with self._store.read() as work:
             job = await find_job(work, owner, job_id)
             records = await work.log.epochs(job.id)
-        return await asyncio.to_thread(_history, records, max_points, after_epoch)
+        return await asyncio.to_thread(columns_of, records, max_points, after_epoch)
 
     async def records(self, job_id: str, after: int, limit: int = 100) -> list[Record]:
         """Return records of the log that hold events later than ``after``, the first ones."""
@@ -407,41 +400,3 @@ async def find_job(work: Work, owner: str, job_id: str) -> Job:
 def _digest(parts: list[Any]) -> str:
     """Return a digest that is equal for equal work."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _history(records: list[Record], max_points: int, after_epoch: int) -> dict[str, Any]:
-    """Return columns over all epochs after one, at most ``max_points`` long."""
-    columns: dict[str, list[Any]] = {"epoch": [], **{name: [] for name in HISTORY}}
-    for record in records:
-        for name, values in columns.items():
-            values.extend(record.data[name])
-    total = columns["epoch"][-1] if columns["epoch"] else 0
-    if after_epoch:
-        kept = [index for index, epoch in enumerate(columns["epoch"]) if epoch > after_epoch]
-        columns = {name: [values[index] for index in kept] for name, values in columns.items()}
-    count = len(columns["epoch"])
-    sampled = count > max_points
-    if sampled:
-        kept = thinned(columns, max_points)
-        columns = {name: [values[index] for index in kept] for name, values in columns.items()}
-    hidden = count - len(columns["epoch"])
-    return {**columns, "total_epochs": total, "sampled": sampled, "hidden_epochs": hidden}
-
-
-def thinned(columns: Mapping[str, list[Any]], most: int) -> list[int]:
-    """Return about ``most`` indices, with first, last and the extremes of the losses.
-
-    Even steps would miss a spike; so the extremes come first, and even steps fill up. There are
-    at most six that are always kept, also where ``most`` is less.
-    """
-    count = len(columns["epoch"])
-    kept = {0, count - 1}
-    for name in ("train_loss", "validation_loss"):
-        values = columns[name]
-        known = [index for index in range(count) if values[index] is not None]
-        if known:
-            kept |= {min(known, key=values.__getitem__), max(known, key=values.__getitem__)}
-    room = most - len(kept)
-    for index in range(max(room, 0)):
-        kept.add(round(index * (count - 1) / max(room - 1, 1)))
-    return sorted(kept)

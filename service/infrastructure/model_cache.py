@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import final
 
-from service.application.inference import Served
+from service.application.served import Served
 
 Key = tuple[str, ...]
 

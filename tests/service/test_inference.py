@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from service.application.inference import Served
+from service.application.served import Served
 from service.domain.networks import Network
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from tests.service.conftest import Json, Train, problem
