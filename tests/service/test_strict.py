@@ -1,11 +1,18 @@
 """Strict JSON, problem details, request ids, other sites' pages, and the pages around the API."""
 
 import json
+import logging
+from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from service.api.errors import STATUS
+from service.application.context import request_id
+from service.domain.errors import Unavailable
+from service.infrastructure.observability.logging import JsonLines
+from service.main import create_app
 from tests.service.conftest import LAYERS, Json, problem
 
 NETWORK = {"input_shape": [25], "layers": LAYERS}
@@ -194,3 +201,72 @@ async def test_the_examples_work_one_after_the_other(client: httpx.AsyncClient) 
         assert (await client.post(url, json=body)).status_code == 200
     fit = await client.post("/v1/fit", json=example("/v1/fit"), headers={"Prefer": "wait=20"})
     assert fit.status_code == 201
+
+
+async def test_a_fault_of_the_server_is_a_problem_without_its_story(
+    client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stumble() -> None:
+        message = "the inner story"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(app.state.services.store, "ping", stumble)
+
+    answer = await client.get("/readyz", headers={"X-Request-ID": "mine-9"})
+
+    body = problem(answer, 500, "internal_error")
+    assert body["request_id"] == answer.headers["x-request-id"] == "mine-9"
+    assert "inner story" not in answer.text
+
+
+async def test_a_server_that_is_not_ready_says_why(
+    client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full() -> None:
+        raise Unavailable("the disk is full", code="storage_full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.state.services.blobs, "ping", full)
+        answer = await client.get("/readyz")
+        problem(answer, 503, "storage_unavailable")
+        assert answer.headers["retry-after"] == "2"
+    monkeypatch.setattr(app.state.services.executor, "alive", lambda: 0)
+    problem(await client.get("/readyz"), 503, "storage_unavailable")
+
+
+async def test_two_hosts_are_refused_and_an_escaped_slash_stays_in_its_name(
+    client: httpx.AsyncClient,
+) -> None:
+    twice = [("Host", "one"), ("Host", "two")]
+    problem(await client.get("/healthz", headers=twice), 400, "bad_request")
+    body = {**NETWORK, "name": "left/right"}
+    assert (await client.post("/v1/networks", json=body)).status_code == 201
+
+    found = await client.get("/v1/networks/left%2Fright")
+    versions = await client.get("/v1/networks/left%2fright/versions")
+
+    assert found.json()["name"] == "left/right"
+    assert versions.status_code == 200
+    problem(await client.get("/v1/networks/left/right"), 404, "not_found")
+
+
+def test_a_server_that_imports_the_application_gets_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NEUROND_DATA_DIR", str(tmp_path / "data"))
+
+    made = create_app()
+
+    assert made.title == "neurond"
+
+
+def test_logs_are_lines_of_json_with_the_request_they_belong_to() -> None:
+    story = (RuntimeError, RuntimeError("broken"), None)
+    record = logging.LogRecord("name", logging.ERROR, "", 1, "it %s", ("failed",), story)
+
+    token = request_id.set("mine-10")
+    line = json.loads(JsonLines().format(record))
+    request_id.reset(token)
+
+    assert (line["level"], line["message"], line["request_id"]) == ("error", "it failed", "mine-10")
+    assert "broken" in line["exception"]

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.dependencies import ESCAPED_SLASH, Services
 from service.api.errors import problem, unexpected
+from service.application.context import request_id
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class RequestContext:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         scope["request_id"] = given if _ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)
+        request_id.set(scope["request_id"])
         answer = _Answer(scope, send)
         refusal = _refusal(scope, headers)
         if refusal is not None:

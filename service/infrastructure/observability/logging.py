@@ -3,11 +3,10 @@
 import json
 import logging
 import sys
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import final
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
+from service.application.context import request_id
 
 
 @final
