@@ -66,7 +66,6 @@ REMEDIES = {
     "payload_too_large": "`detail` tells the limit; the settings change it.",
     "precondition_failed": "Read it again, and send the new ETag. `current_etag` tells it.",
     "queue_full": "Come back after `Retry-After` seconds.",
-    "request_timeout": "Send head and body without pauses.",
     "shutting_down": "Another instance, or this one soon again, will answer.",
     "storage_full": "Make room. Reading and classifying go on meanwhile, and writing will again.",
     "storage_unavailable": "Come back after `Retry-After` seconds; `detail` says what is wrong.",

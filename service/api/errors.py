@@ -31,7 +31,6 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "not_found": (404, "Not there"),
     "method_not_allowed": (405, "Not with this method"),
     "not_acceptable": (406, "Not available in that form"),
-    "request_timeout": (408, "The request took too long to arrive"),
     "conflict": (409, "Not in the present state"),
     "name_taken": (409, "The name is taken"),
     "illegal_move": (409, "The job is not in a state for that"),

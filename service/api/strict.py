@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, final
+from typing import Any, final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from service.domain.errors import InvalidRequest, MalformedBody, TooLarge, UnsupportedFormat
-
-JSON_TYPES: Final = ("application/json", "application/problem+json")
 
 
 @final

@@ -92,19 +92,11 @@ class Dispatcher:
         await self._executor.start()
         self._loop = asyncio.create_task(self._run())
 
-    def running(self) -> bool:
-        """Tell whether jobs are being handed out."""
-        return self._loop is not None and not self._loop.done()
-
     async def _recover(self) -> None:
         """Put back what an earlier server left; a restart is not the job's fault."""
         async with self._store.write() as work:
             for job in await work.jobs.held_by(None):
-                to = AFTER_LOSS[job.status]
-                if to is Status.CANCELLED:
-                    await self._end(work, job, to, stop_reason=StopReason.USER)
-                else:
-                    await self._chronicle.move(work, job, to, attempt=job.attempt + 1)
+                await self._let_go(work, job, attempt=job.attempt + 1)
         self._recovered = True
 
     async def stop(self) -> None:
@@ -188,6 +180,7 @@ class Dispatcher:
 
     async def _claim(self) -> bool:
         """Hand the job that has waited longest to a worker; False when none waits."""
+        # Looked at without the write lock first: most of the time none waits.
         async with self._store.read() as work:
             if await work.jobs.next_queued() is None:
                 return False
@@ -310,7 +303,7 @@ class Dispatcher:
             case Finished():
                 await self._finish(work, job, report, blob)
             case Stopped():
-                await self._stopped(work, job)
+                await self._let_go(work, job)
             case Failed():
                 reason = StopReason(report.stop_reason)
                 await self._fail(work, job, reason, report.code, report.detail)
@@ -387,28 +380,23 @@ class Dispatcher:
             result_version=version.number,
         )
 
-    async def _stopped(self, work: Work, job: Job) -> None:
-        """Move a job whose worker stopped as told: by the client, or by the shutdown."""
-        if job.status is Status.CANCELLING:
-            await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
-        elif job.status is Status.PAUSING:
-            await self._chronicle.move(work, job, Status.PAUSED)
-        else:
-            await self._chronicle.move(work, job, Status.QUEUED)
-
-    async def _put_back(self, work: Work, job: Job, reason: str) -> None:
-        """Give a job that lost its worker another attempt, or end it truthfully."""
+    async def _let_go(self, work: Work, job: Job, **changes: Any) -> None:
+        """Take a job from its worker: to the queue, or to where its client wanted it."""
         to = AFTER_LOSS[job.status]
         if to is Status.CANCELLED:
             await self._end(work, job, to, stop_reason=StopReason.USER)
-        elif to is Status.PAUSED or self._draining:
-            await self._chronicle.move(work, job, to)
+        else:
+            await self._chronicle.move(work, job, to, **changes)
+
+    async def _put_back(self, work: Work, job: Job, reason: str) -> None:
+        """Give a job that lost its worker another attempt, or end it truthfully."""
+        if AFTER_LOSS[job.status] is not Status.QUEUED or self._draining:
+            await self._let_go(work, job)
         elif job.losses + 1 >= self._limits.attempts:
             detail = f"{reason}, {job.losses + 1} times"
             await self._fail(work, job, StopReason.INTERRUPTED, "interrupted", detail)
         else:
-            again = {"attempt": job.attempt + 1, "losses": job.losses + 1}
-            await self._chronicle.move(work, job, to, **again)
+            await self._let_go(work, job, attempt=job.attempt + 1, losses=job.losses + 1)
 
     async def _fail(self, work: Work, job: Job, reason: StopReason, code: str, detail: str) -> None:
         """End a job with the reason, unless its client wanted it gone anyway."""

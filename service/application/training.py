@@ -30,7 +30,6 @@ FEWEST_ROWS_TO_VALIDATE: Final = 50
 """Below that, a fifth of the rows tells nothing: all are trained on, and to the end."""
 PATIENCE: Final = 0.2
 """Share of the epochs that the default early stopping waits for an improvement."""
-LARGEST_SEED: Final = 2**53 - 1
 
 
 def default_loss(output_activation: str, task: Task) -> str:

@@ -16,6 +16,7 @@
     └── Unavailable         storage_unavailable, storage_full, shutting_down
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -163,3 +164,10 @@ class Unavailable(ServiceError):
     def __init__(self, detail: str, *, code: str | None = None, retry_after: int = 2) -> None:
         self.retry_after = retry_after
         super().__init__(detail, code=code)
+
+    @classmethod
+    def because_of(cls, error: OSError) -> "Unavailable":
+        """Return the refusal for what the file system refused."""
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return cls("the disk is full", code="storage_full")
+        return cls(f"storage does not work: {error.strerror or error}")

@@ -1,7 +1,6 @@
 """Blobs as files in a folder, named by the sha256 of their bytes."""
 
 import asyncio
-import errno
 import hashlib
 import os
 import secrets
@@ -50,7 +49,7 @@ class FolderBlobs:
         try:
             return await asyncio.to_thread(self._sweep, keep, grace)
         except OSError as error:
-            raise storage_error(error) from error
+            raise Unavailable.because_of(error) from error
 
     async def ping(self) -> None:
         """Raise Unavailable unless bytes can be written."""
@@ -78,7 +77,7 @@ class FolderBlobs:
             if new_folder:
                 _fsync_folder(self._root)
         except OSError as error:
-            raise storage_error(error) from error
+            raise Unavailable.because_of(error) from error
         return name
 
     def _get(self, name: str) -> bytes:
@@ -88,7 +87,7 @@ class FolderBlobs:
             message = f"blob {name} is missing"
             raise BlobCorrupt(message) from error
         except OSError as error:
-            raise storage_error(error) from error
+            raise Unavailable.because_of(error) from error
         if hashlib.sha256(data).hexdigest() != name:
             message = f"the bytes of blob {name} have changed"
             raise BlobCorrupt(message)
@@ -115,14 +114,7 @@ class FolderBlobs:
             finally:
                 probe.unlink(missing_ok=True)
         except OSError as error:
-            raise storage_error(error) from error
-
-
-def storage_error(error: OSError) -> Unavailable:
-    """Return the service's word for what the file system refused."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return Unavailable("the disk is full", code="storage_full")
-    return Unavailable(f"storage does not work: {error.strerror or error}")
+            raise Unavailable.because_of(error) from error
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -64,10 +64,6 @@ class LocalExecutor:
         """Return how many workers there are, those that are starting included."""
         return len(self._workers) + len(self._starting)
 
-    def pids(self) -> list[int]:
-        """Return the process ids of all workers."""
-        return [worker.process.pid for worker in self._workers]
-
     async def begin(self, assignment: Assignment) -> "LocalAttempt":
         """Hand a job to a worker that waits."""
         message = frame(assignment)  # what cannot be sent must not cost a worker

@@ -1,7 +1,6 @@
 """Datasets."""
 
 import asyncio
-import errno
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
@@ -172,9 +171,7 @@ async def _uploaded(request: Request, parts: Services) -> AsyncIterator[tuple[Pa
             raise MalformedBody("the body is empty")
         yield path, kind, digest.hexdigest()
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        code = "storage_full" if full else "storage_unavailable"
-        raise Unavailable(f"the upload cannot be stored: {error.strerror}", code=code) from error
+        raise Unavailable.because_of(error) from error
     finally:
         path.unlink(missing_ok=True)
 
