@@ -66,7 +66,7 @@ def analytic_gradient(network: Network, loss: Loss, rows: Rows) -> Array:
     loss.check_output(network.output_activation)
     loss.check_targets(rows.targets)
     program = Program(network, loss, len(rows.inputs), 1)
-    program.inputs[0, :, :-1] = rows.inputs
+    program.inputs[0] = rows.inputs
     targets = rows.targets
     if targets.ndim == 1:
         program.targets.fill(0.0)

@@ -22,6 +22,10 @@ BLOCK = 65_536
 """Elements of the flat vectors that one optimizer call takes: what fits the second cache."""
 
 
+WIDE = 256
+"""Inputs from which on rows are not copied once more to stand beside a column of ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Regularization:
     """What is done to the gradient before the optimizer sees it.
@@ -71,7 +75,7 @@ class Program:
     Attributes
     ----------
     inputs
-        (slots, batch, inputs + 1), the last column one.
+        (slots, batch, inputs).
     targets, outputs
         (slots, units, batch), as the last layer has them.
     gradient
@@ -87,7 +91,9 @@ class Program:
         self.batch, self.slots = batch, slots
         self.gradient = np.empty_like(network.parameters)
         # Input rows are gathered as they lie; a product takes the transposed view at no cost.
-        self.inputs = np.ones((slots, batch, network.inputs + 1), dtype)
+        self._wide = network.inputs >= WIDE
+        self._augmented = np.ones((slots, batch, network.inputs + (not self._wide)), dtype)
+        self.inputs = self._augmented[:, :, : network.inputs]
         self.targets = np.empty((slots, network.units, batch), dtype)
         self.outputs = np.empty((slots, network.units, batch), dtype)
         self.squared_norms = np.zeros(slots, dtype)
@@ -113,8 +119,8 @@ class Program:
     def _record_gradient(self, network: Network, loss: Loss, slot: int) -> None:
         """Record one batch forward and backward."""
         tape = self._tape
-        augmented = self.inputs[slot].T  # (inputs + 1, batch)
-        signal = Signal(augmented, augmented[:-1])
+        augmented = None if self._wide else self._augmented[slot].T  # (inputs + 1, batch)
+        signal = Signal(augmented, self.inputs[slot].T)
         parameters = network.views(network.parameters)
         gradients = network.views(self.gradient)
         recorded = []

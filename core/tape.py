@@ -22,12 +22,12 @@ class Signal(NamedTuple):
     ----------
     augmented
         (units + 1, batch). The last row is one, so that a product with weights whose last
-        column is the bias needs no addition.
+        column is the bias needs no addition. None where the ones would cost more than they save.
     values
-        (units, batch), a view of ``augmented``.
+        (units, batch), a view of ``augmented`` where there is one.
     """
 
-    augmented: Array
+    augmented: Array | None
     values: Array
 
 

@@ -196,7 +196,8 @@ class Trainer:
         updates = Updates(plan.optimizer, self._memory, plan.regularization, self._snapshots)
         self._main = Program(network, plan.loss, batch, slots, updates)
         self._rest = Program(network, plan.loss, rest, 1, updates) if rest else None
-        self._gathered = np.empty((batch * slots, network.inputs), network.dtype)
+        in_place = self._main.inputs.flags.c_contiguous
+        self._gathered = np.empty((0 if in_place else batch * slots, network.inputs), network.dtype)
         if self._whole:
             for slot in range(slots):
                 self._fill(self._main, np.arange(self._rows), slot)
@@ -302,12 +303,14 @@ class Trainer:
     def _fill(self, program: Program, rows: Array, slot: int = 0) -> None:
         """Lay these rows into the slots from ``slot`` on."""
         slots = len(rows) // program.batch
-        # Gathered whole, then laid beside the ones: two fast copies instead of a slow one.
+        inputs = program.inputs[slot : slot + slots]
+        in_place = inputs.flags.c_contiguous
+        gathered = inputs.reshape(len(rows), -1) if in_place else self._gathered[: len(rows)]
         # mode="clip" writes straight into out; the rows are in range anyway.
-        gathered = self._gathered[: len(rows)]
         np.take(self._inputs, rows, axis=0, out=gathered, mode="clip")
-        laid = gathered.reshape(slots, program.batch, -1)
-        program.inputs[slot : slot + slots, :, :-1] = laid
+        if not in_place:
+            # Gathered whole, then laid beside the ones: two fast copies instead of a slow one.
+            inputs[:] = gathered.reshape(inputs.shape)
         targets = program.targets[slot : slot + slots]  # (slots, units, batch)
         taken = self._targets[rows]
         if not self._classifies:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -22,7 +23,8 @@ class Dense(Layer):
 
     The parameters are held as one (units, inputs + 1) matrix, W transposed with b as its last
     column: on feature-major signals with a row of ones, forward and backward are one product
-    each, with no addition of biases and no sum for their gradient.
+    each, with no addition of biases and no sum for their gradient. Wide inputs come without the
+    ones, whose laying beside them costs more there than the two calls that they save.
     """
 
     type: ClassVar[str] = "dense"
@@ -71,11 +73,20 @@ class Dense(Layer):
     ) -> Recorded:
         matrix, matrix_gradient = self.matrix(parameters), self.matrix(gradient)
         output = tape.signal(self.units) if out is None else Signal(out, out)
-        tape.add(np.dot, matrix, x.augmented, output.values)
+        if x.augmented is not None:
+            tape.add(np.dot, matrix, x.augmented, output.values)
+        else:
+            # matmul takes the strided views of the weights as they lie, dot would copy them.
+            tape.add(np.matmul, matrix[:, :-1], x.values, output.values)
+            tape.add(np.add, output.values, matrix[:, -1:], output.values)
         through_activation = self.activation.record(tape, output.values)
 
         def backward(delta: Array, wants_input_gradient: bool) -> Array | None:  # noqa: FBT001
-            tape.add(np.dot, delta, x.augmented.T, matrix_gradient)
+            if x.augmented is not None:
+                tape.add(np.dot, delta, x.augmented.T, matrix_gradient)
+            else:
+                tape.add(np.matmul, delta, x.values.T, matrix_gradient[:, :-1])
+                tape.add(partial(np.add.reduce, delta, 1, out=matrix_gradient[:, -1]))
             if not wants_input_gradient:
                 return None
             upstream = tape.buffer(x.values.shape)
