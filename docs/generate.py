@@ -22,7 +22,11 @@ def settings() -> str:
         default = field.get_default()
         if field.default_factory is not None:
             default = "cores - 1, at least 1"
-        lines.append(f"## NEUROND_{name.upper()}\n")
+        if isinstance(default, frozenset):
+            default = ", ".join(sorted(default))
+        alias = field.validation_alias
+        variable = alias if isinstance(alias, str) else f"NEUROND_{name.upper()}"
+        lines.append(f"## {variable}\n")
         lines.append(f"{field.description} Default: `{default}`.\n")
     return "\n".join(lines)
 
@@ -51,15 +55,18 @@ REMEDIES = {
     "dataset_deleted": "It was deleted while the job waited.",
     "dataset_in_use": "`job` names the job; cancel it or wait.",
     "duplicate_job": "`job` names it. Without `on_duplicate` both would run.",
+    "export_differs": "The written file answers otherwise than the network; use another format.",
     "idempotency_key_in_use": "Wait a moment and repeat it: you will get the first answer.",
     "idempotency_key_reused": "Use a new Idempotency-Key for a new request.",
     "illegal_move": "`current_status` and `allowed_actions` say what the job is and can do.",
+    "insufficient_scope": "Use a key with the scope that `detail` names.",
     "internal_error": "A fault of the server; its log tells more under `request_id`.",
     "malformed_body": "Not JSON, not UTF-8, or not the CSV or npz that it says it is.",
     "method_not_allowed": "The header `Allow` names the methods.",
     "name_taken": "Choose another name, or leave it out: the id is then the name.",
     "network_deleted": "It was deleted while the job waited.",
     "network_in_use": "`job` names the job; cancel it or wait.",
+    "no_default_network": "Set NEUROND_DEFAULT_NETWORK, or name the network in the path.",
     "not_a_classifier": "Its last layer is neither softmax nor sigmoid: use `predict`.",
     "not_acceptable": "`detail` lists the formats that are offered.",
     "not_found": "Nothing of that id or name is here, or the path is wrong.",
@@ -69,6 +76,8 @@ REMEDIES = {
     "shutting_down": "Another instance, or this one soon again, will answer.",
     "storage_full": "Make room. Reading and classifying go on meanwhile, and writing will again.",
     "storage_unavailable": "Come back after `Retry-After` seconds; `detail` says what is wrong.",
+    "unauthorized": "Send `Authorization: Bearer <key>`. An unknown, expired or revoked key is "
+    "told the same as none.",
     "unsupported_media_type": "Send `application/json`, `text/csv` or `application/x-npz`.",
     "validation_failed": "`errors` names each wrong place and what is due there.",
     "version_deleted": "It was deleted while the job waited.",

@@ -2,16 +2,29 @@
 
 import asyncio
 import contextlib
+import importlib.util
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 
+from core.formats import FILE_FORMATS, WRITTEN_FORMATS, Reads, Writes
 from service.api.app import create_api
 from service.api.dependencies import Services
+from service.api.dialect import Dialect
+from service.api.invocations import door
 from service.api.native.jobs.event_encoding import EncodedEvents
+from service.api.protocols.azure_ml import routes as azure_ml
+from service.api.protocols.kserve_v1 import routes as kserve_v1
+from service.api.protocols.mlflow import routes as mlflow
+from service.api.protocols.open_inference import routes as open_inference
+from service.api.protocols.sagemaker import routes as sagemaker
+from service.api.protocols.vertex import routes as vertex
+from service.application.access import Access
 from service.application.chronicle import Chronicle
 from service.application.datasets import Datasets
 from service.application.dispatcher import Dispatcher
@@ -21,6 +34,10 @@ from service.application.inference import Inference
 from service.application.jobs import Jobs
 from service.application.live import LiveBoard
 from service.application.networks import Networks
+from service.application.shelf import Shelf
+from service.application.weights import Weights
+from service.domain.errors import Unavailable
+from service.domain.keys import Scope, new_secret
 from service.domain.limits import Limits
 from service.infrastructure.blobs.folder import FolderBlobs
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
@@ -33,15 +50,20 @@ from service.infrastructure.database.engine import (
 from service.infrastructure.execution.local_executor import LocalExecutor
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from service.infrastructure.observability.metrics import Prometheus
-from service.settings import Settings
+from service.settings import Protocol, Settings
+
+log = logging.getLogger(__name__)
 
 PULSE_SECONDS: Final = 15.0
+REFRESH_SECONDS: Final = 0.5
 
 
 def limits_of(settings: Settings) -> Limits:
     """Return the bounds that the settings name."""
     return Limits(
         json_bytes=settings.max_json_bytes,
+        inference_bytes=settings.max_inference_bytes,
+        weights_bytes=settings.max_weights_bytes,
         dataset_bytes=settings.max_dataset_bytes,
         layers=settings.max_layers,
         width=settings.max_width,
@@ -91,7 +113,75 @@ def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
         finally:
             folder.release()
 
-    return create_api(lifespan)
+    return create_api(lifespan, dialects(settings))
+
+
+def dialects(settings: Settings) -> list[Dialect]:
+    """Return the protocols that are spoken beside the native one."""
+    spoken = settings.protocols
+    ready = {
+        Protocol.OPEN_INFERENCE: open_inference.DIALECT,
+        Protocol.KSERVE_V1: kserve_v1.DIALECT,
+        Protocol.SAGEMAKER: sagemaker.DIALECT,
+        Protocol.MLFLOW: mlflow.DIALECT,
+        Protocol.AZURE_ML: azure_ml.DIALECT,
+    }
+    found = [dialect for name, dialect in ready.items() if name in spoken]
+    codecs = [dialect.invocations for dialect in found if dialect.invocations is not None]
+    if codecs:
+        found.append(door(codecs))
+    if Protocol.VERTEX in spoken:
+        found.append(vertex.dialect(settings.aip_health_route, settings.aip_predict_route))
+    return found
+
+
+def exchange_formats() -> tuple[list[Writes], list[Reads]]:
+    """Return what weights are written as and read from; ONNX where its package is installed."""
+    written, read = [*WRITTEN_FORMATS], [*FILE_FORMATS]
+    if importlib.util.find_spec("onnx") is not None:
+        # Loaded here because the package is optional, and slow to load.
+        from service.infrastructure.onnx.format import Onnx  # noqa: PLC0415
+
+        written.append(Onnx())
+        read.append(Onnx())
+    return written, read
+
+
+@asynccontextmanager
+async def access_of(settings: Settings, folder: DataFolder) -> AsyncIterator[Access]:
+    """Open the keys alone, for a command."""
+    store = SqlStore(sqlite_url(folder.database))
+    access = Access(store, anywhere=settings.allow_anonymous)
+    try:
+        await access.refresh()
+        yield access
+    finally:
+        await store.close()
+
+
+async def make_first_key(settings: Settings, access: Access) -> None:
+    """Make the key that the settings give, where there is none yet."""
+    if not access.anonymous:
+        return
+    secret = None
+    if settings.first_key is not None:
+        secret = settings.first_key.get_secret_value().strip()
+    elif settings.first_key_file is not None:
+        secret = await asyncio.to_thread(_secret_in, settings.first_key_file)
+    if secret is not None:
+        await access.create("first key", scopes=[Scope.ADMIN], secret=secret)
+
+
+def _secret_in(file: Path) -> str:
+    """Return the key in a file, drawn and written where there is no file."""
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        secret = new_secret()
+        file.touch(mode=0o600)
+        file.write_text(secret + "\n")
+        log.warning("a first key was drawn; it is in %s", file)
+        return secret
 
 
 async def _pulse(feed: Feed, closing: asyncio.Event) -> None:
@@ -100,6 +190,15 @@ async def _pulse(feed: Feed, closing: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(closing.wait(), PULSE_SECONDS)
         feed.pulse()
+
+
+async def _refresh(access: Access, closing: asyncio.Event) -> None:
+    """See keys that another process made or revoked."""
+    while not closing.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(closing.wait(), REFRESH_SECONDS)
+        with contextlib.suppress(Unavailable):
+            await access.refresh()
 
 
 @asynccontextmanager
@@ -124,13 +223,22 @@ async def running(
         changed=cache.drop,
     )
     executor.on_free = dispatcher.wake
+    access = Access(store, anywhere=settings.allow_anonymous)
     networks = Networks(store, blobs, limits, board, cache.drop)
+    written, read = exchange_formats()
+    weights = Weights(blobs, limits, board, written, read)
+    shelf = Shelf(networks, weights, store, limits, settings.model_dir)
     datasets = Datasets(store, blobs, limits)
     services = Services(
         networks=networks,
+        weights=weights,
+        shelf=shelf,
         datasets=datasets,
         jobs=Jobs(store, blobs, chronicle, feed, dispatcher, limits, cache.drop, closing),
-        inference=Inference(networks, datasets, cache, board, limits),
+        inference=Inference(
+            networks, weights, datasets, cache, board, limits, settings.default_network
+        ),
+        access=access,
         once=Once(store),
         store=store,
         blobs=blobs,
@@ -141,12 +249,18 @@ async def running(
         uploads=folder.uploads,
         closing=closing,
     )
-    pulse = asyncio.create_task(_pulse(feed, closing))
+    tasks = [
+        asyncio.create_task(_pulse(feed, closing)),
+        asyncio.create_task(_refresh(access, closing)),
+    ]
     try:
+        await access.refresh()
+        await make_first_key(settings, access)
         await dispatcher.start()
+        await shelf.fill()
         yield services
     finally:
         closing.set()
-        await pulse
+        await asyncio.gather(*tasks)
         await asyncio.shield(dispatcher.stop())
         await store.close()

@@ -1,4 +1,4 @@
-"""The command line: ``neurond serve``."""
+"""The command line: ``neurond serve`` and ``neurond keys``."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,18 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from service import version
-from service.bootstrap import build, prepare
-from service.infrastructure.data_folder import FolderUnusable
+from service.bootstrap import access_of, build, prepare
+from service.domain.errors import ServiceError
+from service.infrastructure.data_folder import DataFolder, FolderUnusable
 from service.infrastructure.database.engine import DatabaseUnusable
 from service.infrastructure.observability import logging
+from service.key_commands import keys
 from service.settings import Settings
 
 UNUSABLE = 2
 """Exit status when the server cannot start."""
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 LAST_REQUEST_SECONDS = 0.2
 """How long a connection that is open at the end has to send what it was about to send."""
@@ -32,6 +36,9 @@ LAST_REQUEST_SECONDS = 0.2
 @click.version_option(version.VERSION, prog_name="neurond")
 def neurond() -> None:
     """Create, train, version and serve neural networks over HTTP."""
+
+
+neurond.add_command(keys)
 
 
 @neurond.command()
@@ -50,8 +57,14 @@ def serve(**options: Any) -> None:
     listener = _listen(settings.host, settings.port)
     try:
         folder = prepare(settings)
-    except (FolderUnusable, DatabaseUnusable) as error:
+        anonymous = asyncio.run(_without_keys(settings, folder))
+    except (FolderUnusable, DatabaseUnusable, ServiceError) as error:
         _refuse(str(error))
+    if anonymous and settings.host not in LOOPBACK_HOSTS and not settings.allow_anonymous:
+        _refuse(
+            f"{settings.host} is open to others and there is no key: make one with "
+            "`neurond keys create`, or set NEUROND_FIRST_KEY_FILE, or NEUROND_ALLOW_ANONYMOUS=true"
+        )
     app = build(settings, folder)
     config = uvicorn.Config(
         app,
@@ -64,10 +77,23 @@ def serve(**options: Any) -> None:
     )
     server = Server(config, app, settings.drain_seconds)
     host, port = listener.getsockname()[:2]
-    click.echo(f"neurond {version.VERSION} at http://{host}:{port}", err=True)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    folder.tell(url)
+    click.echo(f"neurond {version.VERSION} at {url}", err=True)
+    if anonymous:
+        whom = "everyone" if settings.allow_anonymous else "this machine alone"
+        click.echo(f"there is no key: {whom} is answered, and may do everything", err=True)
     server.run(sockets=[listener])
     if not server.started:
         _refuse("the server did not start; the log says why")
+
+
+async def _without_keys(settings: Settings, folder: DataFolder) -> bool:
+    """Tell whether the server will run without any key."""
+    if settings.first_key is not None or settings.first_key_file is not None:
+        return False
+    async with access_of(settings, folder) as access:
+        return access.anonymous
 
 
 @final

@@ -1,10 +1,22 @@
 """Settings: every one can be given as NEUROND_<NAME> in the environment."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Protocol(StrEnum):
+    """Inference protocols that others made."""
+
+    OPEN_INFERENCE = "open_inference"
+    KSERVE_V1 = "kserve_v1"
+    SAGEMAKER = "sagemaker"
+    VERTEX = "vertex"
+    MLFLOW = "mlflow"
+    AZURE_ML = "azure_ml"
 
 
 def default_workers() -> int:
@@ -15,10 +27,17 @@ def default_workers() -> int:
 class Settings(BaseSettings):
     """What can be set; the reference page is made from these descriptions."""
 
-    model_config = SettingsConfigDict(env_prefix="NEUROND_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="NEUROND_", frozen=True, populate_by_name=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("NEUROND_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"),
+        description="Port to listen on; 0 picks a free one. AIP_HTTP_PORT (Vertex AI) and "
+        "SAGEMAKER_BIND_TO_PORT set it too.",
+    )
     data_dir: Path = Field(
         Path("neurond-data"),
         description="Folder that holds everything: the database, weights, datasets, checkpoints.",
@@ -49,7 +68,48 @@ class Settings(BaseSettings):
         ge=0.0,
         description="How long /readyz answers 503 before the server stops accepting connections.",
     )
+    allow_anonymous: bool = Field(
+        default=False,
+        description="Answer everyone while there is no key, also on other addresses than loopback.",
+    )
+    first_key: SecretStr | None = Field(
+        None,
+        description="An admin key that is made at start where there is none: "
+        "nrd_<12 hexadecimal digits>_<at least 22 signs>.",
+    )
+    first_key_file: Path | None = Field(
+        None,
+        description="File with such a key; where it does not exist and there is no key yet, "
+        "one is drawn and written there.",
+    )
+    default_network: str | None = Field(
+        None,
+        description="Network that answers where a protocol names none; else the only one there is.",
+    )
+    protocols: frozenset[Protocol] = Field(
+        frozenset(Protocol),
+        description="Protocols that are spoken beside the native one, as a JSON list.",
+    )
+    model_dir: Path | None = Field(
+        None,
+        description="Folder whose weights documents become networks at start, "
+        "each named after its file.",
+    )
+    aip_health_route: str | None = Field(
+        None,
+        validation_alias="AIP_HEALTH_ROUTE",
+        description="Vertex AI: path of the health check.",
+    )
+    aip_predict_route: str | None = Field(
+        None, validation_alias="AIP_PREDICT_ROUTE", description="Vertex AI: path of predictions."
+    )
     max_json_bytes: int = Field(8 << 20, ge=1024, description="Longest JSON body.")
+    max_inference_bytes: int = Field(
+        32 << 20, ge=1024, description="Longest body of an inference protocol, unpacked."
+    )
+    max_weights_bytes: int = Field(
+        64 << 20, ge=1024, description="Longest weights document or file."
+    )
     max_dataset_bytes: int = Field(256 << 20, ge=1024, description="Longest dataset upload.")
     max_layers: int = Field(16, ge=1, description="Most layers of a network.")
     max_width: int = Field(4096, ge=1, description="Most inputs, or units of a layer.")

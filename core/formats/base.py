@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from core.network import Network
 from core.preprocessing import Preprocessing
@@ -46,4 +46,42 @@ class DocumentFormat(ABC):
         ------
         EngineError
             With the path of what does not fit.
+        """
+
+
+class Writes(Protocol):
+    """Something that a model can be downloaded as.
+
+    Attributes
+    ----------
+    type
+        Its name in ``?format=``.
+    media_type
+        Its name in an Accept header.
+    suffix
+        Of a file of this format, with the dot.
+    """
+
+    type: ClassVar[str]
+    media_type: ClassVar[str]
+    suffix: ClassVar[str]
+
+    def write(self, model: Model) -> bytes:
+        """Return the file, the same bytes for the same model."""
+
+
+class Reads(Protocol):
+    """A format of files, not of JSON documents, that a model can be made of."""
+
+    type: ClassVar[str]
+    media_type: ClassVar[str]
+    suffix: ClassVar[str]
+
+    def read(self, data: bytes) -> Model:
+        """Return the model of a file.
+
+        Raises
+        ------
+        EngineError
+            When the file is not what its format says.
         """

@@ -1,20 +1,25 @@
 """The HTTP application."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from service.api import docs, errors, health
+from service.api.dialect import Dialect
+from service.api.middleware.hot_path import HotPath
 from service.api.middleware.request_context import RequestContext
 from service.api.native.datasets import routes as datasets
 from service.api.native.datasets.schemas import BuiltinBody, RowsBody
 from service.api.native.inference import routes as inference
+from service.api.native.inference.codec import hot_classify, hot_predict
 from service.api.native.jobs import events, fit
 from service.api.native.jobs import routes as jobs
+from service.api.native.keys import routes as keys
 from service.api.native.networks import routes as networks
+from service.api.native.networks import weights
 from service.version import VERSION
 
 DESCRIPTION = """
@@ -28,13 +33,33 @@ TAGS = [
     {"name": "datasets", "description": "Rows with targets: JSON, CSV, npz, or built in."},
     {"name": "jobs", "description": "Trainings in the background, with live progress."},
     {"name": "inference", "description": "Answers of trained networks."},
+    {"name": "keys", "description": "Who may do what."},
+    {"name": "open inference protocol", "description": "Version 2, as Triton and KServe speak it."},
+    {"name": "kserve v1", "description": "Also TensorFlow Serving's REST."},
+    {"name": "invocations", "description": "SageMaker's and MLflow's common door."},
+    {"name": "sagemaker", "description": "Multi-model hosting."},
+    {"name": "mlflow", "description": "The scoring server."},
+    {"name": "vertex", "description": "Custom containers of Vertex AI."},
+    {"name": "azure ml", "description": "The inference server of Azure ML."},
     {"name": "health", "description": "For those who run the server."},
 ]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_api(lifespan: Lifespan) -> FastAPI:
-    """Return the application; its lifespan sets ``app.state.services``."""
+HOT: Final = {
+    ("v1", "networks", "classify"): hot_classify,
+    ("v1", "networks", "predict"): hot_predict,
+}
+
+
+def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
+    """Return the application; its lifespan sets ``app.state.services``.
+
+    Parameters
+    ----------
+    dialects
+        Protocols that are spoken beside the native one.
+    """
     app = FastAPI(
         title="neurond",
         version=VERSION,
@@ -47,14 +72,19 @@ def create_api(lifespan: Lifespan) -> FastAPI:
         redirect_slashes=False,
     )
     native = APIRouter(responses=errors.EVERYWHERE)
-    for module in (networks, datasets, jobs, events, fit, inference):
+    for module in (weights, networks, datasets, jobs, events, fit, inference, keys):
         native.include_router(module.router)
     app.include_router(native)
     app.include_router(health.router)
     app.include_router(docs.router)
+    for dialect in dialects:
+        app.include_router(dialect.router)
+    app.state.dialects = dialects
     app.add_api_route("/", home, include_in_schema=False)
     errors.install(app)
     app.add_middleware(RequestContext)
+    hot = {**HOT, **{place: call for part in dialects for place, call in part.hot.items()}}
+    app.add_middleware(HotPath, calls=hot)
     _describe(app)
     return app
 
@@ -75,7 +105,8 @@ def _describe(app: FastAPI) -> None:
             document = generate()
             schemas = document["components"]["schemas"]
             template = "#/components/schemas/{model}"
-            for model in (errors.Problem, BuiltinBody, RowsBody):
+            spoken = [model for dialect in app.state.dialects for model in dialect.schemas]
+            for model in (errors.Problem, BuiltinBody, RowsBody, *spoken):
                 schema = model.model_json_schema(ref_template=template)
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema

@@ -2,16 +2,18 @@
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as PathParameter
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator
 
 from service.api.native.jobs.event_encoding import EncodedEvents
+from service.application.access import Access, allowed
 from service.application.datasets import Datasets
 from service.application.idempotency import Once
 from service.application.idempotency import Request as OnceRequest
@@ -19,7 +21,11 @@ from service.application.inference import Inference
 from service.application.jobs import Jobs
 from service.application.networks import Networks
 from service.application.ports import Blobs, Executor, Page, Store
+from service.application.shelf import Shelf
+from service.application.weights import Weights
 from service.domain.errors import InvalidRequest
+from service.domain.identifiers import is_id
+from service.domain.keys import Caller, Scope
 from service.domain.limits import Limits
 
 
@@ -52,9 +58,12 @@ class Services:
     """
 
     networks: Networks
+    weights: Weights
+    shelf: Shelf
     datasets: Datasets
     jobs: Jobs
     inference: Inference
+    access: Access
     once: Once
     store: Store
     blobs: Blobs
@@ -66,30 +75,49 @@ class Services:
     closing: asyncio.Event
 
 
-class Scope(StrEnum):
-    """What a caller may do."""
-
-    READ = "read"
-    PREDICT = "predict"
-    TRAIN = "train"
-    ADMIN = "admin"
-
-
-EVERYONE: Final = "default"
-"""The only tenant while no keys exist."""
-
-
 def services_of(request: Request) -> Services:
     """Return what the application runs on."""
     services: Services = request.app.state.services
     return services
 
 
+BEARER: Final = HTTPBearer(
+    auto_error=False, description="A key; due once the server has any.", scheme_name="key"
+)
+NAMED: Final = ("network", "model", "dataset", "job")
+"""Path parameters that hold references."""
+
+ACTING_AS: Final = "x-neurond-tenant"
+"""Header by which an admin acts for another tenant."""
+
+
+def address_of(scope: Mapping[str, Any]) -> str:
+    """Return where a request comes from; a Unix socket has no address."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+async def caller_of(
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
+) -> Caller:
+    """Return who calls; an admin acts for the tenant of what the path names by its id."""
+    access = services_of(request).access
+    caller = access.caller(request.headers.get("authorization", ""), address_of(request.scope))
+    if Scope.ADMIN not in caller.scopes:
+        return caller
+    tenant = request.headers.get(ACTING_AS)
+    if tenant is None:
+        named = (request.path_params.get(kind) for kind in NAMED)
+        ids = [reference for reference in named if reference is not None and is_id(reference)]
+        tenant = await access.tenant_of(ids[0]) if ids else None
+    return caller if tenant is None else replace(caller, tenant=tenant)
+
+
 def owner_with(scope: Scope) -> Any:
     """Return the dependency that gives the caller's tenant, allowed ``scope``."""
 
-    async def owner() -> str:
-        return EVERYONE
+    async def owner(caller: Annotated[Caller, Depends(caller_of)]) -> str:
+        return allowed(caller, scope).tenant
 
     owner.__name__ = f"owner_with_{scope}"
     return Depends(owner)
@@ -107,6 +135,7 @@ async def page_of(
 
 async def once_of(
     request: Request,
+    caller: Annotated[Caller, Depends(caller_of)],
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -124,7 +153,7 @@ async def once_of(
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     if key is not None and not is_upload(request):
         digest.update(await request.body())
-    return OnceRequest(EVERYONE, key, digest.hexdigest())
+    return OnceRequest(caller.tenant, key, digest.hexdigest())
 
 
 def is_upload(request: Request) -> bool:
@@ -150,6 +179,7 @@ Parts = Annotated[Services, Depends(services_of)]
 Reader = Annotated[str, owner_with(Scope.READ)]
 Predictor = Annotated[str, owner_with(Scope.PREDICT)]
 Trainer = Annotated[str, owner_with(Scope.TRAIN)]
+Admin = Annotated[str, owner_with(Scope.ADMIN)]
 Paged = Annotated[Page, Depends(page_of)]
 OnceOnly = Annotated[OnceRequest, Depends(once_of)]
 NetworkRef = Annotated[

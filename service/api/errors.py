@@ -27,6 +27,8 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "version_deleted": (422, "The version was deleted"),
     "malformed_body": (400, "The body cannot be read"),
     "bad_request": (400, "The request cannot be read"),
+    "unauthorized": (401, "A key is due"),
+    "insufficient_scope": (403, "The key may not do that"),
     "cross_site": (403, "Refused for another site"),
     "not_found": (404, "Not there"),
     "method_not_allowed": (405, "Not with this method"),
@@ -42,6 +44,8 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "dataset_corrupt": (409, "The dataset is damaged"),
     "checkpoint_corrupt": (409, "The checkpoint is damaged"),
     "not_a_classifier": (409, "The network is no classifier"),
+    "export_differs": (409, "The export does not agree with the network"),
+    "no_default_network": (409, "It is not said which network answers"),
     "precondition_failed": (412, "It has changed since"),
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not spoken here"),
@@ -88,7 +92,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": titles[status], "content": content} for status in statuses}
 
 
-EVERYWHERE: Final = responses(400, 403, 404, 409, 412, 413, 415, 422, 429, 503, 507)
+EVERYWHERE: Final = responses(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503, 507)
 
 
 def problem(
@@ -102,6 +106,11 @@ def problem(
 ) -> Response:
     """Return the answer for an error."""
     status, title = STATUS[code]
+    for dialect in request.app.state.dialects:
+        if dialect.owns(request.scope["path"]):
+            told: Response = dialect.error(status, code, detail)
+            told.headers.update(headers or {})
+            return told
     body: dict[str, Any] = {
         "type": f"/docs/errors#{code}",
         "title": title,
@@ -129,6 +138,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, QueueFull | Unavailable):
         headers["Retry-After"] = str(error.retry_after)
+    if error.error_code == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooLarge):
         headers["Connection"] = "close"  # what is left of the body will not be read
     if isinstance(error, Unavailable) and error.error_code == "storage_full":

@@ -55,8 +55,11 @@ async def readyz(parts: Parts) -> ReadyBody:
         raise Unavailable(error.detail) from error  # whatever the reason, it is a 503
     if not parts.executor.alive():
         raise Unavailable("no worker can be started")
+    access = "keys"
+    if parts.access.anonymous:
+        access = "anonymous, from this machine" if not parts.access.anywhere else "anonymous"
     workers = f"{parts.executor.free()} of {parts.executor.slots} free"
-    return ReadyBody(checks={"store": "ok", "blobs": "ok", "workers": workers})
+    return ReadyBody(checks={"store": "ok", "blobs": "ok", "workers": workers, "access": access})
 
 
 @router.get(

@@ -7,7 +7,9 @@ from typing import Any, final
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from service.domain.errors import InvalidRequest, MalformedBody, TooLarge, UnsupportedFormat
+from service.api.dependencies import address_of
+from service.api.raw import read_body
+from service.domain.errors import InvalidRequest, MalformedBody, UnsupportedFormat
 
 
 @final
@@ -17,15 +19,7 @@ class StrictRequest(Request):
     async def body(self) -> bytes:
         """Return the body, refused as soon as it is longer than the limit."""
         if not hasattr(self, "_body"):
-            limit = self.app.state.services.limits.json_bytes
-            check_announced(self, limit)
-            chunks, size = [], 0
-            async for chunk in self.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise too_large(limit)
-                chunks.append(chunk)
-            self._body = b"".join(chunks)
+            self._body = await read_body(self, self.app.state.services.limits.json_bytes)
         return self._body
 
     async def json(self) -> Any:
@@ -45,6 +39,9 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             request = StrictRequest(request.scope, request.receive)
+            # Before a body is read; the dependencies look at scopes.
+            access = request.app.state.services.access
+            access.caller(request.headers.get("authorization", ""), address_of(request.scope))
             if takes_json:
                 # Read here: what FastAPI reads itself, it refuses in its own words.
                 check_json_type(request)
@@ -76,18 +73,6 @@ def check_encoding(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise UnsupportedFormat(f"content encoding {encoding[:40]!r} is not taken here")
-
-
-def check_announced(request: Request, limit: int) -> None:
-    """Refuse a body that says it is too long, before it is read."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise too_large(limit)
-
-
-def too_large(limit: int) -> TooLarge:
-    """Return the refusal of a body longer than ``limit``."""
-    return TooLarge(f"the body is longer than {limit} bytes")
 
 
 def parse_json(body: bytes) -> Any:

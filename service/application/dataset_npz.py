@@ -1,36 +1,23 @@
 """NumPy's npz, its directory and headers checked before anything is allocated."""
 
-import io
-import lzma
 import math
 import zipfile
-import zlib
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.lib import format as npy
 
 from core.arrays import Array
+from core.errors import FormatError
+from core.npz import KINDS, UNREADABLE, read_header
 from service.application.dataset_rows import RawTargets, Table, decide
 from service.domain.datasets import Task
 from service.domain.errors import InvalidRequest, MalformedBody
 from service.domain.limits import Limits
 
-KINDS: Final = frozenset("fiub")
 MEMBERS: Final = ("inputs", "targets")
 MOST_INFLATION: Final = 200
 """Times that a member may grow when it is unpacked; real data stays far below."""
-LONGEST_HEADER: Final = 4096
-UNREADABLE: Final = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    OSError,
-)
 
 
 def read_npz(path: Path, task: Task | None, limits: Limits) -> Table:
@@ -68,7 +55,10 @@ def _member(archive: zipfile.ZipFile, name: str, limits: Limits) -> Array:
     if info.flag_bits & 0x1:
         raise MalformedBody("the npz is encrypted")
     with archive.open(info) as file:
-        shape, fortran, dtype = _header(file, name)
+        try:
+            shape, fortran, dtype = read_header(file, name)
+        except FormatError as error:
+            raise MalformedBody(str(error)) from error
         size = math.prod(shape)
         if dtype.kind not in KINDS:
             problem = f"{name} holds {dtype}; numbers are due"
@@ -93,24 +83,3 @@ def _member(archive: zipfile.ZipFile, name: str, limits: Limits) -> Array:
         problem = f"{name} holds NaN or infinity"
         raise InvalidRequest.at(f"/{name}/{place}", "not_finite", problem)
     return array
-
-
-def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and dtype; the header's length is looked at before it is read."""
-    magic = file.read(8)
-    size_bytes = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}.get(magic)
-    if size_bytes is None:
-        raise MalformedBody(f"{name} is no npy file")
-    size = file.read(size_bytes)
-    length = int.from_bytes(size, "little")
-    if length > LONGEST_HEADER:
-        raise MalformedBody(f"{name} has a header of {length} bytes")
-    header = io.BytesIO(size + file.read(length))
-    read = npy.read_array_header_1_0 if size_bytes == 2 else npy.read_array_header_2_0
-    try:
-        shape, fortran, dtype = read(header, max_header_size=LONGEST_HEADER)
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise MalformedBody(f"{name} has no npy header: {error}") from error
-    if any(type(part) is not int or part < 0 for part in shape):
-        raise MalformedBody(f"{name} has the shape {shape}")
-    return shape, fortran, dtype

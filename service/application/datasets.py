@@ -16,7 +16,7 @@ from core.errors import EngineError
 from service.application.dataset_csv import read_csv
 from service.application.dataset_npz import read_npz
 from service.application.dataset_rows import Table, decide, json_rows, json_targets
-from service.application.networks import engine_fault
+from service.application.faults import engine_fault
 from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import Conflict, InvalidRequest, NotFound

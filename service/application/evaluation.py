@@ -14,7 +14,7 @@ from core.metrics import classification_report, regression_report
 from core.network import Network as Engine
 from core.training import Rows
 from service.application.dataset_rows import RawTargets
-from service.application.networks import engine_fault
+from service.application.faults import engine_fault
 from service.application.served import Served
 from service.domain.errors import InvalidRequest, pointer
 from service.domain.networks import Network

@@ -1,15 +1,17 @@
 """Answers of trained networks."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, final
 
+import msgspec
 import numpy as np
 
 from core.arrays import Array, as_rows
 from core.errors import NonFiniteError, ShapeError
 from core.formats import Model
+from core.inference import Forward
 from core.network import Network as Engine
 from core.preprocessing import Preprocessing
 from service.application.dataset_rows import json_targets
@@ -21,31 +23,48 @@ from service.application.evaluation import (
     gradient_checked,
     vectors_of,
 )
+from service.application.faults import engine_fault
 from service.application.live import LiveBoard
-from service.application.networks import Networks, engine_fault
-from service.application.served import Served
+from service.application.networks import Networks
+from service.application.ports import Page
+from service.application.served import Served, Statistics
 from service.application.training import classes_of, default_loss
+from service.application.weights import Weights
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import Conflict, Fault, InvalidRequest, pointer
 from service.domain.limits import Limits
+from service.domain.networks import Network
 
 INLINE_MULTIPLICATIONS: Final = 4_000_000
 """A forward pass of fewer multiplications takes under a millisecond: not worth a thread."""
 
+COUNTED_NETWORKS: Final = 1000
+COUNTED_VERSIONS: Final = 100
+"""What is counted apart, of networks and of the versions of each; the oldest are forgotten."""
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+
+class Top(msgspec.Struct, frozen=True, gc=False):
+    """One of the most probable classes."""
+
+    label: str
+    probability: float
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a network says of one row."""
 
     label: str
     class_index: int
     probability: float
     probabilities: list[float]
-    top: list[tuple[str, float]] | None = None
+    top: list[Top] | None = None
 
 
 class ModelCache(Protocol):
     """Loaded versions, the least recently used out first."""
+
+    def peek(self, key: tuple[str, ...]) -> Served | None:
+        """Return what is loaded under that key."""
 
     async def get(self, key: tuple[str, ...], load: Callable[[], Awaitable[Served]]) -> Served:
         """Return what ``load`` gives; many first requests load once."""
@@ -63,20 +82,41 @@ class NotAClassifier(Conflict):
     code = "not_a_classifier"
 
 
+class NoDefaultNetwork(Conflict):
+    """A protocol that names no network was called, and none is the default."""
+
+    code = "no_default_network"
+
+
 @final
 class Inference:
-    """The use cases."""
+    """The use cases.
+
+    Parameters
+    ----------
+    default
+        Name or id of the network that answers where a protocol names none.
+    """
 
     def __init__(
         self,
         networks: Networks,
+        weights: Weights,
         datasets: Datasets,
         cache: ModelCache,
         board: LiveBoard,
         limits: Limits,
+        default: str | None,
     ) -> None:
-        self._networks, self._datasets = networks, datasets
+        self._networks, self._weights, self._datasets = networks, weights, datasets
         self._cache, self._board, self._limits = cache, board, limits
+        self._default = default
+        self._statistics: dict[str, dict[int, Statistics]] = {}
+        self._parked: set[str] = set()
+
+    def ready(self, owner: str, reference: str, ref: str | None) -> Served | None:
+        """Return a version that is in memory already, without waiting for anything."""
+        return self._cache.peek((owner, reference, ref or ""))
 
     async def served(self, owner: str, reference: str, ref: str | None) -> Served:
         """Return a version, loaded; ``live`` is the newest snapshot of the job now training."""
@@ -86,14 +126,43 @@ class Inference:
             (owner, reference, ref or ""), lambda: self._load(owner, reference, ref)
         )
 
+    async def only(self, owner: str) -> str:
+        """Return the network that answers where a protocol names none."""
+        if self._default is not None:
+            return self._default
+        networks = await self._networks.page(owner, Page(1))
+        if len(networks) == 1:
+            return networks[0].id
+        problem = (
+            "this protocol names no network, and there are several"
+            if networks
+            else "there is no network yet"
+        )
+        raise NoDefaultNetwork(f"{problem}; the setting NEUROND_DEFAULT_NETWORK names the one")
+
     def loaded(self) -> int:
         """Return how many versions are in memory."""
         return len(self._cache)
 
+    def statistics(self, network_id: str) -> dict[int, Statistics]:
+        """Return what the versions of a network were asked since the server started."""
+        return self._statistics.get(network_id, {})
+
+    def park(self, network_id: str, *, parked: bool) -> None:
+        """Let a network answer no more by protocols that load and unload, or again."""
+        if parked:
+            self._parked.add(network_id)
+        else:
+            self._parked.discard(network_id)
+
+    def parked(self, network_id: str) -> bool:
+        """Tell whether a client unloaded the network."""
+        return network_id in self._parked
+
     async def _load(self, owner: str, reference: str, ref: str | None) -> Served:
         network, version = await self._networks.version(owner, reference, ref)
-        model = await self._networks.model(network, version)
-        return Served(network, version.number, model, version.training)
+        model = await self._weights.model(network, version)
+        return self._served(network, version.number, model, version.training)
 
     async def _live(self, owner: str, reference: str) -> Served:
         network = await self._networks.get(owner, reference)
@@ -105,7 +174,19 @@ class Inference:
         preprocessing = Preprocessing.from_document(
             live.snapshot.preprocessing, engine.inputs, engine.units
         )
-        return Served(network, live.base_version, Model(engine, None, preprocessing))
+        return self._served(network, live.base_version, Model(engine, None, preprocessing), None)
+
+    def _served(
+        self, network: Network, number: int, model: Model, training: dict[str, Any] | None
+    ) -> Served:
+        counted = self._statistics.setdefault(network.id, {})
+        statistics = counted.setdefault(number, Statistics())
+        while len(counted) > COUNTED_VERSIONS:
+            del counted[next(iter(counted))]
+        while len(self._statistics) > COUNTED_NETWORKS:
+            del self._statistics[next(iter(self._statistics))]
+        forward = Forward(model.network, model.preprocessing)
+        return Served(network, number, model, statistics, forward, training)
 
     async def outputs(self, served: Served, inputs: object) -> Array:
         """Return the outputs for raw rows, (rows, units).
@@ -115,15 +196,29 @@ class Inference:
         InvalidRequest
             When the rows do not fit, or the numbers leave the finite ones.
         """
+        try:
+            rows = self._checked(served, inputs)
+            if is_small(served, rows):
+                return forward(served, rows)
+            return await asyncio.to_thread(forward, served, rows)
+        except InvalidRequest:
+            served.statistics.failed()
+            raise
+
+    def now(self, served: Served, inputs: object) -> Array | None:
+        """Return the outputs without waiting; None for so many rows that a thread should.
+
+        Raises
+        ------
+        InvalidRequest
+            As `outputs` does, but counted as no failure: the caller asks again there.
+        """
         rows = self._checked(served, inputs)
-        work = len(rows) * served.network.parameter_count
-        if work < INLINE_MULTIPLICATIONS:
-            return forward(served.model, rows)
-        return await asyncio.to_thread(forward, served.model, rows)
+        return forward(served, rows) if is_small(served, rows) else None
 
     def _checked(self, served: Served, inputs: object) -> Array:
         """Return rows of the right width, in float64."""
-        columns = served.model.network.inputs
+        columns = served.forward.inputs
         try:
             rows = as_rows(inputs, columns, np.dtype(np.float64))
         except (ShapeError, ValueError, OverflowError) as error:
@@ -135,28 +230,8 @@ class Inference:
 
     async def classify(self, served: Served, inputs: object, top_k: int | None) -> list[Prediction]:
         """Return the class of each row."""
-        labels = served.network.labels_in_force
-        if not served.network.classes or labels is None:
-            problem = (
-                f"the last layer is {served.network.output_activation}: its outputs are no "
-                "probabilities; use predict"
-            )
-            raise NotAClassifier(problem)
-        outputs = await self.outputs(served, inputs)
-        if outputs.shape[1] == 1:
-            outputs = np.hstack([1 - outputs, outputs])
-        best = outputs.argmax(axis=1).tolist()
-        rows = outputs.tolist()
-        return [
-            Prediction(
-                labels[index],
-                index,
-                row[index],
-                row,
-                None if top_k is None else _top(labels, row, top_k),
-            )
-            for index, row in zip(best, rows, strict=True)
-        ]
+        labels = classes_of_served(served)
+        return predictions(labels, await self.outputs(served, inputs), top_k)
 
     async def evaluate(self, served: Served, dataset: Dataset) -> dict[str, Any]:
         """Return loss and metrics over a whole dataset."""
@@ -207,30 +282,59 @@ class Inference:
         return await asyncio.to_thread(gradient_checked, served, loss, classes, (rows, numbers))
 
 
-def forward(model: Model, rows: Array) -> Array:
-    """Return the outputs for raw float64 rows, preprocessing applied both ways.
+def is_small(served: Served, rows: Array) -> bool:
+    """Tell whether the rows are answered sooner on the loop than by a thread."""
+    return len(rows) * served.network.parameter_count < INLINE_MULTIPLICATIONS
+
+
+def forward(served: Served, rows: Array) -> Array:
+    """Return the outputs for raw float64 rows, and count the pass.
 
     Raises
     ------
     InvalidRequest
         When a number leaves the finite ones of the network's dtype.
     """
-    engine, preprocessing = model.network, model.preprocessing
-    with np.errstate(all="ignore"):  # what is not finite is refused below
-        if preprocessing.inputs is not None:
-            rows = preprocessing.inputs.apply(rows)
-        try:
-            outputs = engine.predict(rows)
-        except NonFiniteError as error:
-            raise engine_fault(error, "inputs") from None
-        if preprocessing.targets is not None:
-            outputs = preprocessing.targets.invert(outputs)
-    finite = np.isfinite(outputs)
-    if not finite.all():
-        row = int(np.argwhere(~finite)[0][0])
-        problem = f"the outputs for row {row} leave the finite numbers of {engine.dtype.name}"
-        raise InvalidRequest.at(pointer("inputs", row), "not_finite", problem)
+    begun = time.perf_counter_ns()
+    try:
+        outputs = served.forward(rows)
+    except NonFiniteError as error:
+        raise engine_fault(error, "inputs") from None
+    served.statistics.ran(len(rows), time.perf_counter_ns() - begun)
     return outputs
+
+
+def classes_of_served(served: Served) -> list[str]:
+    """Return the names of the classes, or say that there are none."""
+    labels = served.classes()
+    if labels is None:
+        problem = (
+            f"the last layer is {served.network.output_activation}: its outputs are no "
+            "probabilities; use predict"
+        )
+        raise NotAClassifier(problem)
+    return labels
+
+
+def probabilities_of(outputs: Array) -> Array:
+    """Return a column for each class: one sigmoid unit tells two apart."""
+    return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+
+
+def predictions(labels: list[str], outputs: Array, top_k: int | None) -> list[Prediction]:
+    """Return what the outputs say of each row."""
+    outputs = probabilities_of(outputs)
+    best = outputs.argmax(axis=1).tolist()
+    rows = outputs.tolist()
+    if top_k is None:
+        return [
+            Prediction(labels[index], index, row[index], row)
+            for index, row in zip(best, rows, strict=True)
+        ]
+    return [
+        Prediction(labels[index], index, row[index], row, _top(labels, row, top_k))
+        for index, row in zip(best, rows, strict=True)
+    ]
 
 
 def _wrong_rows(inputs: object, columns: int) -> InvalidRequest:
@@ -251,7 +355,7 @@ def _wrong_rows(inputs: object, columns: int) -> InvalidRequest:
     return InvalidRequest(faults[0].detail, faults)
 
 
-def _top(labels: list[str], row: list[float], count: int) -> list[tuple[str, float]]:
+def _top(labels: list[str], row: list[float], count: int) -> list[Top]:
     """Return the most probable classes, best first."""
     order = sorted(range(len(row)), key=row.__getitem__, reverse=True)
-    return [(labels[index], row[index]) for index in order[:count]]
+    return [Top(labels[index], row[index]) for index in order[:count]]

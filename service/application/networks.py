@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import randbits
@@ -10,15 +10,13 @@ from typing import Any, final
 
 import numpy as np
 
-from core import formats
 from core.errors import EngineError
-from core.formats import Model, json_format
-from core.network import LayerWeights
+from core.formats import Model
 from core.network import Network as Engine
-from core.preprocessing import Preprocessing
+from service.application.faults import engine_fault
 from service.application.live import LiveBoard
-from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
-from service.domain.errors import Conflict, Fault, InvalidRequest, NotFound, Stale, pointer
+from service.application.ports import Blobs, Page, Store, Work
+from service.domain.errors import Conflict, InvalidRequest, NotFound, Stale, pointer
 from service.domain.identifiers import check_alias, check_name, new_id
 from service.domain.limits import Limits
 from service.domain.networks import Network, Origin, Version
@@ -53,25 +51,6 @@ class Drawn:
     network: Network
     version: Version
     notes: tuple[str, ...] = ()
-    format: str = ""
-
-
-class WeightsCorrupt(Conflict):
-    """A version's weights are not what they were."""
-
-    code = "weights_corrupt"
-
-
-def engine_fault(error: EngineError, *prefix: str | int) -> InvalidRequest:
-    """Return the engine's refusal as the service's, naming the place."""
-    place = pointer(*prefix, *error.path)
-    return InvalidRequest(str(error), [Fault(place, _code(error), str(error))])
-
-
-def _code(error: EngineError) -> str:
-    """Return snake_case of the error's name: ShapeError is shape_error."""
-    name = type(error).__name__
-    return "".join(f"_{sign.lower()}" if sign.isupper() else sign for sign in name).lstrip("_")
 
 
 @final
@@ -105,32 +84,21 @@ class Networks:
         await asyncio.to_thread(engine.initialize, np.random.Generator(np.random.SFC64(seed)))
         return await self._drawn(owner, Model(engine), wanted, seed, "initial")
 
-    async def read(self, owner: str, document: Mapping[str, Any], name: str | None) -> Drawn:
-        """Check a weights document as a new network; nothing is remembered yet."""
-        format_name, model = await self._parsed(document)
+    async def imported(
+        self, owner: str, model: Model, name: str | None, metadata: dict[str, str] | None = None
+    ) -> Drawn:
+        """Check a model as a new network; nothing is remembered yet."""
         spec = model.network.spec()
         self._limits.check_network(spec["input_shape"], spec["layers"])
         labels = None if model.labels is None else list(model.labels)
-        wanted = NewNetwork(spec["input_shape"], spec["layers"], name, labels, spec["dtype"])
+        shape, layers = spec["input_shape"], spec["layers"]
+        wanted = NewNetwork(shape, layers, name, labels, spec["dtype"], metadata=metadata)
         try:
             drawn = await self._drawn(owner, model, wanted, 0, "import")
         except InvalidRequest as error:
             named = error.faults[0].pointer == "/name"
             raise error if named else error.under("network") from None
-        return replace(drawn, notes=model.notes, format=format_name)
-
-    async def _parsed(self, document: Mapping[str, Any]) -> tuple[str, Model]:
-        """Return the format and the model of a document whose sizes are looked at first."""
-        layers, shape = _outline(document)
-        if shape is not None:
-            try:
-                self._limits.check_network(shape, layers)
-            except InvalidRequest as error:
-                raise error.under("network") from None
-        try:
-            return await asyncio.to_thread(formats.read_document, document)
-        except EngineError as error:
-            raise engine_fault(error) from None
+        return replace(drawn, notes=model.notes)
 
     async def _drawn(
         self, owner: str, model: Model, wanted: NewNetwork, seed: int, origin: Origin
@@ -260,51 +228,6 @@ class Networks:
             network = await find_network(work, owner, reference)
             return network, await work.versions.page(network.id, page)
 
-    async def model(self, network: Network, version: Version) -> Model:
-        """Return a version as the engine has it."""
-        live = self._board.get(network.id)
-        try:
-            if live is not None and version.job_id == live.job_id:
-                data = live.snapshot.weights
-            else:
-                data = await self._blobs.get(version.weights_sha256)
-        except BlobCorrupt as error:
-            problem = f"the weights of version {version.number} are damaged: {error}"
-            raise WeightsCorrupt(problem) from error
-        engine = Engine.from_spec(network.spec())
-        engine.load_bytes(data)
-        labels = network.labels_in_force
-        preprocessing = Preprocessing.from_document(
-            version.preprocessing, engine.inputs, engine.units
-        )
-        return Model(engine, None if labels is None else tuple(labels), preprocessing)
-
-    async def document(self, network: Network, version: Version) -> bytes:
-        """Return a version as the native document."""
-        model = await self.model(network, version)
-        return await asyncio.to_thread(json_format.write, model)
-
-    async def fitted(
-        self, owner: str, reference: str, document: Mapping[str, Any], *, store: bool
-    ) -> tuple[Network, Version, tuple[str, ...]]:
-        """Check weights for a network; the version is not remembered yet."""
-        network = await self.get(owner, reference)
-        _, model = await self._parsed(document)
-        target = Engine.from_spec(network.spec())
-        _check_same_layers(model.network, target)
-        target.load_layer_weights(_in_dtype_of(target, model.network))
-        data = target.to_bytes()
-        sha256 = await self._blobs.put(data) if store else target.sha256()
-        version = Version(
-            network.id,
-            -1,
-            "upload",
-            sha256,
-            datetime.now(UTC),
-            preprocessing=model.preprocessing.to_document(),
-        )
-        return network, version, model.notes
-
     async def fresh(self, work: Work, owner: str, network: Network) -> Network:
         """Return a network as it is within this transaction."""
         return await find_network(work, owner, network.id)
@@ -380,48 +303,3 @@ def check_labels(labels: list[str], network: Network) -> list[str]:
     for index, label in enumerate(labels):
         check_name(label, pointer("labels", index))
     return labels
-
-
-def _check_same_layers(given: Engine, target: Engine) -> None:
-    """Refuse weights of another architecture, naming the layer."""
-    if given.inputs != target.inputs or len(given.layers) != len(target.layers):
-        problem = (
-            f"the network takes {target.inputs} inputs through {len(target.layers)} layers, "
-            f"the document {given.inputs} through {len(given.layers)}"
-        )
-        raise InvalidRequest.at("/layers", "shape_error", problem)
-    for index, (one, other) in enumerate(zip(given.layers, target.layers, strict=True)):
-        for key in ("type", "units", "activation"):
-            theirs, ours = one.config().get(key), other.config().get(key)
-            if theirs != ours:
-                problem = f"layer {index} has {key} {theirs!r}, the network has {ours!r}"
-                raise InvalidRequest.at(pointer("layers", index), "shape_error", problem)
-
-
-def _in_dtype_of(target: Engine, given: Engine) -> list[LayerWeights | None]:
-    """Return the numbers in the target's dtype, or name the first that it cannot hold."""
-    found: list[LayerWeights | None] = []
-    for index, part in enumerate(given.layer_weights()):
-        if part is None:
-            found.append(None)
-            continue
-        with np.errstate(over="ignore"):  # an overflow shows as infinity, which is refused
-            cast = LayerWeights(*(array.astype(target.dtype) for array in part))
-        for name, array in zip(LayerWeights._fields, cast, strict=True):
-            if not np.isfinite(array).all():
-                at = np.argwhere(~np.isfinite(array))[0].tolist()
-                problem = f"the number is too large for {target.dtype.name}"
-                raise InvalidRequest.at(pointer("layers", index, name, *at), "not_finite", problem)
-        found.append(cast)
-    return found
-
-
-def _outline(document: Mapping[str, Any]) -> tuple[list[Any], list[int] | None]:
-    """Return the layers and the input shape of a native document, as far as it tells them."""
-    spec = document.get("network")
-    if isinstance(spec, Mapping):
-        shape, layers = spec.get("input_shape"), spec.get("layers")
-        whole = isinstance(shape, list) and all(type(size) is int for size in shape)
-        if whole and isinstance(layers, list):
-            return layers, shape
-    return [], None

@@ -3,11 +3,13 @@
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from service.domain.datasets import Dataset
 from service.domain.jobs import Checkpoint, Job, Progress, Record, Status
+from service.domain.keys import Key
 from service.domain.networks import Network, Version
 
 
@@ -176,6 +178,31 @@ class Answers(Protocol):
         """Remember another answer in the place of the first."""
 
 
+class Keys(Protocol):
+    """API keys."""
+
+    async def add(self, key: Key) -> None:
+        """Remember a new key."""
+
+    async def get(self, key_id: str) -> Key | None:
+        """Return one key."""
+
+    async def every(self) -> list[Key]:
+        """Return all keys, the revoked ones too."""
+
+    async def page(self, page: Page) -> list[Key]:
+        """Return one more than the page's limit, newest first, where there are more."""
+
+    async def revoke(self, key_id: str, at: datetime) -> None:
+        """Note since when a key opens nothing."""
+
+    async def state(self) -> tuple[int, str]:
+        """Return what changes whenever a key is made or revoked."""
+
+    async def tenant_of(self, reference: str) -> str | None:
+        """Return whose network, dataset or job has this id."""
+
+
 class Work(Protocol):
     """One transaction over all stores."""
 
@@ -186,6 +213,7 @@ class Work(Protocol):
     log: Log
     checkpoints: Checkpoints
     answers: Answers
+    keys: Keys
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Call when the transaction is durable; not at all when it is rolled back."""

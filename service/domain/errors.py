@@ -12,6 +12,8 @@
     ├── KeyReused           idempotency_key_reused
     ├── TooLarge            payload_too_large
     ├── UnsupportedFormat   unsupported_media_type, not_acceptable
+    ├── Unauthorized        unauthorized        no key, or none that is known (application/access)
+    ├── Forbidden           insufficient_scope  the key may not do that (application/access)
     ├── QueueFull           queue_full
     └── Unavailable         storage_unavailable, storage_full, shutting_down
 """

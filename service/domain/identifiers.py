@@ -9,7 +9,7 @@ from typing import Final
 from service.domain.errors import InvalidRequest
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
-_ID: Final = re.compile(r"(net|ds|job|ckpt)_[0-9A-HJKMNP-TV-Z]{26}")
+_ID: Final = re.compile(r"(net|ds|job|ckpt|key)_[0-9A-HJKMNP-TV-Z]{26}")
 _ALIAS: Final = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 RESERVED_ALIASES: Final = frozenset({"latest", "live"})
 LONGEST_NAME: Final = 200
@@ -28,6 +28,11 @@ def new_id(prefix: str) -> str:
     _last = number
     signs = [_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
     return f"{prefix}_{''.join(signs)}"
+
+
+def is_id(reference: str) -> bool:
+    """Tell whether a reference is an id, not a name."""
+    return _ID.fullmatch(reference) is not None
 
 
 def check_name(name: str, place: str = "/name") -> str:

@@ -13,6 +13,9 @@ class Limits:
     """Bounds that hold whatever is asked for; the settings describe each."""
 
     json_bytes: int = 8 << 20
+    inference_bytes: int = 32 << 20
+    weights_bytes: int = 64 << 20
+    inline_bytes: int = 256 << 10
     dataset_bytes: int = 256 << 20
     layers: int = 16
     width: int = 4096

@@ -11,6 +11,10 @@ class FolderUnusable(Exception):
     """The folder cannot be the server's; the message is for whoever started it."""
 
 
+class FolderHeld(FolderUnusable):
+    """Another server holds the folder."""
+
+
 @final
 class DataFolder:
     """A folder and the lock on it.
@@ -64,7 +68,7 @@ class DataFolder:
             holder = self._lock.read().strip() or "unknown"
             self.release()
             message = f"the data folder {self.root} is held by another server (process {holder})"
-            raise FolderUnusable(message) from error
+            raise FolderHeld(message) from error
         with contextlib.suppress(OSError):  # a full disk: the number is a courtesy
             self._lock.truncate(0)
             self._lock.write(str(os.getpid()))
@@ -72,6 +76,11 @@ class DataFolder:
         for leftover in self.uploads.iterdir():
             if leftover.is_file():
                 leftover.unlink(missing_ok=True)
+
+    def tell(self, url: str) -> None:
+        """Note where the server listens, for the commands that ask it."""
+        with contextlib.suppress(OSError):
+            (self.root / "address").write_text(url)
 
     def release(self) -> None:
         """Let another server have the folder."""

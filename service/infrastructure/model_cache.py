@@ -27,11 +27,17 @@ class LeastRecentlyUsed:
         self._bytes = 0
         self._changes = 0
 
-    async def get(self, key: Key, load: Callable[[], Awaitable[Served]]) -> Served:
-        """Return what ``load`` gives; many first requests load once."""
+    def peek(self, key: Key) -> Served | None:
+        """Return what is loaded under that key, and count it as used."""
         served = self._loaded.get(key)
         if served is not None:
             self._loaded.move_to_end(key)
+        return served
+
+    async def get(self, key: Key, load: Callable[[], Awaitable[Served]]) -> Served:
+        """Return what ``load`` gives; many first requests load once."""
+        served = self.peek(key)
+        if served is not None:
             return served
         task = self._loading.get(key)
         if task is None:

@@ -3,12 +3,17 @@
 import asyncio
 
 import httpx
+import numpy as np
 import pytest
 
-from service.application.served import Served
+from core.formats import Model
+from core.inference import Forward
+from core.network import Network as Engine
+from core.preprocessing import Preprocessing
+from service.application.served import Served, Statistics
 from service.domain.networks import Network
 from service.infrastructure.model_cache import LeastRecentlyUsed
-from tests.service.conftest import Json, Train, problem
+from tests.service.conftest import LAYERS, Json, Train, problem
 
 ROW = [0.5] * 25
 
@@ -119,21 +124,16 @@ async def test_a_gradient_check_that_cannot_be_made_is_refused(
 
 
 def served(name: str, parameters: int) -> Served:
-    import numpy as np  # noqa: PLC0415
-
-    from core.formats import Model  # noqa: PLC0415
-    from core.network import Network as Engine  # noqa: PLC0415
-    from tests.service.conftest import LAYERS  # noqa: PLC0415
-
     engine = Engine.from_spec({"input_shape": [25], "layers": LAYERS})
+    forward = Forward(engine, Preprocessing())
     engine.parameters = np.zeros(parameters, np.float32)
     record = Network.__new__(Network)
     object.__setattr__(record, "id", name)
-    return Served(record, 0, Model(engine))
+    return Served(record, 0, Model(engine), Statistics(), forward)
 
 
 async def test_many_first_requests_load_once_and_the_least_used_goes_out() -> None:
-    cache, loads = LeastRecentlyUsed(budget=2 * (4000 + 4096)), list[str]()
+    cache, loads = LeastRecentlyUsed(budget=2 * (8000 + 8192)), list[str]()
 
     async def load(name: str) -> Served:
         loads.append(name)

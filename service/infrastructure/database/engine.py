@@ -20,6 +20,7 @@ from service.application.ports import (
     Checkpoints,
     Datasets,
     Jobs,
+    Keys,
     Log,
     Networks,
     Versions,
@@ -30,6 +31,7 @@ from service.infrastructure.database.answers import SqlAnswers
 from service.infrastructure.database.checkpoints import SqlCheckpoints
 from service.infrastructure.database.datasets import SqlDatasets
 from service.infrastructure.database.jobs import SqlJobs
+from service.infrastructure.database.keys import SqlKeys
 from service.infrastructure.database.log import SqlLog
 from service.infrastructure.database.networks import SqlNetworks, SqlVersions
 
@@ -57,6 +59,7 @@ class SqlWork:
         self.log: Log = SqlLog(connection)
         self.checkpoints: Checkpoints = SqlCheckpoints(connection)
         self.answers: Answers = SqlAnswers(connection)
+        self.keys: Keys = SqlKeys(connection)
         self.calls: list[Callable[[], None]] = []
 
     def after_commit(self, call: Callable[[], None]) -> None:

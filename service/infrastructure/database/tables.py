@@ -50,6 +50,21 @@ networks: Final = Table(
     UniqueConstraint("owner", "name"),
 )
 
+keys: Final = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("prefix", String(12), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", _Time, nullable=False),
+    Column("expires_at", _Time),
+    Column("revoked_at", _Time),
+    UniqueConstraint("prefix"),
+)
+
 versions: Final = Table(
     "versions",
     metadata,

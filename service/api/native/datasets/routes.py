@@ -33,14 +33,9 @@ from service.api.native.datasets.schemas import (
     RowsPage,
     dataset_body,
 )
+from service.api.raw import check_announced, too_large
 from service.api.schemas import Name, page_links
-from service.api.strict import (
-    StrictRoute,
-    check_announced,
-    check_encoding,
-    check_json_type,
-    too_large,
-)
+from service.api.strict import StrictRoute, check_encoding, check_json_type
 from service.application.datasets import Builtin
 from service.application.ports import SavedAnswer, Work
 from service.domain.datasets import Dataset, Task

@@ -1,10 +1,9 @@
 """Answers of trained networks."""
 
-from dataclasses import asdict
-
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from service.api.dependencies import NetworkRef, Parts, Predictor, Services, VersionRef
+from service.api.native.inference import codec
 from service.api.native.inference.schemas import (
     ClassifyBody,
     ClassifyRequest,
@@ -19,66 +18,56 @@ from service.api.strict import StrictRoute
 router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=StrictRoute)
 
 
-@router.post("/classify", summary="Classify", response_model_exclude_none=True)
+@router.post("/classify", summary="Classify", response_model=ClassifyBody)
 async def classify(
     network: NetworkRef, body: ClassifyRequest, parts: Parts, owner: Predictor
-) -> ClassifyBody:
+) -> Response:
     """Return the class of each raw row."""
     return await _classify(parts, owner, (network, None), body)
 
 
 @router.post(
-    "/versions/{ref}/classify", summary="Classify by a version", response_model_exclude_none=True
+    "/versions/{ref}/classify", summary="Classify by a version", response_model=ClassifyBody
 )
 async def classify_by_version(
     network: NetworkRef, ref: VersionRef, body: ClassifyRequest, parts: Parts, owner: Predictor
-) -> ClassifyBody:
+) -> Response:
     """Return the class of each raw row; "live" answers while the network is training."""
     return await _classify(parts, owner, (network, ref), body)
 
 
 async def _classify(
     parts: Services, owner: str, place: tuple[str, str | None], body: ClassifyRequest
-) -> ClassifyBody:
+) -> Response:
     served = await parts.inference.served(owner, *place)
-    predictions = await parts.inference.classify(served, body.inputs, body.top_k)
-    parts.metrics.rows(len(predictions))
-    rows = []
-    for prediction in predictions:
-        row = asdict(prediction)
-        if prediction.top is not None:
-            row["top"] = [{"label": label, "probability": p} for label, p in prediction.top]
-        rows.append(row)
-    return ClassifyBody.model_validate(
-        {"network": served.network.name, "version": served.version, "predictions": rows}
-    )
+    found = await parts.inference.classify(served, body.inputs, body.top_k)
+    parts.metrics.rows(len(found))
+    return Response(codec.classified(served, found), media_type="application/json")
 
 
-@router.post("/predict", summary="Predict")
+@router.post("/predict", summary="Predict", response_model=PredictBody)
 async def predict(
     network: NetworkRef, body: ClassifyRequest, parts: Parts, owner: Predictor
-) -> PredictBody:
+) -> Response:
     """Return the outputs for each raw row."""
     return await _predict(parts, owner, (network, None), body)
 
 
-@router.post("/versions/{ref}/predict", summary="Predict by a version")
+@router.post("/versions/{ref}/predict", summary="Predict by a version", response_model=PredictBody)
 async def predict_by_version(
     network: NetworkRef, ref: VersionRef, body: ClassifyRequest, parts: Parts, owner: Predictor
-) -> PredictBody:
+) -> Response:
     """Return the outputs of a version for each raw row."""
     return await _predict(parts, owner, (network, ref), body)
 
 
 async def _predict(
     parts: Services, owner: str, place: tuple[str, str | None], body: ClassifyRequest
-) -> PredictBody:
+) -> Response:
     served = await parts.inference.served(owner, *place)
     outputs = await parts.inference.outputs(served, body.inputs)
     parts.metrics.rows(len(outputs))
-    return PredictBody(
-        network=served.network.name, version=served.version, outputs=outputs.tolist()
-    )
+    return Response(codec.predicted(served, outputs.tolist()), media_type="application/json")
 
 
 @router.post("/evaluate", summary="Evaluate", response_model_exclude_none=True)

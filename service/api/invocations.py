@@ -1,0 +1,88 @@
+"""``/invocations`` and ``/ping``: one door for the protocols that share it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from service.api.dependencies import Parts, Predictor, Services, media_type
+from service.api.dialect import Dialect, Invocations
+from service.api.raw import read_packed
+from service.domain.errors import MalformedBody, UnsupportedFormat
+
+CODES: Final = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    409: "INVALID_STATE",
+    422: "INVALID_PARAMETER_VALUE",
+    429: "REQUEST_LIMIT_EXCEEDED",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
+ROW: Final = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {"instances": [ROW]},
+            },
+            "text/csv": {"schema": {"type": "string"}, "example": ",".join(map(str, ROW))},
+            "application/jsonlines": {"schema": {"type": "string"}, "example": f"{ROW}"},
+            "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+def error(status: int, _: str, detail: str) -> Response:
+    """Return an error as MLflow tells it; SageMaker looks at the status alone."""
+    if status == 415:
+        return PlainTextResponse(detail, status)
+    status = 400 if status in {409, 422} else status
+    body = json.dumps({"error_code": CODES.get(status, "INTERNAL_ERROR"), "message": detail})
+    return Response(body, status, media_type="application/json")
+
+
+async def answer(
+    request: Request, parts: Services, owner: str, model: str, codecs: Sequence[Invocations]
+) -> Response:
+    """Answer an invocation of a network by the first protocol that takes its body."""
+    served = await parts.inference.served(owner, model, None)
+    kind = media_type(request) or "application/json"
+    charset = request.headers.get("content-type", "").lower().partition("charset=")[2].strip('" ')
+    if charset not in {"", "utf-8", "utf8"}:
+        raise UnsupportedFormat("the charset must be utf-8")
+    body = await read_packed(request, parts.limits.inference_bytes)
+    if not body:
+        raise MalformedBody("a body is due")
+    codec = next((codec for codec in codecs if codec.takes(kind, body)), None)
+    if codec is None:
+        problem = f"{kind[:80]!r} is not taken here: send JSON, CSV, JSON lines or npy"
+        raise UnsupportedFormat(problem)
+    outputs = await parts.inference.outputs(served, codec.decode(kind, body))
+    parts.metrics.rows(len(outputs))
+    told, told_as = codec.encode(outputs, kind, request.headers.get("accept", "*/*"))
+    return Response(told, headers={"content-type": told_as})
+
+
+def door(codecs: Sequence[Invocations]) -> Dialect:
+    """Return the paths that are there when any of the protocols is."""
+    router = APIRouter(tags=["invocations"])
+
+    @router.post("/invocations", summary="Predict by the default network", openapi_extra=BODY)
+    async def invocations(request: Request, parts: Parts, owner: Predictor) -> Response:
+        """Answer rows in SageMaker's and MLflow's forms, each in kind."""
+        model = await parts.inference.only(owner)
+        return await answer(request, parts, owner, model, codecs)
+
+    @router.get("/ping", summary="Does it answer?", response_class=PlainTextResponse)
+    async def ping(parts: Parts) -> Response:
+        """Answer 200 while requests are taken, 503 while the server is stopping."""
+        return PlainTextResponse("\n", 503 if parts.closing.is_set() else 200)
+
+    return Dialect(router, lambda path: path in {"/invocations", "/ping"}, error)

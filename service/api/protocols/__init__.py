@@ -1,0 +1,1 @@
+"""Inference protocols that others made, each by itself."""

@@ -1,0 +1,1 @@
+"""The first protocol of KServe, which is TensorFlow Serving's over REST."""

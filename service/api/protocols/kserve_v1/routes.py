@@ -1,0 +1,188 @@
+"""The protocol's paths. A model is a network; a label, TensorFlow Serving's alias, is an alias."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Request, Response
+
+from service.api.dependencies import Parts, Predictor, Reader, Services
+from service.api.dialect import Dialect
+from service.api.protocols.kserve_v1 import codec
+from service.api.protocols.kserve_v1.errors import error
+from service.api.protocols.kserve_v1.schemas import (
+    ExamplesRequest,
+    Failure,
+    ModelList,
+    PredictRequest,
+    PredictResponse,
+    Results,
+)
+from service.api.raw import read_packed
+from service.application.inference import classes_of_served, probabilities_of
+from service.application.ports import Page
+from service.application.served import Served
+
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Failure} for status in (400, 401, 403, 404, 413, 415, 429, 503)
+}
+Model = Annotated[
+    str,
+    Path(description="Id or name of a network.", openapi_examples={"here": {"value": "digits"}}),
+]
+Version = Annotated[
+    str,
+    Path(description="Number of a version.", openapi_examples={"here": {"value": "0"}}),
+]
+Label = Annotated[
+    str, Path(description="Alias of a version.", openapi_examples={"here": {"value": "latest"}})
+]
+Verb = Callable[[Services, Served, bytes], Coroutine[Any, Any, bytes]]
+
+router = APIRouter(prefix="/v1/models", tags=["kserve v1"], responses=FAILURES)
+
+
+async def _predict(parts: Services, served: Served, body: bytes) -> bytes:
+    request = codec.decode_predict(body)
+    outputs = await parts.inference.outputs(served, request.rows)
+    return codec.encode_predict(outputs, columnar=request.columnar)
+
+
+async def _classify(parts: Services, served: Served, body: bytes) -> bytes:
+    labels = classes_of_served(served)
+    outputs = await parts.inference.outputs(served, codec.decode_examples(body))
+    return codec.encode_classify(probabilities_of(outputs), labels)
+
+
+async def _regress(parts: Services, served: Served, body: bytes) -> bytes:
+    return codec.encode_regress(await parts.inference.outputs(served, codec.decode_examples(body)))
+
+
+VERBS: Final[dict[str, tuple[Verb, type, type]]] = {
+    "predict": (_predict, PredictRequest, PredictResponse),
+    "classify": (_classify, ExamplesRequest, Results),
+    "regress": (_regress, ExamplesRequest, Results),
+}
+
+
+def _declare(verb: str) -> None:
+    """Declare a verb for a model, for a version and for a label."""
+    call, asked, told = VERBS[verb]
+    schema = {"$ref": f"#/components/schemas/{asked.__name__}"}
+    extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+    async def by_model(model: Model, request: Request, parts: Parts, owner: Predictor) -> Response:
+        return await _answer(call, request, parts, (owner, model, None))
+
+    async def by_version(
+        model: Model, version: Version, request: Request, parts: Parts, owner: Predictor
+    ) -> Response:
+        return await _answer(call, request, parts, (owner, model, version))
+
+    async def by_label(
+        model: Model, label: Label, request: Request, parts: Parts, owner: Predictor
+    ) -> Response:
+        return await _answer(call, request, parts, (owner, model, label))
+
+    for path, endpoint, what in (
+        ("/{model}:", by_model, "a network"),
+        ("/{model}/versions/{version}:", by_version, "a version"),
+        ("/{model}/labels/{label}:", by_label, "an alias"),
+    ):
+        router.add_api_route(
+            path + verb,
+            endpoint,
+            methods=["POST"],
+            summary=f"{verb.capitalize()} by {what}",
+            description=f"TensorFlow Serving's {verb} of {what}.",
+            response_model=told,
+            openapi_extra=extra,
+            name=f"{verb}_{endpoint.__name__}",
+        )
+
+
+for _verb in VERBS:
+    _declare(_verb)
+
+
+async def _answer(
+    call: Verb, request: Request, parts: Services, place: tuple[str, str, str | None]
+) -> Response:
+    served = await parts.inference.served(*place)
+    body = await read_packed(request, parts.limits.inference_bytes)
+    return Response(await call(parts, served, body), media_type="application/json")
+
+
+@router.get("", summary="Which models are there?")
+async def list_models(parts: Parts, owner: Reader) -> ModelList:
+    """List the names of the networks, newest first, at most 500."""
+    return ModelList(
+        models=[network.name for network in (await parts.networks.page(owner, Page(500)))[:500]]
+    )
+
+
+@router.get("/{model}", summary="Is a model ready?")
+async def model_status(model: Model, parts: Parts, owner: Reader) -> dict[str, Any]:
+    """Tell the state in KServe's form and in TensorFlow Serving's at once."""
+    return _status(model, await parts.inference.served(owner, model, None))
+
+
+@router.get("/{model}/versions/{version}", summary="Is a version ready?")
+async def version_status(
+    model: Model, version: Version, parts: Parts, owner: Reader
+) -> dict[str, Any]:
+    """Tell the state of a version."""
+    return _status(model, await parts.inference.served(owner, model, version))
+
+
+@router.get("/{model}/labels/{label}", summary="Is an alias ready?")
+async def label_status(model: Model, label: Label, parts: Parts, owner: Reader) -> dict[str, Any]:
+    """Tell the state of an alias."""
+    return _status(model, await parts.inference.served(owner, model, label))
+
+
+@router.get("/{model}/metadata", summary="What does a model take and give?")
+async def model_metadata(model: Model, parts: Parts, owner: Reader) -> dict[str, Any]:
+    """Tell the signature."""
+    return _metadata(model, await parts.inference.served(owner, model, None))
+
+
+@router.get("/{model}/versions/{version}/metadata", summary="What does a version take and give?")
+async def version_metadata(
+    model: Model, version: Version, parts: Parts, owner: Reader
+) -> dict[str, Any]:
+    """Tell the signature of a version."""
+    return _metadata(model, await parts.inference.served(owner, model, version))
+
+
+def _status(model: str, served: Served) -> dict[str, Any]:
+    sound = {"error_code": "OK", "error_message": ""}
+    version = {"version": str(served.version), "state": "AVAILABLE", "status": sound}
+    return {"name": model, "ready": True, "model_version_status": [version]}
+
+
+def _metadata(model: str, served: Served) -> dict[str, Any]:
+    dtype = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE"}[served.forward.dtype.name]
+
+    def tensor(name: str, width: int) -> dict[str, Any]:
+        dimensions = [{"size": str(size), "name": ""} for size in (-1, width)]
+        shape = {"dim": dimensions, "unknown_rank": False}
+        return {"dtype": dtype, "tensor_shape": shape, "name": f"{name}:0"}
+
+    signature = {
+        "inputs": {codec.INPUT: tensor(codec.INPUT, served.forward.inputs)},
+        "outputs": {codec.OUTPUT: tensor(codec.OUTPUT, served.forward.units)},
+        "method_name": "tensorflow/serving/predict",
+    }
+    spec = {"name": model, "signature_name": "", "version": str(served.version)}
+    return {
+        "model_spec": spec,
+        "metadata": {"signature_def": {"signature_def": {codec.SIGNATURE: signature}}},
+    }
+
+
+DIALECT: Final = Dialect(
+    router=router,
+    owns=lambda path: path == "/v1/models" or path.startswith("/v1/models/"),
+    error=error,
+    schemas=(PredictRequest, ExamplesRequest),
+)

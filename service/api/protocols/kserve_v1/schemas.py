@@ -1,0 +1,52 @@
+"""Bodies of the protocol, for the documentation; `codec` reads and writes them."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ROW: list[Any] = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+
+
+class PredictRequest(BaseModel):
+    """Rows, or one tensor."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"instances": [ROW]}]})
+
+    instances: list[Any] | None = Field(None, description='Rows, or {"input": row} each.')
+    inputs: Any = Field(None, description='A tensor, or {"input": tensor}.')
+    signature_name: str = "serving_default"
+
+
+class PredictResponse(BaseModel):
+    """An output for each row, under the key of the form that was asked in."""
+
+    predictions: list[list[float]] | None = None
+    outputs: list[list[float]] | None = None
+
+
+class ExamplesRequest(BaseModel):
+    """Examples with their features."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"examples": [{"input": ROW}]}]})
+
+    examples: list[dict[str, Any]]
+    context: dict[str, Any] | None = None
+    signature_name: str = "serving_default"
+
+
+class Results(BaseModel):
+    """A list of [label, score] for each example, or one number."""
+
+    results: list[Any]
+
+
+class ModelList(BaseModel):
+    """Names of the networks."""
+
+    models: list[str]
+
+
+class Failure(BaseModel):
+    """An error."""
+
+    error: str

@@ -1,0 +1,55 @@
+"""Bodies as MLflow's clients send them: four forms of JSON, and CSV with a header."""
+
+from typing import Any, Final
+
+import msgspec
+import numpy.typing as npt
+
+from service.api.tabular import (
+    Rows,
+    decoded,
+    has_header,
+    rows_of,
+    rows_of_csv,
+    rows_of_records,
+    rows_of_split,
+)
+from service.domain.errors import InvalidRequest
+
+Array = npt.NDArray[Any]
+
+FORMS: Final = {
+    "dataframe_split": rows_of_split,
+    "dataframe_records": rows_of_records,
+    "instances": rows_of,
+    "inputs": rows_of,
+}
+
+
+class _Request(msgspec.Struct, forbid_unknown_fields=True):
+    dataframe_split: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    dataframe_records: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    instances: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    params: dict[str, Any] | None = None
+
+
+def takes(kind: str, body: bytes) -> bool:
+    """Tell whether a body is MLflow's."""
+    return kind == "application/json" or (kind == "text/csv" and has_header(body))
+
+
+def decode(kind: str, body: bytes) -> Rows:
+    """Return the rows."""
+    if kind == "text/csv":
+        return rows_of_csv(body, header=True)
+    request = decoded(body, _Request)
+    given = [name for name in FORMS if isinstance(getattr(request, name), msgspec.Raw)]
+    if len(given) != 1:
+        raise InvalidRequest(f"exactly one of {', '.join(FORMS)} is due, got {len(given)}")
+    return FORMS[given[0]](getattr(request, given[0]))
+
+
+def encode(outputs: Array, _: str, __: str) -> tuple[bytes, str]:
+    """Return the answer."""
+    return msgspec.json.encode({"predictions": outputs.tolist()}), "application/json"

@@ -1,0 +1,316 @@
+"""Requests of the protocol as rows, outputs as its answers; JSON and binary."""
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from service.domain.errors import InvalidRequest
+
+Array = npt.NDArray[Any]
+
+INPUT: Final = "input"
+OUTPUT: Final = "output"
+LABEL: Final = "label"
+DATATYPES: Final = {
+    "BOOL": "?",
+    "UINT8": "<u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "<i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+"""Those that numbers come in; BYTES hold none."""
+
+FLOAT_NAMES: Final = {"float32": "FP32", "float64": "FP64"}
+
+
+class _Tensor(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw = msgspec.Raw()
+    parameters: dict[str, Any] = {}
+
+
+class _Wanted(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Tensor]
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    outputs: list[_Wanted] | None = None
+
+
+class _Output(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Answer(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    model_name: str
+    model_version: str
+    outputs: list[_Output]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An output as it is asked for.
+
+    Attributes
+    ----------
+    classes
+        Tell this many best classes in its place, by the classification extension.
+    """
+
+    name: str
+    binary: bool
+    classes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A decoded request.
+
+    Attributes
+    ----------
+    rows
+        (batch, inputs), float64.
+    wanted
+        None is every output.
+    binary
+        Whether outputs are binary that do not say.
+    """
+
+    id: str | None
+    rows: Array
+    wanted: list[Wanted] | None
+    binary: bool
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+_encode = msgspec.json.Encoder().encode
+_FLAT: Final = {
+    kind: msgspec.json.Decoder(list[type_]).decode  # type: ignore[valid-type]
+    for kind, type_ in (("f", float), ("i", int), ("u", int), ("b", bool))
+}
+_NESTED: Final = {
+    kind: msgspec.json.Decoder(list[list[type_]]).decode  # type: ignore[valid-type]
+    for kind, type_ in (("f", float), ("i", int), ("u", int), ("b", bool))
+}
+
+
+def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> Request:
+    """Return the request.
+
+    Parameters
+    ----------
+    header_length
+        The header Inference-Header-Content-Length, where there is one.
+    columns, dtype
+        Inputs and type of the network.
+
+    Raises
+    ------
+    InvalidRequest
+        With a sentence that names the place.
+    """
+    length = len(body) if header_length is None else _header_length(header_length, len(body))
+    if length == 0 and header_length is not None:
+        return Request(None, _raw_rows(body, columns, dtype), None, binary=True)
+    try:
+        request = _decode(body[:length])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the request cannot be read: {error}") from error
+    if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
+        names = ", ".join(repr(tensor.name[:80]) for tensor in request.inputs[:8]) or "none"
+        raise InvalidRequest(f"one input called {INPUT!r} is due, got {names}")
+    tensor = request.inputs[0]
+    rows = _rows(tensor, body[length:], columns)
+    binary = _flag(request.parameters, "binary_data_output", default=False)
+    wanted = request.outputs
+    return Request(
+        request.id,
+        rows,
+        None if wanted is None else [_wanted(output, binary=binary) for output in wanted],
+        binary,
+    )
+
+
+def _header_length(text: str, size: int) -> int:
+    """Return the length of the JSON part."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > size:
+        problem = f"Inference-Header-Content-Length {text[:20]!r} is no length within {size} bytes"
+        raise InvalidRequest(problem)
+    return int(text)
+
+
+def _raw_rows(data: bytes, columns: int, dtype: str) -> Array:
+    """Return the rows of a body that is nothing but the tensor."""
+    kind = np.dtype(dtype).newbyteorder("<")
+    width = columns * kind.itemsize
+    if not data or len(data) % width:
+        problem = f"the body holds {len(data)} bytes; a row is {width} bytes"
+        raise InvalidRequest(problem)
+    return np.frombuffer(data, kind).reshape(-1, columns).astype(np.float64)
+
+
+def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
+    """Return a tensor as rows."""
+    if tensor.datatype not in DATATYPES:
+        known = ", ".join(DATATYPES)
+        problem = f"input {INPUT!r} takes {known}; its datatype is {tensor.datatype[:40]!r}"
+        raise InvalidRequest(problem)
+    shape = tensor.shape
+    if len(shape) != 2 or shape[0] < 1 or shape[1] != columns:
+        problem = f"input {INPUT!r} has the shape [-1, {columns}], got {str(shape)[:80]}"
+        raise InvalidRequest(problem)
+    data = bytes(tensor.data)
+    size = tensor.parameters.get("binary_data_size")
+    if size is not None:
+        if data:
+            raise InvalidRequest(f"input {INPUT!r} has data and binary_data_size")
+        return _binary_rows(binary, size, np.dtype(DATATYPES[tensor.datatype]), shape)
+    if binary:
+        raise InvalidRequest(f"{len(binary)} bytes follow the JSON, and no input is binary")
+    if not data:
+        raise InvalidRequest(f"input {INPUT!r} has no data")
+    return _json_rows(data, tensor.datatype, shape)
+
+
+def _binary_rows(data: bytes, size: object, kind: np.dtype[Any], shape: list[int]) -> Array:
+    """Return the bytes that follow the JSON as rows."""
+    due = math.prod(shape) * kind.itemsize
+    if type(size) is not int or size != due:
+        raise InvalidRequest(f"input {INPUT!r} takes {due} bytes, binary_data_size is {size!r:.40}")
+    if len(data) != due:
+        raise InvalidRequest(f"{due} bytes are announced, {len(data)} follow the JSON")
+    if kind.kind == "b" and max(data) > 1:
+        raise InvalidRequest("a BOOL is the byte 0 or 1")
+    return np.frombuffer(data, kind).reshape(shape).astype(np.float64)
+
+
+def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Array:
+    """Return nested or flat JSON numbers as rows."""
+    if datatype == "FP16":
+        raise InvalidRequest("FP16 comes as binary data; JSON has no form for it")
+    kind = np.dtype(DATATYPES[datatype])
+    nested = data[1:].lstrip()[:1] == b"["
+    try:
+        numbers: Any = (_NESTED if nested else _FLAT)[kind.kind](data)
+        array = np.array(numbers, np.float64 if kind.kind == "f" else kind)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        problem = f"the data of input {INPUT!r} are no numbers of its type and shape: {error}"
+        raise InvalidRequest(problem) from error
+    if array.size != math.prod(shape) or (nested and list(array.shape) != shape):
+        problem = f"input {INPUT!r} holds {array.size} numbers, its shape takes {math.prod(shape)}"
+        raise InvalidRequest(problem)
+    return array.reshape(shape).astype(np.float64)
+
+
+def _wanted(output: _Wanted, *, binary: bool) -> Wanted:
+    """Return an output as it is asked for."""
+    classes = output.parameters.get("classification")
+    if classes is not None and (type(classes) is not int or classes < 1):
+        raise InvalidRequest("classification takes a whole number of at least 1")
+    return Wanted(output.name, _flag(output.parameters, "binary_data", default=binary), classes)
+
+
+def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"the parameter {name} is true or false")
+    return value
+
+
+def encode(
+    request: Request, place: tuple[str, str], outputs: Array, classes: list[str] | None
+) -> tuple[bytes, int | None]:
+    """Return the answer's body, and the length of its JSON where binary data follow.
+
+    Parameters
+    ----------
+    place
+        Name and version of the model.
+    outputs
+        (batch, units)
+    classes
+        Names of the classes; None for a network that is no classifier.
+    """
+    wanted = request.wanted
+    if wanted is None:
+        names = [OUTPUT] if classes is None else [OUTPUT, LABEL]
+        wanted = [Wanted(name, request.binary) for name in names]
+    told, tail = [], []
+    for output in wanted:
+        datatype, shape, values = _values(output, outputs, classes)
+        if not output.binary:
+            told.append(_Output(output.name, datatype, shape, _listed(values)))
+            continue
+        data = _packed(values)
+        tail.append(data)
+        told.append(
+            _Output(output.name, datatype, shape, parameters={"binary_data_size": len(data)})
+        )
+    identity = msgspec.UNSET if request.id is None else request.id
+    head = _encode(_Answer(*place, told, identity))
+    return (head, None) if not tail else (b"".join([head, *tail]), len(head))
+
+
+def _values(
+    wanted: Wanted, outputs: Array, classes: list[str] | None
+) -> tuple[str, list[int], Array | list[str]]:
+    """Return datatype, shape and values of one output."""
+    if wanted.name == OUTPUT and wanted.classes is None:
+        return FLOAT_NAMES[outputs.dtype.name], list(outputs.shape), outputs
+    if wanted.name == OUTPUT and wanted.classes is not None:
+        count = min(wanted.classes, outputs.shape[1])
+        order = np.argsort(-outputs, axis=1, kind="stable")[:, :count]
+        named = classes if classes is not None and len(classes) == outputs.shape[1] else None
+        values = [
+            f"{outputs[row, at]}:{at}" + ("" if named is None else f":{named[at]}")
+            for row, best in enumerate(order.tolist())
+            for at in best
+        ]
+        return "BYTES", [len(outputs), count], values
+    if wanted.name == LABEL and classes is not None and wanted.classes is None:
+        return "BYTES", [len(outputs)], [classes[index] for index in best_classes(outputs)]
+    known = repr(OUTPUT) if classes is None else f"{OUTPUT!r} and {LABEL!r}"
+    raise InvalidRequest(f"there is no such output {wanted.name[:80]!r}; there is {known}")
+
+
+def best_classes(outputs: Array) -> list[int]:
+    """Return the most probable class of each row; one sigmoid unit tells two apart."""
+    if outputs.shape[1] == 1:
+        return [int(p) for p in (outputs[:, 0] > 0.5)]
+    best: list[int] = outputs.argmax(axis=1).tolist()
+    return best
+
+
+def _listed(values: Array | list[str]) -> list[Any]:
+    return values if isinstance(values, list) else values.ravel().tolist()
+
+
+def _packed(values: Array | list[str]) -> bytes:
+    """Return values as the binary extension lays them: little-endian, row-major."""
+    if not isinstance(values, list):
+        return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes()
+    encoded = [text.encode() for text in values]
+    return b"".join(struct.pack("<I", len(text)) + text for text in encoded)

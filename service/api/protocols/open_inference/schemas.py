@@ -1,0 +1,92 @@
+"""Bodies of the protocol, for the documentation; `codec` reads and writes them."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ROW: list[Any] = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+
+
+class InputTensor(BaseModel):
+    """A tensor to infer from."""
+
+    name: str = Field(description='"input"')
+    shape: list[int]
+    datatype: str = Field(description="FP32, FP64, BOOL, or an integer type; FP16 as binary data.")
+    data: list[Any] | None = Field(None, description="Flat or nested; absent for binary data.")
+    parameters: dict[str, Any] | None = None
+
+
+class OutputChoice(BaseModel):
+    """An output that is wanted."""
+
+    name: str = Field(description='"output", and "label" where the network is a classifier.')
+    parameters: dict[str, Any] | None = None
+
+
+class InferRequest(BaseModel):
+    """A request for inference."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"inputs": [{"name": "input", "shape": [1, 25], "datatype": "FP32", "data": ROW}]}
+            ]
+        }
+    )
+
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    inputs: list[InputTensor]
+    outputs: list[OutputChoice] | None = None
+
+
+class OutputTensor(BaseModel):
+    """A tensor of an answer."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferResponse(BaseModel):
+    """An answer."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+class ServerMetadata(BaseModel):
+    """What the server is."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(BaseModel):
+    """What a tensor is like; -1 is any number of rows."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """What a network takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class Failure(BaseModel):
+    """An error."""
+
+    error: str

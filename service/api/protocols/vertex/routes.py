@@ -1,0 +1,60 @@
+"""Two routes, at the paths that the platform names in its variables."""
+
+import json
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from service.api.dependencies import Parts, Predictor
+from service.api.dialect import Dialect
+from service.api.raw import read_packed
+from service.api.tabular import decoded, rows_of
+
+ROW: Final = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object"}, "example": {"instances": [ROW]}}
+        },
+    }
+}
+
+
+class _Predict(msgspec.Struct, forbid_unknown_fields=True):
+    instances: msgspec.Raw
+    parameters: dict[str, Any] | None = None
+
+
+def error(status: int, _: str, detail: str) -> Response:
+    """Return an error as Google's APIs tell it."""
+    body = json.dumps({"error": {"code": status, "message": detail}})
+    return Response(body, status, media_type="application/json")
+
+
+def dialect(health_route: str | None, predict_route: str | None) -> Dialect:
+    """Return the protocol at these paths; a path that is not named is not there."""
+    router = APIRouter(tags=["vertex"])
+
+    async def health(parts: Parts) -> Response:
+        """Answer 200 while requests are taken, 503 while the server is stopping."""
+        return Response("{}", 503 if parts.closing.is_set() else 200, media_type="application/json")
+
+    async def predict(request: Request, parts: Parts, owner: Predictor) -> Response:
+        """Answer rows by the default network."""
+        served = await parts.inference.served(owner, await parts.inference.only(owner), None)
+        body = await read_packed(request, parts.limits.inference_bytes)
+        outputs = await parts.inference.outputs(served, rows_of(decoded(body, _Predict).instances))
+        parts.metrics.rows(len(outputs))
+        told = msgspec.json.encode({"predictions": outputs.tolist()})
+        return Response(told, media_type="application/json")
+
+    paths = [path for path in (health_route, predict_route) if path is not None]
+    if health_route is not None:
+        router.add_api_route(health_route, health, summary="Does it answer?")
+    if predict_route is not None:
+        router.add_api_route(
+            predict_route, predict, methods=["POST"], summary="Predict", openapi_extra=BODY
+        )
+    return Dialect(router, lambda path: path in paths, error)

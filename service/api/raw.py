@@ -1,0 +1,80 @@
+"""Bodies that are not JSON by name: read up to a limit, unpacked up to the same limit."""
+
+import asyncio
+import zlib
+from typing import Final
+
+from fastapi import Request
+
+from service.domain.errors import MalformedBody, TooLarge, UnsupportedFormat
+
+WINDOWS: Final = {"gzip": 31, "deflate": 15}
+"""zlib's window bits for each content encoding; deflate is the zlib format (RFC 9110)."""
+
+WORTH_PACKING: Final = 4096
+"""Bytes below which an answer is not packed: it would cost more than it saves."""
+
+INFLATED_ON_THE_LOOP: Final = 16 << 10
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body, refused as soon as it is longer than the limit."""
+    check_announced(request, limit)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_packed(request: Request, limit: int) -> bytes:
+    """Return the body, unpacked where it is gzip or deflate."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in WINDOWS and encoding != "identity":
+        raise UnsupportedFormat(f"content encoding {encoding[:40]!r} is not taken here")
+    body = await read_body(request, limit)
+    if encoding == "identity":
+        return body
+    if len(body) < INFLATED_ON_THE_LOOP:
+        return inflated(body, WINDOWS[encoding], limit)
+    return await asyncio.to_thread(inflated, body, WINDOWS[encoding], limit)
+
+
+def inflated(body: bytes, window: int, limit: int) -> bytes:
+    """Return what was packed, refused as soon as it is longer than the limit."""
+    unpacker = zlib.decompressobj(window)
+    try:
+        data = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise MalformedBody(f"the body cannot be unpacked: {error}") from error
+    if len(data) > limit:
+        raise too_large(limit)
+    if not unpacker.eof or unpacker.unused_data:
+        raise MalformedBody("the packed body is cut short, or followed by something else")
+    return data
+
+
+def packed(body: bytes, accepted: str) -> tuple[bytes, str | None]:
+    """Return the body as a client likes it, and its content encoding."""
+    if len(body) < WORTH_PACKING:
+        return body, None
+    names = {part.partition(";")[0].strip().lower() for part in accepted.split(",")}
+    for encoding, window in WINDOWS.items():
+        if encoding in names:
+            packer = zlib.compressobj(level=1, wbits=window)
+            return packer.compress(body) + packer.flush(), encoding
+    return body, None
+
+
+def check_announced(request: Request, limit: int) -> None:
+    """Refuse a body that says it is too long, before it is read."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large(limit)
+
+
+def too_large(limit: int) -> TooLarge:
+    """Return the refusal of a body longer than ``limit``."""
+    return TooLarge(f"the body is longer than {limit} bytes")

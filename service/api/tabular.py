@@ -1,0 +1,129 @@
+"""Rows in the forms that several protocols share: JSON lists, CSV."""
+
+import csv
+import io
+from typing import Any, Final
+
+import msgspec
+
+from service.domain.errors import InvalidRequest
+
+Rows = list[list[float]]
+
+_rows = msgspec.json.Decoder(list[list[float]]).decode
+LONGEST_CELL: Final = 400
+
+
+class Named(msgspec.Struct):
+    """A row under the name that a protocol gives it."""
+
+    input: list[float] | msgspec.UnsetType = msgspec.UNSET
+    features: list[float] | msgspec.UnsetType = msgspec.UNSET
+
+
+class NamedTensor(msgspec.Struct, forbid_unknown_fields=True):
+    """All rows under the name of the one input."""
+
+    input: list[list[float]]
+
+
+class Split(msgspec.Struct, forbid_unknown_fields=True):
+    """A table as pandas splits it; the index is not looked at."""
+
+    data: list[list[float]]
+    columns: list[str | int] | None = None
+    index: list[Any] | None = None
+
+
+_named = msgspec.json.Decoder(list[Named]).decode
+_named_tensor = msgspec.json.Decoder(NamedTensor).decode
+_split = msgspec.json.Decoder(Split).decode
+_records = msgspec.json.Decoder(list[dict[str, float]]).decode
+
+
+def decoded(body: bytes, kind: Any) -> Any:
+    """Return a JSON body as ``kind``, or say what is wrong with it."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body cannot be read: {error}") from error
+
+
+def rows_of(data: msgspec.Raw | bytes) -> Rows:
+    """Return rows: lists of numbers, or objects with such a list as ``input`` or ``features``."""
+    text = bytes(data).lstrip()
+    try:
+        if text[:1] == b"{":
+            return _named_tensor(text).input
+        if text[1:].lstrip()[:1] != b"{":
+            return _rows(text)
+        found = []
+        for index, row in enumerate(_named(text)):
+            given = [value for value in (row.input, row.features) if isinstance(value, list)]
+            if len(given) != 1:
+                raise InvalidRequest(f"row {index} must hold its numbers as input or features")
+            found.append(given[0])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the rows cannot be read: {error}") from error
+    return found
+
+
+def rows_of_split(data: msgspec.Raw | bytes) -> Rows:
+    """Return the rows of ``{"columns", "index"?, "data"}``; columns count in their order."""
+    try:
+        split = _split(bytes(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the table cannot be read: {error}") from error
+    for index, row in enumerate(split.data):
+        if split.columns is not None and len(row) != len(split.columns):
+            problem = f"row {index} has {len(row)} numbers for {len(split.columns)} columns"
+            raise InvalidRequest(problem)
+    return split.data
+
+
+def rows_of_records(data: msgspec.Raw | bytes) -> Rows:
+    """Return the rows of ``[{column: number}]``; columns count in the first record's order."""
+    try:
+        records = _records(bytes(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the records cannot be read: {error}") from error
+    columns = list(records[0]) if records else []
+    for index, record in enumerate(records):
+        if record.keys() != records[0].keys():
+            raise InvalidRequest(f"record {index} has other columns than the first")
+    return [[record[column] for column in columns] for record in records]
+
+
+def has_header(body: bytes) -> bool:
+    """Tell whether the first line of a CSV holds names, not numbers."""
+    first = body.lstrip(b"\xef\xbb\xbf").split(b"\n", 1)[0]
+    try:
+        for cell in next(csv.reader([first.decode()]), []):
+            float(cell)
+    except ValueError:
+        return True
+    return False
+
+
+def rows_of_csv(body: bytes, *, header: bool) -> Rows:
+    """Return the rows of a CSV; blank lines are passed over."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("the CSV is not UTF-8") from error
+    found: Rows = []
+    try:
+        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
+            if row and not (header and number == 1):
+                found.append([_number(cell, number, at) for at, cell in enumerate(row, 1)])
+    except csv.Error as error:
+        raise InvalidRequest(f"the CSV cannot be read: {error}") from error
+    return found
+
+
+def _number(cell: str, row: int, column: int) -> float:
+    try:
+        return float(cell if len(cell) <= LONGEST_CELL else "")
+    except ValueError:
+        problem = f"line {row}, column {column}: {cell[:40]!r} is no number"
+        raise InvalidRequest(problem) from None

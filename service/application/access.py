@@ -1,0 +1,170 @@
+"""Keys, and what their holders may do."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final, final
+
+from service.application.ports import Page, Store
+from service.domain.errors import InvalidRequest, NotFound, ServiceError
+from service.domain.identifiers import new_id
+from service.domain.keys import (
+    DEFAULT_TENANT,
+    Caller,
+    Key,
+    Scope,
+    digest_of,
+    is_tenant,
+    new_secret,
+    prefix_of,
+)
+
+ANONYMOUS: Final = Caller(DEFAULT_TENANT, frozenset({Scope.ADMIN}))
+"""Who calls while there are no keys: only this machine can, unless the settings allow more."""
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1", ""})
+"""Addresses of callers on this machine; a Unix socket has none."""
+
+_NOBODY: Final = "0" * 64
+
+
+class Unauthorized(ServiceError):
+    """No key, or none that is known."""
+
+    code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    """The key's scopes do not allow it."""
+
+    code = "insufficient_scope"
+
+
+@final
+class Access:
+    """Keys, held in memory so that a request is answered without asking the store.
+
+    Parameters
+    ----------
+    anywhere
+        Whether callers without a key are answered on every address while there is no key.
+    """
+
+    def __init__(self, store: Store, *, anywhere: bool) -> None:
+        self._store, self._anywhere = store, anywhere
+        self._keys: dict[str, Key] = {}
+        self._known = (0, "")
+        self._any = False
+
+    @property
+    def anonymous(self) -> bool:
+        """Tell whether there are no keys, and everyone may do everything."""
+        return not self._any
+
+    @property
+    def anywhere(self) -> bool:
+        """Tell whether callers without a key are answered on every address."""
+        return self._anywhere
+
+    async def refresh(self) -> None:
+        """Read the keys again where any was made or revoked since, by whichever process."""
+        async with self._store.read() as work:
+            state = await work.keys.state()
+            if state == self._known:
+                return
+            keys = await work.keys.every()
+        self._known = state
+        self._any = bool(keys)
+        self._keys = {key.prefix: key for key in keys if key.revoked_at is None}
+
+    def caller(self, authorization: str, address: str) -> Caller:
+        """Return who sends this Authorization header from this address.
+
+        Raises
+        ------
+        Unauthorized
+            With the same words whatever is wrong with it.
+        """
+        if not self._any:
+            if self._anywhere or address in LOOPBACK:
+                return ANONYMOUS
+            raise Unauthorized("there is no key yet, and only this machine is answered without")
+        kind, _, secret = authorization.partition(" ")
+        secret = secret.strip()
+        key = self._keys.get(prefix_of(secret) or "")
+        # Compared also when there is no such key: a guess takes the same time either way.
+        right = secrets.compare_digest(digest_of(secret), _NOBODY if key is None else key.sha256)
+        if kind.lower() != "bearer" or key is None or not right or _expired(key):
+            raise Unauthorized("a valid key is due: Authorization: Bearer <key>")
+        return Caller(key.tenant, frozenset(Scope(scope) for scope in key.scopes), key.id)
+
+    def owner(self, authorization: str, address: str, scope: Scope) -> str:
+        """Return the tenant of a caller who may do this."""
+        return allowed(self.caller(authorization, address), scope).tenant
+
+    async def create(
+        self,
+        name: str,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        scopes: Sequence[str] = (Scope.READ, Scope.PREDICT, Scope.TRAIN),
+        expires_at: datetime | None = None,
+        secret: str | None = None,
+    ) -> tuple[Key, str]:
+        """Make a key; its secret is told here and never again.
+
+        Parameters
+        ----------
+        secret
+            A key made elsewhere; None draws one.
+        """
+        if not is_tenant(tenant):
+            problem = "a tenant is 1 to 64 small letters, digits, '.', '_' and '-'"
+            raise InvalidRequest.at("/tenant", "invalid_tenant", problem)
+        secret = new_secret() if secret is None else secret
+        prefix = prefix_of(secret)
+        if prefix is None:
+            problem = "a key has the form nrd_<12 hexadecimal digits>_<at least 22 signs>"
+            raise InvalidRequest.at("", "invalid_key", problem)
+        now = datetime.now(UTC)
+        ordered = [scope.value for scope in Scope if scope in set(scopes)]
+        key = Key(new_id("key"), prefix, digest_of(secret), name, tenant, ordered, now, expires_at)
+        async with self._store.write() as work:
+            await work.keys.add(key)
+        await self.refresh()
+        return key, secret
+
+    async def page(self, page: Page) -> list[Key]:
+        """Return a page of keys and one more, the revoked ones too."""
+        async with self._store.read() as work:
+            return await work.keys.page(page)
+
+    async def revoke(self, key_id: str) -> Key:
+        """Let a key open nothing any more; repeating it changes nothing."""
+        async with self._store.write() as work:
+            key = await work.keys.get(key_id)
+            if key is None:
+                raise NotFound("key", key_id)
+            if key.revoked_at is None:
+                key = replace(key, revoked_at=datetime.now(UTC))
+                await work.keys.revoke(key.id, key.revoked_at or datetime.now(UTC))
+        await self.refresh()
+        return key
+
+    async def tenant_of(self, reference: str) -> str | None:
+        """Return whose network, dataset or job has this id."""
+        async with self._store.read() as work:
+            return await work.keys.tenant_of(reference)
+
+
+def allowed(caller: Caller, scope: Scope) -> Caller:
+    """Return the caller, or say which scope is missing."""
+    if not caller.may(scope):
+        held = ", ".join(sorted(caller.scopes)) or "none"
+        raise Forbidden(f"this takes a key with the scope {scope}; this one has {held}")
+    return caller
+
+
+def _expired(key: Key) -> bool:
+    return key.expires_at is not None and key.expires_at <= datetime.now(UTC)

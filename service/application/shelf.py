@@ -1,0 +1,99 @@
+"""Networks that come as files: from a folder at start, or loaded by a hosting platform."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import final
+
+from service.application.networks import Networks
+from service.application.ports import Store
+from service.application.weights import Weights
+from service.domain.errors import Conflict, InvalidRequest, NotFound, ServiceError
+from service.domain.keys import DEFAULT_TENANT
+from service.domain.limits import Limits
+from service.domain.networks import Network
+
+log = logging.getLogger(__name__)
+SOURCE = "model_url"
+"""Metadata of a network that came so: where its file lay."""
+
+
+@final
+class Shelf:
+    """Imports files of weights as networks.
+
+    Parameters
+    ----------
+    folder
+        None where nothing is imported; no file outside it is ever read.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        weights: Weights,
+        store: Store,
+        limits: Limits,
+        folder: Path | None,
+    ) -> None:
+        self._networks, self._weights, self._store = networks, weights, store
+        self._limits = limits
+        self._folder = None if folder is None else folder.resolve()
+
+    async def fill(self) -> None:
+        """Import every file of the folder whose name no network has yet."""
+        if self._folder is None:
+            return
+        for file in await asyncio.to_thread(self._files, self._folder):
+            try:
+                await self._networks.get(DEFAULT_TENANT, file.stem)
+            except NotFound:
+                try:
+                    await self._add(DEFAULT_TENANT, file.stem, file)
+                except ServiceError as error:
+                    log.warning("%s was not imported: %s", file, error.detail)
+
+    async def load(self, owner: str, name: str, url: str) -> Network:
+        """Import the only file of weights that lies at a path below the folder.
+
+        Raises
+        ------
+        Conflict
+            When a network has that name.
+        NotFound
+            When there is no such path below the folder, or no file of weights in it.
+        """
+        place = await asyncio.to_thread(Path(url.removeprefix("file://")).resolve)
+        if self._folder is None or not place.is_relative_to(self._folder):
+            raise NotFound("folder below NEUROND_MODEL_DIR", url)
+        files = await asyncio.to_thread(self._files, place)
+        if len(files) != 1:
+            raise NotFound(f"single file of weights ({len(files)} found) in", url)
+        return await self._add(owner, name, files[0], url)
+
+    async def unload(self, owner: str, reference: str) -> None:
+        """Remove a network that was loaded by its platform."""
+        network = await self._networks.get(owner, reference)
+        if SOURCE not in network.metadata:
+            raise Conflict(f"the network {network.name!r} was not loaded here")
+        await self._networks.remove(owner, network.id, lambda _: None)
+
+    def _files(self, place: Path) -> list[Path]:
+        """Return the files of weights at a path, in order."""
+        files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
+        return [file for file in files if file.suffix in self._weights.suffixes and file.is_file()]
+
+    async def _add(self, owner: str, name: str, file: Path, url: str | None = None) -> Network:
+        try:
+            if (await asyncio.to_thread(file.stat)).st_size > self._limits.weights_bytes:
+                raise InvalidRequest(
+                    f"{file.name} is longer than {self._limits.weights_bytes} bytes"
+                )
+            data = await asyncio.to_thread(file.read_bytes)
+        except OSError as error:
+            raise InvalidRequest(f"{file.name} cannot be read: {error.strerror}") from error
+        _, model = await self._weights.parsed_named(data, file.suffix)
+        metadata = {SOURCE: url or str(file)}
+        drawn = await self._networks.imported(owner, model, name, metadata)
+        async with self._store.write() as work:
+            return await self._networks.add(work, drawn)

@@ -1,0 +1,259 @@
+"""Weights: versions as the engine has them, as documents and as files of other formats."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, final, runtime_checkable
+
+import numpy as np
+
+from core import formats
+from core.errors import EngineError
+from core.formats import Model, Reads, Writes, json_format
+from core.network import LayerWeights
+from core.network import Network as Engine
+from core.preprocessing import Preprocessing
+from service.application.faults import engine_fault
+from service.application.live import LiveBoard
+from service.application.ports import BlobCorrupt, Blobs
+from service.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    ServiceError,
+    UnsupportedFormat,
+    pointer,
+)
+from service.domain.limits import Limits
+from service.domain.networks import Network, Version
+
+JSON: Final = "application/json"
+ANYTHING: Final = frozenset({"", "*/*", "application/*", JSON})
+
+
+class NotOffered(ServiceError):
+    """The weights are not offered in that form."""
+
+    code = "not_acceptable"
+
+
+Parsed = tuple[str, Model]
+"""A format's name, and the model that was read."""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A written format that can hold its files against the network."""
+
+    def check(self, model: Model, data: bytes) -> dict[str, str]:
+        """Return what was found, as headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A download."""
+
+    data: bytes
+    media_type: str
+    filename: str
+    headers: dict[str, str]
+
+
+class WeightsCorrupt(Conflict):
+    """A version's weights are not what they were."""
+
+    code = "weights_corrupt"
+
+
+@final
+class Weights:
+    """The use cases.
+
+    Parameters
+    ----------
+    written, read
+        The formats of files that are offered, and taken.
+    """
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        limits: Limits,
+        board: LiveBoard,
+        written: Sequence[Writes] = formats.WRITTEN_FORMATS,
+        read: Sequence[Reads] = formats.FILE_FORMATS,
+    ) -> None:
+        self._blobs, self._limits, self._board = blobs, limits, board
+        self._written = {part.type: part for part in written}
+        self._read = {part.media_type: part for part in read}
+        self._by_suffix = {part.suffix: part for part in read}
+
+    @property
+    def media_types(self) -> frozenset[str]:
+        """Return the media types of the files that are taken."""
+        return frozenset(self._read)
+
+    def offered(self, wanted: str | None, accept: str) -> str:
+        """Return the format that a client gets: by name, else the first that it accepts."""
+        if wanted is not None:
+            if wanted == "json" or wanted in self._written:
+                return wanted
+        else:
+            for part in accept.split(","):
+                kind = part.partition(";")[0].strip().lower()
+                if kind in ANYTHING:
+                    return "json"
+                for name, written in self._written.items():
+                    if kind == written.media_type:
+                        return name
+        offers = ", ".join(
+            f"{name} ({written.media_type})" for name, written in self._written.items()
+        )
+        raise NotOffered(f"weights are offered as json ({JSON}), {offers}")
+
+    async def exported(self, network: Network, version: Version, wanted: str) -> Exported:
+        """Return a version as a file."""
+        model = await self.model(network, version)
+        stem = f"{network.name}-{version.number}"
+        if wanted == "json":
+            data = await asyncio.to_thread(json_format.write, model)
+            return Exported(data, JSON, f"{stem}.json", {})
+        written = self._written[wanted]
+        data = await asyncio.to_thread(written.write, model)
+        headers = {}
+        if isinstance(written, Checks):
+            headers = await asyncio.to_thread(written.check, model, data)
+        return Exported(data, written.media_type, stem + written.suffix, headers)
+
+    async def parsed_file(self, data: bytes, media_type: str) -> Parsed:
+        """Return format and model of a file."""
+        reader = self._read.get(media_type)
+        if reader is None:
+            known = ", ".join([JSON, *self._read])
+            raise UnsupportedFormat(f"weights are taken as {known}, not as {media_type[:80]!r}")
+        return await self._parsed_by(reader, data)
+
+    async def parsed_named(self, data: bytes, suffix: str) -> Parsed:
+        """Return format and model of a file, by the suffix of its name."""
+        if suffix == ".json":
+            try:
+                document = json.loads(data)
+            except (ValueError, RecursionError) as error:
+                raise InvalidRequest(f"the file is no JSON: {error}") from error
+            if not isinstance(document, dict):
+                raise InvalidRequest("the file holds no JSON object")
+            return await self.parsed(document)
+        reader = self._by_suffix.get(suffix)
+        if reader is None:
+            known = ", ".join([".json", *self._by_suffix])
+            raise UnsupportedFormat(f"a file of weights ends in {known}, not in {suffix!r}")
+        return await self._parsed_by(reader, data)
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """Return how files end that are taken."""
+        return frozenset({".json", *self._by_suffix})
+
+    async def _parsed_by(self, reader: Reads, data: bytes) -> Parsed:
+        try:
+            model = await asyncio.to_thread(reader.read, data)
+        except EngineError as error:
+            raise engine_fault(error) from None
+        return reader.type, model
+
+    async def parsed(self, document: Mapping[str, Any]) -> Parsed:
+        """Return the format and the model of a document whose sizes are looked at first."""
+        layers, shape = _outline(document)
+        if shape is not None:
+            try:
+                self._limits.check_network(shape, layers)
+            except InvalidRequest as error:
+                raise error.under("network") from None
+        try:
+            return await asyncio.to_thread(formats.read_document, document)
+        except EngineError as error:
+            raise engine_fault(error) from None
+
+    async def model(self, network: Network, version: Version) -> Model:
+        """Return a version as the engine has it."""
+        live = self._board.get(network.id)
+        try:
+            if live is not None and version.job_id == live.job_id:
+                data = live.snapshot.weights
+            else:
+                data = await self._blobs.get(version.weights_sha256)
+        except BlobCorrupt as error:
+            problem = f"the weights of version {version.number} are damaged: {error}"
+            raise WeightsCorrupt(problem) from error
+        engine = Engine.from_spec(network.spec())
+        engine.load_bytes(data)
+        labels = network.labels_in_force
+        preprocessing = Preprocessing.from_document(
+            version.preprocessing, engine.inputs, engine.units
+        )
+        return Model(engine, None if labels is None else tuple(labels), preprocessing)
+
+    async def fitted(
+        self, network: Network, model: Model, *, store: bool
+    ) -> tuple[Version, tuple[str, ...]]:
+        """Check weights for a network; the version is not remembered yet."""
+        target = Engine.from_spec(network.spec())
+        _check_same_layers(model.network, target)
+        target.load_layer_weights(_in_dtype_of(target, model.network))
+        data = target.to_bytes()
+        sha256 = await self._blobs.put(data) if store else target.sha256()
+        version = Version(
+            network.id,
+            -1,
+            "upload",
+            sha256,
+            datetime.now(UTC),
+            preprocessing=model.preprocessing.to_document(),
+        )
+        return version, model.notes
+
+
+def _check_same_layers(given: Engine, target: Engine) -> None:
+    """Refuse weights of another architecture, naming the layer."""
+    if given.inputs != target.inputs or len(given.layers) != len(target.layers):
+        problem = (
+            f"the network takes {target.inputs} inputs through {len(target.layers)} layers, "
+            f"the document {given.inputs} through {len(given.layers)}"
+        )
+        raise InvalidRequest.at("/layers", "shape_error", problem)
+    for index, (one, other) in enumerate(zip(given.layers, target.layers, strict=True)):
+        for key in ("type", "units", "activation"):
+            theirs, ours = one.config().get(key), other.config().get(key)
+            if theirs != ours:
+                problem = f"layer {index} has {key} {theirs!r}, the network has {ours!r}"
+                raise InvalidRequest.at(pointer("layers", index), "shape_error", problem)
+
+
+def _in_dtype_of(target: Engine, given: Engine) -> list[LayerWeights | None]:
+    """Return the numbers in the target's dtype, or name the first that it cannot hold."""
+    found: list[LayerWeights | None] = []
+    for index, part in enumerate(given.layer_weights()):
+        if part is None:
+            found.append(None)
+            continue
+        with np.errstate(over="ignore"):  # an overflow shows as infinity, which is refused
+            cast = LayerWeights(*(array.astype(target.dtype) for array in part))
+        for name, array in zip(LayerWeights._fields, cast, strict=True):
+            if not np.isfinite(array).all():
+                at = np.argwhere(~np.isfinite(array))[0].tolist()
+                problem = f"the number is too large for {target.dtype.name}"
+                raise InvalidRequest.at(pointer("layers", index, name, *at), "not_finite", problem)
+        found.append(cast)
+    return found
+
+
+def _outline(document: Mapping[str, Any]) -> tuple[list[Any], list[int] | None]:
+    """Return the layers and the input shape of a native document, as far as it tells them."""
+    spec = document.get("network")
+    if isinstance(spec, Mapping):
+        shape, layers = spec.get("input_shape"), spec.get("layers")
+        whole = isinstance(shape, list) and all(type(size) is int for size in shape)
+        if whole and isinstance(layers, list):
+            return layers, shape
+    return [], None

@@ -1,0 +1,1 @@
+"""ONNX files; needs the extra ``onnx``."""

@@ -1,0 +1,91 @@
+"""The format: files written, held against ONNX Runtime, and read."""
+
+from typing import ClassVar, Final, final
+
+import numpy as np
+import onnx
+
+from core.arrays import Array
+from core.errors import FormatError
+from core.formats import Model
+from core.inference import Forward
+from service.domain.errors import Conflict
+from service.infrastructure.onnx.reader import Reader
+from service.infrastructure.onnx.writer import Writer
+
+CHECKED_ROWS: Final = 64
+TOLERANCE: Final = 1e-5
+
+
+class ExportDiffers(Conflict):
+    """The written graph does not answer as the network does."""
+
+    code = "export_differs"
+
+
+@final
+class Onnx:
+    """Written, checked and read: `core.formats.Writes`, `Reads` and `weights.Checks` in one."""
+
+    type: ClassVar[str] = "onnx"
+    media_type: ClassVar[str] = "application/onnx"
+    suffix: ClassVar[str] = ".onnx"
+
+    def write(self, model: Model) -> bytes:
+        """Return the file."""
+        data: bytes = Writer(model).graph().SerializeToString(deterministic=True)
+        return data
+
+    def check(self, model: Model, data: bytes) -> dict[str, str]:
+        """Run the file through ONNX Runtime, where there is one, and tell how it compares.
+
+        Raises
+        ------
+        ExportDiffers
+            When an output is off by more than `TOLERANCE`.
+        """
+        try:
+            import onnxruntime  # noqa: PLC0415 - optional, and slow to load
+        except ImportError:
+            return {"Neurond-Export-Check": "skipped; onnxruntime is not installed"}
+        rows = _sample(model)
+        ours = Forward(model.network, model.preprocessing)(rows)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
+        told = session.run(None, {"input": rows.astype(model.network.dtype)})
+        scale = max(1.0, float(np.abs(ours).max()))
+        difference = float(np.abs(told[0].astype(np.float64) - ours).max()) / scale
+        if not difference <= TOLERANCE:
+            problem = f"ONNX Runtime's outputs differ from ours by {difference:.2e}"
+            raise ExportDiffers(problem)
+        headers = {"Neurond-Export-Difference": f"{difference:.3e}"}
+        if model.labels is not None:
+            same = np.array(_labels(model.labels, ours)) == told[1]
+            headers["Neurond-Export-Label-Agreement"] = f"{np.mean(same):.4f}"
+        return headers
+
+    def read(self, data: bytes) -> Model:
+        """Return the model of a file."""
+        try:
+            loaded = onnx.load_model_from_string(data)
+        except Exception as error:
+            raise FormatError("this is no ONNX file") from error
+        if any(tensor.external_data for tensor in loaded.graph.initializer):
+            raise FormatError("weights in another file are not read; save them within the model")
+        return Reader(loaded.graph).model()
+
+
+def _sample(model: Model) -> Array:
+    """Return rows like those that the network is made for, the same for the same network."""
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(CHECKED_ROWS, model.network.inputs))
+    if model.preprocessing.inputs is not None:
+        rows = model.preprocessing.inputs.invert(rows)
+    # The graph takes rows in the network's dtype, so both are given what that holds.
+    return np.asarray(rows.astype(model.network.dtype).astype(np.float64))
+
+
+def _labels(labels: tuple[str, ...], outputs: Array) -> list[str]:
+    best = outputs[:, 0] > 0.5 if outputs.shape[1] == 1 else outputs.argmax(axis=1)
+    return [labels[int(at)] for at in best]

@@ -1,0 +1,12 @@
+"""Our activations as ONNX names them."""
+
+from typing import Final
+
+OPERATORS: Final = {
+    "relu": "Relu",
+    "leaky_relu": "LeakyRelu",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "softmax": "Softmax",
+}
+ACTIVATIONS: Final = {operator: name for name, operator in OPERATORS.items()}
