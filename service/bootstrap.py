@@ -28,6 +28,7 @@ from service.application.access import Access
 from service.application.chronicle import Chronicle
 from service.application.datasets import Datasets
 from service.application.dispatcher import Dispatcher
+from service.application.explanations import Explanations
 from service.application.feed import Feed
 from service.application.idempotency import Once
 from service.application.inference import Inference
@@ -229,15 +230,17 @@ async def running(
     weights = Weights(blobs, limits, board, written, read)
     shelf = Shelf(networks, weights, store, limits, settings.model_dir)
     datasets = Datasets(store, blobs, limits)
+    inference = Inference(
+        networks, weights, datasets, cache, board, limits, settings.default_network
+    )
     services = Services(
         networks=networks,
         weights=weights,
         shelf=shelf,
         datasets=datasets,
         jobs=Jobs(store, blobs, chronicle, feed, dispatcher, limits, cache.drop, closing),
-        inference=Inference(
-            networks, weights, datasets, cache, board, limits, settings.default_network
-        ),
+        inference=inference,
+        explanations=Explanations(inference, datasets),
         access=access,
         once=Once(store),
         store=store,

@@ -27,7 +27,9 @@ def default_workers() -> int:
 class Settings(BaseSettings):
     """What can be set; the reference page is made from these descriptions."""
 
-    model_config = SettingsConfigDict(env_prefix="NEUROND_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="NEUROND_", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(

@@ -13,6 +13,7 @@ from service.api.middleware.hot_path import HotPath
 from service.api.middleware.request_context import RequestContext
 from service.api.native.datasets import routes as datasets
 from service.api.native.datasets.schemas import BuiltinBody, RowsBody
+from service.api.native.inference import explain
 from service.api.native.inference import routes as inference
 from service.api.native.inference.codec import hot_classify, hot_predict
 from service.api.native.jobs import events, fit
@@ -72,7 +73,7 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
         redirect_slashes=False,
     )
     native = APIRouter(responses=errors.EVERYWHERE)
-    for module in (weights, networks, datasets, jobs, events, fit, inference, keys):
+    for module in (weights, networks, datasets, jobs, events, fit, inference, explain, keys):
         native.include_router(module.router)
     app.include_router(native)
     app.include_router(health.router)

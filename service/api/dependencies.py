@@ -15,6 +15,7 @@ from pydantic import AfterValidator
 from service.api.native.jobs.event_encoding import EncodedEvents
 from service.application.access import Access, allowed
 from service.application.datasets import Datasets
+from service.application.explanations import Explanations
 from service.application.idempotency import Once
 from service.application.idempotency import Request as OnceRequest
 from service.application.inference import Inference
@@ -63,6 +64,7 @@ class Services:
     datasets: Datasets
     jobs: Jobs
     inference: Inference
+    explanations: Explanations
     access: Access
     once: Once
     store: Store

@@ -25,8 +25,16 @@ def free_port() -> int:
 class Server:
     """One process of ``neurond serve``."""
 
-    def __init__(self, folder: Path, *, workers: int = 2, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int = 2,
+        port: int | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.port = port or free_port()
+        self.environment = environment or {}
         self.folder, self.workers = folder, workers
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -40,7 +48,7 @@ class Server:
                 [*self.command(), *self.options()],
                 stderr=log,
                 stdout=log,
-                env=dict(os.environ) | {"NEUROND_DRAIN_SECONDS": "0.3"},
+                env=dict(os.environ) | {"NEUROND_DRAIN_SECONDS": "0.3"} | self.environment,
             )
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:

@@ -7,8 +7,9 @@ from pydantic import BaseModel, Field
 
 from service.api.dependencies import Parts, Predictor, Reader, Trainer
 from service.api.dialect import Dialect, Invocations
-from service.api.invocations import BODY, answer, error
+from service.api.invocations import BODY, answer
 from service.api.protocols.sagemaker import codec
+from service.api.protocols.sagemaker.errors import error
 from service.api.raw import read_packed
 from service.api.tabular import decoded
 from service.application.ports import Page

@@ -1,0 +1,173 @@
+"""Why a network says what it says, and what changed between two versions."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final, Literal, final
+
+import numpy as np
+
+from core.arrays import Array
+from core.errors import NonFiniteError
+from core.explanation import Attributions, gradient, integrated_gradients
+from service.application.datasets import Datasets
+from service.application.faults import engine_fault
+from service.application.inference import Inference, probabilities_of
+from service.application.served import Served
+from service.domain.datasets import Dataset
+from service.domain.errors import InvalidRequest
+
+Method = Literal["gradient", "integrated_gradients"]
+MOST_ROWS: Final = 100
+MOST_EXAMPLES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What each input of a row added to one output.
+
+    Attributes
+    ----------
+    target
+        The class, or for regression the number of the output.
+    completeness_gap
+        Of integrated gradients: what the attributions leave unexplained.
+    """
+
+    target: str
+    output: float
+    attributions: list[float]
+    baseline_output: float | None = None
+    completeness_gap: float | None = None
+
+
+@final
+class Explanations:
+    """The use cases."""
+
+    def __init__(self, inference: Inference, datasets: Datasets) -> None:
+        self._inference, self._datasets = inference, datasets
+
+    async def explain(
+        self, served: Served, inputs: object, method: Method, target: str | None
+    ) -> list[Explanation]:
+        """Return each row's attributions to ``target``, or to its own most probable class."""
+        outputs = await self._inference.outputs(served, inputs)
+        rows = np.asarray(inputs, np.float64)
+        if len(rows) > MOST_ROWS:
+            problem = f"at most {MOST_ROWS} rows are explained at once, got {len(rows)}"
+            raise InvalidRequest.at("/inputs", "out_of_range", problem)
+        names = _target_names(served)
+        if target is None:
+            columns = probabilities_of(outputs) if served.classes() is not None else outputs
+            chosen = columns.argmax(axis=1) if len(names) > 1 else np.zeros(len(rows), int)
+        elif target in names:
+            chosen = np.full(len(rows), names.index(target))
+        else:
+            problem = f"{target[:80]!r} is none of {', '.join(names[:20])}"
+            raise InvalidRequest.at("/target", "unknown_target", problem)
+        try:
+            return await asyncio.to_thread(_explained, served, rows, chosen, method)
+        except NonFiniteError as error:
+            raise engine_fault(error, "inputs") from None
+
+    async def compare(self, one: Served, other: Served, dataset: Dataset | None) -> dict[str, Any]:
+        """Return how the parameters moved from one version to another, and what they now say."""
+        told: dict[str, Any] = {"layers": await asyncio.to_thread(_moved, one, other)}
+        if dataset is not None:
+            inputs, _ = await self._datasets.arrays(dataset)
+            told["predictions"] = await asyncio.to_thread(_changed, one, other, inputs)
+        return told
+
+
+def _target_names(served: Served) -> list[str]:
+    """Return what a target can be: the classes, or the numbers of the outputs."""
+    classes = served.classes()
+    return [str(at) for at in range(served.forward.units)] if classes is None else classes
+
+
+def _explained(served: Served, rows: Array, chosen: Array, method: Method) -> list[Explanation]:
+    """Explain rows of the same target together."""
+    names = _target_names(served)
+    found: list[Explanation | None] = [None] * len(rows)
+    for target in np.unique(chosen).tolist():
+        at = np.flatnonzero(chosen == target)
+        told = _attributions(served, rows[at], target, method)
+        for place, index in enumerate(at.tolist()):
+            found[index] = Explanation(
+                names[target],
+                float(told.outputs[place]),
+                told.values[place].tolist(),
+                None if told.baseline_outputs is None else float(told.baseline_outputs[place]),
+                None if told.gaps is None else float(told.gaps[place]),
+            )
+    return [explanation for explanation in found if explanation is not None]
+
+
+def _attributions(served: Served, rows: Array, target: int, method: Method) -> Attributions:
+    """Return attributions to a class or output; of one sigmoid unit, the first class is 1 - p."""
+    two = served.forward.units == 1 and served.classes() is not None
+    unit, mirrored = (0, target == 0) if two else (target, False)
+    model = served.model
+    if method == "gradient":
+        told = gradient(model.network, model.preprocessing, rows, unit)
+    else:
+        scaling = model.preprocessing.inputs
+        baseline = np.zeros(served.forward.inputs) if scaling is None else scaling.mean
+        told = integrated_gradients(model.network, model.preprocessing, rows, unit, baseline)
+    if not mirrored:
+        return told
+    return Attributions(
+        -told.values,
+        1.0 - told.outputs,
+        None if told.baseline_outputs is None else 1.0 - told.baseline_outputs,
+        None if told.gaps is None else -told.gaps,
+    )
+
+
+def _moved(one: Served, other: Served) -> list[dict[str, Any]]:
+    """Return how far each layer's weights and biases moved."""
+    told = []
+    parts = zip(one.model.network.layer_weights(), other.model.network.layer_weights(), strict=True)
+    for index, (before, after) in enumerate(parts):
+        if before is None or after is None:
+            continue
+        for name, was, now in zip(before._fields, before, after, strict=True):
+            change = now.astype(np.float64) - was
+            at = np.unravel_index(np.abs(change).argmax(), change.shape)
+            told.append(
+                {
+                    "layer": index,
+                    "parameter": name,
+                    "norm_from": float(np.linalg.norm(was)),
+                    "norm_to": float(np.linalg.norm(now)),
+                    "norm_of_change": float(np.linalg.norm(change)),
+                    "largest_change": float(change[at]),
+                    "at": [int(place) for place in at],
+                }
+            )
+    return told
+
+
+def _changed(one: Served, other: Served, inputs: Array) -> dict[str, Any]:
+    """Return which rows of a dataset two versions answer differently."""
+    try:
+        before, after = one.forward(inputs), other.forward(inputs)
+    except NonFiniteError as error:
+        raise engine_fault(error, "dataset") from None
+    difference = np.abs(after.astype(np.float64) - before)
+    told: dict[str, Any] = {
+        "rows": len(inputs),
+        "largest_output_change": float(difference.max()),
+        "mean_output_change": float(difference.mean()),
+    }
+    labels = one.classes()
+    if labels is None:
+        return told
+    was, now = (probabilities_of(outputs).argmax(axis=1) for outputs in (before, after))
+    rows = np.flatnonzero(was != now)
+    told["changed"] = len(rows)
+    told["examples"] = [
+        {"row": int(row), "from": labels[was[row]], "to": labels[now[row]]}
+        for row in rows[:MOST_EXAMPLES]
+    ]
+    return told

@@ -1,0 +1,208 @@
+"""What hosting platforms expect of a container: SageMaker, MLflow, Vertex AI, Azure ML."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.acceptance.server import Server
+from tests.protocols.conftest import World
+
+INVOKE = "/invocations"
+
+
+def predictions(answer: httpx.Response) -> Any:
+    assert answer.status_code == 200, answer.text
+    return np.array(answer.json()["predictions"])
+
+
+def post(world: World, content: bytes, kind: str, **headers: str) -> httpx.Response:
+    return world.client.post(INVOKE, content=content, headers={"Content-Type": kind, **headers})
+
+
+def csv(rows: Any, header: str = "") -> bytes:
+    lines = [",".join(map(repr, row)) for row in rows.tolist()]
+    return (header + "\n".join(lines) + "\n").encode()
+
+
+def test_ping_answers(world: World) -> None:
+    for path in ("/ping", "/health"):
+        answer = world.client.get(path)
+        assert (answer.status_code, answer.text) == (200, "\n")
+    assert world.client.get("/version").headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda rows: {"instances": rows},
+        lambda rows: {"instances": [{"features": row} for row in rows]},
+        lambda rows: {"inputs": rows},
+        lambda rows: {"inputs": {"input": rows}},
+        lambda rows: {"dataframe_split": {"columns": list(map(str, range(25))), "data": rows}},
+        lambda rows: {"dataframe_split": {"columns": list(range(25)), "index": [0], "data": rows}},
+        lambda rows: {
+            "dataframe_records": [dict(zip(map(str, range(25)), row, strict=True)) for row in rows],
+            "params": {"x": 1},
+        },
+        lambda rows: rows,
+    ],
+)
+def test_every_form_of_json_is_answered(world: World, form: Any) -> None:
+    body = json.dumps(form(world.rows.tolist())).encode()
+
+    assert np.array_equal(predictions(post(world, body, "application/json")), world.outputs)
+
+
+def test_csv_without_a_header_is_answered_as_csv_and_with_one_as_mlflow_does(
+    world: World,
+) -> None:
+    plain = post(world, csv(world.rows.astype(float)), "text/csv")
+    header = ",".join(f"x{at}" for at in range(25)) + "\n"
+    named = post(world, csv(world.rows.astype(float), header), "text/csv; charset=utf-8")
+
+    assert plain.headers["content-type"].startswith("text/csv")
+    rows = [[float(cell) for cell in line.split(",")] for line in plain.text.splitlines()]
+    assert np.array_equal(np.array(rows), world.outputs)
+    assert np.array_equal(predictions(named), world.outputs)
+
+
+def test_json_lines_and_npy_are_answered_in_kind_and_as_accepted(world: World) -> None:
+    lines = "".join(json.dumps({"features": row}) + "\n" for row in world.rows.tolist()).encode()
+    answer = post(world, lines, "application/jsonlines")
+    told = np.array([json.loads(line) for line in answer.text.splitlines()])
+    assert np.array_equal(told, world.outputs)
+
+    stream = io.BytesIO()
+    np.save(stream, world.rows)
+    answer = post(world, stream.getvalue(), "application/x-npy", Accept="application/x-npy")
+    told = np.load(io.BytesIO(answer.content), allow_pickle=False)
+    assert np.array_equal(told, world.outputs.astype(np.float32))
+    as_json = post(world, stream.getvalue(), "application/x-npy", Accept="application/json")
+    assert np.array_equal(predictions(as_json), world.outputs)
+
+
+ORDER = "'fortran_order': False"
+
+
+def npy(header: str) -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"{}", "application/json", 400),
+        (b'{"instances": [[1]], "inputs": [[1]]}', "application/json", 400),
+        (b'{"inputs": [["a"]]}', "application/json", 400),
+        (b'{"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}', "application/json", 400),
+        (b'{"dataframe_records": [{"a": 1}, {"b": 1}]}', "application/json", 400),
+        (b"1,2,x\n", "text/csv", 400),
+        (b"1,2\n3,4\n", "text/csv", 400),
+        (b"1,nan\n", "text/csv", 400),
+        (b"\xff\xfe\n", "text/csv", 400),
+        (b"PAR1", "application/vnd.apache.parquet", 415),
+        (b"{}", "application/json; charset=latin-1", 415),
+        (b"junk", "application/x-npy", 400),
+        (
+            npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 25)}"),
+            "application/x-npy",
+            400,
+        ),
+        (
+            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 25)}"),
+            "application/x-npy",
+            400,
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused(world: World, body: bytes, kind: str, status: int) -> None:
+    answer = post(world, body, kind)
+
+    assert answer.status_code == status, answer.text
+    if status == 400:
+        assert set(answer.json()) == {"error_code", "message"}
+    else:
+        assert answer.headers["content-type"].startswith("text/plain")
+
+
+def test_vertex_answers_at_the_paths_of_its_variables(world: World) -> None:
+    assert world.client.get("/aip/health").status_code == 200
+    body = {"instances": world.rows.tolist(), "parameters": {"x": 1}}
+    assert np.array_equal(predictions(world.client.post("/aip/predict", json=body)), world.outputs)
+    wrong = world.client.post("/aip/predict", json={"rows": []})
+    assert wrong.json()["error"]["code"] == wrong.status_code == 422
+
+
+def test_azure_scores_and_gives_the_ids_of_requests_back(world: World) -> None:
+    for body in (
+        {"input_data": world.rows.tolist()},
+        {"data": world.rows.tolist()},
+        {"input_data": {"columns": list(range(25)), "index": [1], "data": world.rows.tolist()}},
+    ):
+        answer = world.client.post(
+            "/score",
+            json=body,
+            headers={"x-request-id": "r-1", "x-ms-client-request-id": "c-1"},
+        )
+        assert np.array_equal(np.array(answer.json()), world.outputs)
+        assert answer.headers["x-ms-request-id"] == "r-1"
+        assert answer.headers["x-ms-client-request-id"] == "c-1"
+    assert set(world.client.post("/score", json={}).json()) == {"message"}
+    assert world.client.get("/swagger.json?version=3").json()["openapi"].startswith("3.")
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, world: World) -> Iterator[tuple[Server, Path]]:
+    """Return a server that imports from a folder, which holds one network."""
+    folder = tmp_path / "models"
+    (folder / "second").mkdir(parents=True)
+    document = world.client.get("/v1/networks/digits/weights").content
+    (folder / "first.json").write_bytes(document)
+    (folder / "second" / "model.npz").write_bytes(
+        world.client.get("/v1/networks/coin/weights?format=npz").content
+    )
+    (tmp_path / "outside.json").write_bytes(document)
+    server = Server(
+        tmp_path / "data",
+        workers=1,
+        environment={"NEUROND_MODEL_DIR": str(folder), "NEUROND_DEFAULT_NETWORK": ""},
+    )
+    yield server, folder
+    server.client.close()
+    if server.process is not None and server.process.poll() is None:
+        server.stop()
+
+
+def test_a_folder_of_models_is_served_and_platforms_load_from_it(
+    shelf: tuple[Server, Path], world: World
+) -> None:
+    server, folder = shelf
+    client = server.start().client
+
+    names = {network["name"] for network in client.get("/v1/networks").json()["data"]}
+    assert names == {"first", "model"}
+    body = {"model_name": "again", "url": str(folder / "second")}
+    loaded = client.post("/models", json=body)
+    assert loaded.json() == {"modelName": "again", "modelUrl": str(folder / "second")}
+    assert client.post("/models", json=body).status_code == 409
+    outside = {"model_name": "x", "url": str(folder.parent / "outside.json")}
+    assert client.post("/models", json=outside).status_code == 404
+    listed = client.get("/models").json()["models"]
+    assert "again" in [model["modelName"] for model in listed]
+    row = json.dumps({"instances": [[0.5, 0.5]]}).encode()
+    invoked = client.post("/models/again/invoke", content=row)
+    assert predictions(invoked).shape == (1, 1)
+    assert client.delete("/models/again").status_code == 200
+    assert client.get("/models/again").status_code == 404
+    several = client.post(INVOKE, json={"instances": world.rows.tolist()})
+    assert several.status_code == 400
+    assert "NEUROND_DEFAULT_NETWORK" in several.json()["message"]
