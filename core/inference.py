@@ -1,14 +1,17 @@
 """Answers of a network: its numbers laid out once, and nothing decided per call."""
 
+import math
+import threading
 from typing import Final, final
 
 import numpy as np
 
 from core.arrays import Array, as_rows
-from core.errors import NonFiniteError
+from core.errors import NonFiniteError, ShapeError
 from core.layers import Dense
 from core.network import Network
 from core.preprocessing import Preprocessing
+from core.tape import Call, Tape
 
 ROUNDING: Final = {"float32": 2e-5, "float64": 4e-14}
 """How far a row's outputs may move, relative to the largest, with the rows it is batched with.
@@ -21,6 +24,9 @@ leaves them; docs/explanation/serving.md has what was measured, a test holds it.
 @final
 class Forward:
     """The forward pass of one network, for as many callers as like, in any thread.
+
+    One row is the call that is made most: it goes through a recorded tape, whose buffers callers
+    take in turn. More rows are worth new arrays.
 
     Parameters
     ----------
@@ -38,6 +44,8 @@ class Forward:
             for layer, part in zip(network.layers, network.layer_weights(), strict=True)
             if isinstance(layer, Dense) and part is not None
         ]
+        self._one = threading.Lock()
+        self._row, self._calls, self._output = _recorded(network)
 
     def __call__(self, rows: Array) -> Array:
         """Return the outputs for raw rows.
@@ -45,7 +53,7 @@ class Forward:
         Parameters
         ----------
         rows
-            (batch, inputs), finite float64.
+            (batch, inputs), float64.
 
         Returns
         -------
@@ -54,21 +62,57 @@ class Forward:
 
         Raises
         ------
-        NonFiniteError
-            When inputs or outputs leave the finite numbers of the dtype; its path names the row.
+        ShapeError, NonFiniteError
+            When rows are not as wide as the network, or inputs or outputs leave the finite numbers
+            of its dtype; the path names the row.
         """
         with np.errstate(all="ignore"):  # what is not finite is refused
             if self._preprocessing.inputs is not None:
                 rows = self._preprocessing.inputs.apply(rows)
-            x = as_rows(rows, self.inputs, self.dtype)
-            for weights, biases, activate in self._steps:
-                z = np.dot(x, weights)
-                z += biases
-                x = activate(z)
+            x = self._of_one(rows) if len(rows) == 1 else self._of_many(rows)
             if self._preprocessing.targets is not None:
                 x = self._preprocessing.targets.invert(x)
-        finite = np.isfinite(x)
-        if not finite.all():
-            row = int(np.argwhere(~finite)[0][0])
-            raise NonFiniteError(f"the outputs for row {row} as {self.dtype.name}", path=(row,))
+            if not _all_finite(x):
+                row = int(np.argwhere(~np.isfinite(x))[0][0])
+                raise NonFiniteError(f"the outputs for row {row} as {self.dtype.name}", path=(row,))
         return x
+
+    def _of_many(self, rows: Array) -> Array:
+        x = as_rows(rows, self.inputs, self.dtype)
+        for weights, biases, activate in self._steps:
+            z = np.dot(x, weights)
+            z += biases
+            x = activate(z)
+        return x
+
+    def _of_one(self, rows: Array) -> Array:
+        if rows.shape != (1, self.inputs):
+            raise ShapeError("inputs", expected=(None, self.inputs), got=rows.shape)
+        with self._one:
+            self._row[:] = rows[0]
+            if not _all_finite(self._row):
+                as_rows(rows, self.inputs, self.dtype)  # names the place
+            for function, arguments in self._calls:
+                function(*arguments)
+            return self._output.reshape(1, -1).copy()
+
+
+def _all_finite(numbers: Array) -> bool:
+    """Tell whether all are finite: one product where it does not overflow, else a look at each."""
+    flat = numbers.ravel()
+    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
+
+
+def _recorded(network: Network) -> tuple[Array, list[Call], Array]:
+    """Return where a row goes, the calls, and where its outputs are then; as training records."""
+    tape = Tape(1, 1, network.dtype)
+    tape.begin_slot()
+    signal = tape.signal(network.inputs)
+    row = signal.values[:, 0]
+    parameters = network.views(network.parameters.copy())
+    unused = network.views(np.empty_like(network.parameters))
+    for layer, mine, scratch in zip(network.layers, parameters, unused, strict=True):
+        if isinstance(layer, Dense):  # dropout does nothing here
+            signal = layer.record(tape, signal, mine, scratch).output
+    tape.end_slot()
+    return row, tape.calls, signal.values

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any, Final, final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from service.api import docs, errors, health
-from service.api.dialect import Dialect
+from service.api.dialect import Dialect, HotCalls
 from service.api.middleware.hot_path import HotPath
 from service.api.middleware.request_context import RequestContext
 from service.api.native.datasets import routes as datasets
@@ -53,6 +54,19 @@ HOT: Final = {
 }
 
 
+@final
+class Api(FastAPI):
+    """The application, with the hot path outside everything that FastAPI wraps around a call."""
+
+    def __init__(self, *, hot: HotCalls, **options: Any) -> None:
+        super().__init__(**options)
+        self._hot = HotPath(super().__call__, self.state, hot)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._hot(scope, receive, send)
+
+
 def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
     """Return the application; its lifespan sets ``app.state.services``.
 
@@ -61,7 +75,9 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
     dialects
         Protocols that are spoken beside the native one.
     """
-    app = FastAPI(
+    hot = {**HOT, **{place: call for part in dialects for place, call in part.hot.items()}}
+    app = Api(
+        hot=hot,
         title="neurond",
         version=VERSION,
         description=DESCRIPTION,
@@ -84,8 +100,6 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
     app.add_api_route("/", home, include_in_schema=False)
     errors.install(app)
     app.add_middleware(RequestContext)
-    hot = {**HOT, **{place: call for part in dialects for place, call in part.hot.items()}}
-    app.add_middleware(HotPath, calls=hot)
     _describe(app)
     return app
 

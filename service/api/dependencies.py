@@ -177,7 +177,12 @@ def _unescaped(reference: str) -> str:
     return reference.replace(ESCAPED_SLASH, "/")
 
 
-Parts = Annotated[Services, Depends(services_of)]
+async def _parts(request: Request) -> Services:
+    """Return what the application runs on; asynchronous, for FastAPI runs others in a thread."""
+    return services_of(request)
+
+
+Parts = Annotated[Services, Depends(_parts)]
 Reader = Annotated[str, owner_with(Scope.READ)]
 Predictor = Annotated[str, owner_with(Scope.PREDICT)]
 Trainer = Annotated[str, owner_with(Scope.TRAIN)]

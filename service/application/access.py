@@ -53,7 +53,7 @@ class Access:
 
     def __init__(self, store: Store, *, anywhere: bool) -> None:
         self._store, self._anywhere = store, anywhere
-        self._keys: dict[str, Key] = {}
+        self._keys: dict[str, tuple[Key, Caller]] = {}
         self._known = (0, "")
         self._any = False
 
@@ -76,7 +76,7 @@ class Access:
             keys = await work.keys.every()
         self._known = state
         self._any = bool(keys)
-        self._keys = {key.prefix: key for key in keys if key.revoked_at is None}
+        self._keys = {key.prefix: (key, _caller(key)) for key in keys if key.revoked_at is None}
 
     def caller(self, authorization: str, address: str) -> Caller:
         """Return who sends this Authorization header from this address.
@@ -92,12 +92,12 @@ class Access:
             raise Unauthorized("there is no key yet, and only this machine is answered without")
         kind, _, secret = authorization.partition(" ")
         secret = secret.strip()
-        key = self._keys.get(prefix_of(secret) or "")
+        key, caller = self._keys.get(prefix_of(secret) or "", (None, ANONYMOUS))
         # Compared also when there is no such key: a guess takes the same time either way.
         right = secrets.compare_digest(digest_of(secret), _NOBODY if key is None else key.sha256)
         if kind.lower() != "bearer" or key is None or not right or _expired(key):
             raise Unauthorized("a valid key is due: Authorization: Bearer <key>")
-        return Caller(key.tenant, frozenset(Scope(scope) for scope in key.scopes), key.id)
+        return caller
 
     def owner(self, authorization: str, address: str, scope: Scope) -> str:
         """Return the tenant of a caller who may do this."""
@@ -164,6 +164,10 @@ def allowed(caller: Caller, scope: Scope) -> Caller:
         held = ", ".join(sorted(caller.scopes)) or "none"
         raise Forbidden(f"this takes a key with the scope {scope}; this one has {held}")
     return caller
+
+
+def _caller(key: Key) -> Caller:
+    return Caller(key.tenant, frozenset(Scope(scope) for scope in key.scopes), key.id)
 
 
 def _expired(key: Key) -> bool:

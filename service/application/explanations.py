@@ -58,7 +58,7 @@ class Explanations:
             raise InvalidRequest.at("/inputs", "out_of_range", problem)
         names = _target_names(served)
         if target is None:
-            columns = probabilities_of(outputs) if served.classes() is not None else outputs
+            columns = probabilities_of(outputs) if served.classes is not None else outputs
             chosen = columns.argmax(axis=1) if len(names) > 1 else np.zeros(len(rows), int)
         elif target in names:
             chosen = np.full(len(rows), names.index(target))
@@ -81,7 +81,7 @@ class Explanations:
 
 def _target_names(served: Served) -> list[str]:
     """Return what a target can be: the classes, or the numbers of the outputs."""
-    classes = served.classes()
+    classes = served.classes
     return [str(at) for at in range(served.forward.units)] if classes is None else classes
 
 
@@ -105,7 +105,7 @@ def _explained(served: Served, rows: Array, chosen: Array, method: Method) -> li
 
 def _attributions(served: Served, rows: Array, target: int, method: Method) -> Attributions:
     """Return attributions to a class or output; of one sigmoid unit, the first class is 1 - p."""
-    two = served.forward.units == 1 and served.classes() is not None
+    two = served.forward.units == 1 and served.classes is not None
     unit, mirrored = (0, target == 0) if two else (target, False)
     model = served.model
     if method == "gradient":
@@ -160,7 +160,7 @@ def _changed(one: Served, other: Served, inputs: Array) -> dict[str, Any]:
         "largest_output_change": float(difference.max()),
         "mean_output_change": float(difference.mean()),
     }
-    labels = one.classes()
+    labels = one.classes
     if labels is None:
         return told
     was, now = (probabilities_of(outputs).argmax(axis=1) for outputs in (before, after))

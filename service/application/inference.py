@@ -186,7 +186,8 @@ class Inference:
         while len(self._statistics) > COUNTED_NETWORKS:
             del self._statistics[next(iter(self._statistics))]
         forward = Forward(model.network, model.preprocessing)
-        return Served(network, number, model, statistics, forward, training)
+        classes = network.labels_in_force if network.classes else None
+        return Served(network, number, model, statistics, forward, classes, training)
 
     async def outputs(self, served: Served, inputs: object) -> Array:
         """Return the outputs for raw rows, (rows, units).
@@ -213,7 +214,9 @@ class Inference:
         InvalidRequest
             As `outputs` does, but counted as no failure: the caller asks again there.
         """
-        rows = self._checked(served, inputs)
+        rows = np.array(inputs, np.float64)
+        if rows.ndim != 2 or not 1 <= len(rows) <= self._limits.rows_per_call:
+            raise _wrong_rows(inputs, served.forward.inputs)
         return forward(served, rows) if is_small(served, rows) else None
 
     def _checked(self, served: Served, inputs: object) -> Array:
@@ -284,7 +287,8 @@ class Inference:
 
 def is_small(served: Served, rows: Array) -> bool:
     """Tell whether the rows are answered sooner on the loop than by a thread."""
-    return len(rows) * served.network.parameter_count < INLINE_MULTIPLICATIONS
+    count = len(rows)
+    return count == 1 or count * served.network.parameter_count < INLINE_MULTIPLICATIONS
 
 
 def forward(served: Served, rows: Array) -> Array:
@@ -298,7 +302,7 @@ def forward(served: Served, rows: Array) -> Array:
     begun = time.perf_counter_ns()
     try:
         outputs = served.forward(rows)
-    except NonFiniteError as error:
+    except (NonFiniteError, ShapeError) as error:
         raise engine_fault(error, "inputs") from None
     served.statistics.ran(len(rows), time.perf_counter_ns() - begun)
     return outputs
@@ -306,7 +310,7 @@ def forward(served: Served, rows: Array) -> Array:
 
 def classes_of_served(served: Served) -> list[str]:
     """Return the names of the classes, or say that there are none."""
-    labels = served.classes()
+    labels = served.classes
     if labels is None:
         problem = (
             f"the last layer is {served.network.output_activation}: its outputs are no "
@@ -323,9 +327,8 @@ def probabilities_of(outputs: Array) -> Array:
 
 def predictions(labels: list[str], outputs: Array, top_k: int | None) -> list[Prediction]:
     """Return what the outputs say of each row."""
-    outputs = probabilities_of(outputs)
-    best = outputs.argmax(axis=1).tolist()
-    rows = outputs.tolist()
+    rows = probabilities_of(outputs).tolist()
+    best = [row.index(max(row)) for row in rows]
     if top_k is None:
         return [
             Prediction(labels[index], index, row[index], row)

@@ -66,20 +66,23 @@ class Statistics:
 @final
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version ready to answer."""
+    """A version ready to answer.
+
+    Attributes
+    ----------
+    classes
+        Names of the classes; None where the outputs are no probabilities.
+    """
 
     network: Network
     version: int
     model: Model
     statistics: Statistics
     forward: Forward
+    classes: list[str] | None
     training: dict[str, Any] | None = None
 
     @property
     def bytes(self) -> int:
-        """About what it takes in memory: the model, and the numbers laid out for products."""
-        return 2 * int(self.model.network.parameters.nbytes) + 8192
-
-    def classes(self) -> list[str] | None:
-        """Return the names of the classes; None where the outputs are no probabilities."""
-        return self.network.labels_in_force if self.network.classes else None
+        """About what it takes: the model, and the numbers laid out for products and for a row."""
+        return 4 * int(self.model.network.parameters.nbytes) + 8192

@@ -370,7 +370,7 @@ def test_lengths_that_do_not_fit_are_refused(
     if length is not None:
         headers[LENGTH] = length
     body = body[:-4] if change == b"-" else body + change
-    packed = {key: value.encode() for key, value in headers.items()}
+    packed = [(key.encode(), value.encode()) for key, value in headers.items()]
 
     refused(world.client.post(INFER, content=body, headers=packed))
 

@@ -129,11 +129,11 @@ def served(name: str, parameters: int) -> Served:
     engine.parameters = np.zeros(parameters, np.float32)
     record = Network.__new__(Network)
     object.__setattr__(record, "id", name)
-    return Served(record, 0, Model(engine), Statistics(), forward)
+    return Served(record, 0, Model(engine), Statistics(), forward, None)
 
 
 async def test_many_first_requests_load_once_and_the_least_used_goes_out() -> None:
-    cache, loads = LeastRecentlyUsed(budget=2 * (8000 + 8192)), list[str]()
+    cache, loads = LeastRecentlyUsed(budget=2 * (16000 + 8192)), list[str]()
 
     async def load(name: str) -> Served:
         loads.append(name)

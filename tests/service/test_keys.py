@@ -68,7 +68,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
             "predictor": {"scopes": ["predict"]},
         }.items():
             answer = await client.post(
-                "/v1/keys", json={"name": name, **body}, headers=bearer(admin)
+                "/v1/keys", json={"name": name} | body, headers=bearer(admin)
             )
             assert answer.status_code == 201, answer.text
             keys[name] = answer.json()["key"]

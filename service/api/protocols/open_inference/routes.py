@@ -282,7 +282,7 @@ def _encoded(
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Return body and headers of the answer, and count the time that bodies took."""
     begun = time.perf_counter_ns()
-    body, length = codec.encode(call, place, outputs, served.classes())
+    body, length = codec.encode(call, place, outputs, served.classes)
     served.statistics.coded(len(outputs), decoding, time.perf_counter_ns() - begun)
     return body, _headers(length)
 
@@ -326,7 +326,7 @@ def _tensors(served: Served) -> tuple[list[TensorMetadata], list[TensorMetadata]
     outputs = [
         TensorMetadata(name=codec.OUTPUT, datatype=datatype, shape=[-1, served.forward.units])
     ]
-    if served.classes() is not None:
+    if served.classes is not None:
         outputs.append(TensorMetadata(name=codec.LABEL, datatype="BYTES", shape=[-1]))
     return inputs, outputs
 
