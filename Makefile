@@ -1,12 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help install check test cov docs bench chaos serve image clean
+.PHONY: help install web check test cov docs screenshots bench chaos serve image clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 help:  ## Print what there is.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # pip's own check of every hash; the project itself is then installed without looking anywhere.
 .venv/.runtime: requirements.txt requirements-build.txt pyproject.toml
@@ -19,24 +19,48 @@ help:  ## Print what there is.
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
 	touch $@
 
-install: .venv/.dev  ## Make .venv with everything in it.
+# Where there is no Node.js, or too old a one, it comes from PyPI into the environment.
+WEB := service/web
+WEB_SOURCES := $(shell find $(WEB)/src -type f 2>/dev/null) $(wildcard $(WEB)/*.*)
+NODE := $(shell node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' && echo node)
 
-check: .venv/.dev  ## Format, lint, types, rings, dependencies, dead code.
+.venv/.node: .venv/.runtime requirements-node.txt
+	$(if $(NODE),,$(BIN)/python -m pip install --quiet --require-hashes -r requirements-node.txt)
+	touch $@
+
+$(WEB)/node_modules/.installed: .venv/.node $(WEB)/package-lock.json
+	cd $(WEB) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-fund --no-audit
+	touch $@
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.installed $(WEB_SOURCES)
+	cd $(WEB) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm run --silent build -- --logLevel warn
+
+web: $(WEB)/dist/index.html  ## Build the page.
+
+install: .venv/.dev web  ## Make .venv with everything in it.
+
+check: .venv/.dev $(WEB)/node_modules/.installed  ## Format, lint, types, rings, dependencies, dead code.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/vulture
+	cd $(WEB) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm run --silent check
 
-test: check  ## All checks, then all tests.
+test: check web  ## All checks, then all tests.
+	cd $(WEB) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm test --silent
 	$(PYTEST)
 
-cov: .venv/.dev  ## All tests, with branch coverage.
+cov: .venv/.dev web  ## All tests, with branch coverage.
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-report=xml
 
 docs: .venv/.dev  ## Write the generated parts of docs/reference anew.
 	$(BIN)/python -m docs.generate
+
+screenshots: .venv/.dev web  ## Take the pictures of docs/screenshots anew.
+	mkdir -p docs/screenshots
+	NEUROND_SCREENSHOTS=docs/screenshots $(PYTEST) tests/page/test_screenshots.py
 
 bench: .venv/.dev  ## Training beside plain NumPy, and beside PyTorch and scikit-learn where they are.
 	$(BIN)/python -m benchmarks.training
@@ -44,11 +68,11 @@ bench: .venv/.dev  ## Training beside plain NumPy, and beside PyTorch and scikit
 chaos: .venv/.dev  ## Kill everything at random, two hundred times, and look what is lost.
 	$(BIN)/python -m tests.chaos.run --kills 200
 
-serve: .venv/.runtime  ## Start the server at http://127.0.0.1:8000.
+serve: .venv/.runtime web  ## Start the server at http://127.0.0.1:8000.
 	$(BIN)/neurond serve
 
-image:  ## Build the container image.
+image: web  ## Build the container image.
 	docker build --tag neurond:latest .
 
 clean:  ## Remove what make made.
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* coverage.xml dist
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* coverage.xml dist $(WEB)/dist $(WEB)/node_modules

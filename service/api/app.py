@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, final
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, FastAPI
 from starlette.types import Receive, Scope, Send
 
-from service.api import docs, errors, health
+from service.api import docs, errors, health, page
 from service.api.dialect import Dialect, HotCalls
 from service.api.middleware.hot_path import HotPath
 from service.api.middleware.request_context import RequestContext
@@ -97,18 +96,11 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
     for dialect in dialects:
         app.include_router(dialect.router)
     app.state.dialects = dialects
-    app.add_api_route("/", home, include_in_schema=False)
+    app.include_router(page.router)
     errors.install(app)
     app.add_middleware(RequestContext)
     _describe(app)
     return app
-
-
-async def home(request: Request) -> Response:
-    """Answer a client that looks for signs of life; a browser is led to the documentation."""
-    if "text/html" in request.headers.get("accept", ""):
-        return docs.page()
-    return JSONResponse({"status": "alive"})
 
 
 def _describe(app: FastAPI) -> None:

@@ -26,6 +26,7 @@ PAGE: Final = """<!doctype html>
 <link rel="stylesheet" href="/docs/assets/swagger-ui.css">
 </head>
 <body>
+<p class="topbar"><a href="/">The page</a></p>
 <div id="page"></div>
 <script src="/docs/assets/swagger-ui-bundle.js"></script>
 <script src="/docs/assets/start.js"></script>

@@ -323,8 +323,11 @@ class Dispatcher:
         columns = {
             name: [values[index] for index in fresh] for name, values in report.columns.items()
         }
-        if fresh:
-            await self._chronicle.epochs(work, job, columns, report.progress)
+        if not fresh or not await self._chronicle.epochs(work, job, columns, report.progress):
+            return
+        if report.frame is not None:
+            told = await work.jobs.get(job.id)
+            await self._chronicle.note(work, told or job, "boundary", report.frame)
 
     async def _checkpoint(self, work: Work, job: Job, report: CheckpointTaken, blob: str) -> None:
         """Remember a checkpoint, and forget the older ones."""

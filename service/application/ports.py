@@ -308,10 +308,17 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class EpochsDone:
-    """Epochs ended: columns of equal length, and the progress after the last."""
+    """Epochs ended: columns of equal length, and the progress after the last.
+
+    Attributes
+    ----------
+    frame
+        What the units say across the plane after the last of them, where it was asked for.
+    """
 
     columns: dict[str, list[Any]]
     progress: Progress
+    frame: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

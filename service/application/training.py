@@ -86,6 +86,10 @@ def values_in_force(
         standardize = True  # the weights were learned behind it
     elif standardize is None:
         standardize = standardized is None
+    boundary = asked.get("boundary")
+    if boundary is not None and network.input_shape != [2]:
+        problem = f"frames need two inputs, this network has {network.input_shape[0]}"
+        raise InvalidRequest.at("/training/boundary", "shape_mismatch", problem)
     return {
         "epochs": epochs,
         "batch_size": batch,
@@ -104,6 +108,7 @@ def values_in_force(
         "standardize": standardize,
         "seed": drawn_seed if asked.get("seed") is None else asked["seed"],
         "limits": {"seconds": None, "target_loss": None, **(asked.get("limits") or {})},
+        **({} if boundary is None else {"boundary": boundary}),
     }
 
 

@@ -61,12 +61,13 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
         keys = {"admin": admin}
-        for name, body in {
+        wanted: dict[str, Json] = {
             "reader": {"scopes": ["read"]},
             "ours": {},
             "theirs": {"tenant": "them"},
             "predictor": {"scopes": ["predict"]},
-        }.items():
+        }
+        for name, body in wanted.items():
             answer = await client.post(
                 "/v1/keys", json={"name": name} | body, headers=bearer(admin)
             )

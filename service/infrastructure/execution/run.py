@@ -30,6 +30,7 @@ from service.application.ports import (
 )
 from service.application.training import plan_from
 from service.domain.jobs import Progress
+from service.infrastructure.execution.film import Film
 
 BURST_SECONDS: Final = 0.05
 """About how long the worker trains before it looks up."""
@@ -102,12 +103,16 @@ class _Session:
         self._pace = 0.0
         self._unreported: list[Epoch] = []
         self._last: Epoch | None = None
+        boundary = assignment.training.get("boundary")
+        self._film = None if boundary is None else Film(boundary, plan.epochs)
         self._saved_epoch = self.trainer.progress.epoch
 
     def burst(self) -> Iterator[Report]:
         """Train for a moment."""
         before = time.monotonic()
         epochs = max(1, int(BURST_SECONDS / self._pace)) if self._pace else 1
+        if self._film is not None:
+            epochs = min(epochs, self._film.epochs_to_next(self.trainer.progress.epoch))
         try:
             done = self.trainer.advance(epochs)
         except DivergedError as error:
@@ -120,7 +125,7 @@ class _Session:
         self._unreported += done
         if done:
             self._last = done[-1]
-        if now - self._reported >= REPORT_SECONDS:
+        if now - self._reported >= REPORT_SECONDS or self._frame_is_due():
             yield from self.report()
         if now - self._snapped >= SNAPSHOT_SECONDS:
             self._snapped = now
@@ -142,7 +147,18 @@ class _Session:
             ]
             self._unreported.clear()
             self._reported = time.monotonic()
-            yield EpochsDone(columns, self._progress())
+            frame = None
+            if self._film is not None and self._frame_is_due():
+                epoch = self.trainer.progress.epoch
+                frame = self._film.frame(self.network, self.preprocessing, epoch)
+            yield EpochsDone(columns, self._progress(), frame)
+
+    def _frame_is_due(self) -> bool:
+        """Tell whether the epoch that ended last is one of the film's."""
+        state = self.trainer.progress
+        if self._film is None:
+            return False
+        return self._film.shows(state.epoch) or state.stop_reason is not None
 
     def _progress(self) -> Progress:
         """Return how far the training is."""

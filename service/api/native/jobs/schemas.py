@@ -53,6 +53,27 @@ class LimitsBody(Body):
     target_loss: Number | None = None
 
 
+Bounds = Annotated[
+    list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=2, max_length=2)
+]
+
+
+class BoundaryBody(Body):
+    """Frames of what every unit says across the plane, for a network over two inputs."""
+
+    resolution: Annotated[int, Field(ge=4, le=64)] = 32
+    x: Bounds = Field(default=[-1.0, 1.0])
+    y: Bounds = Field(default=[-1.0, 1.0])
+
+    @model_validator(mode="after")
+    def ordered(self) -> "BoundaryBody":
+        """Demand that each range begins before it ends."""
+        if self.x[0] >= self.x[1] or self.y[0] >= self.y[1]:
+            message = "x and y are [low, high]"
+            raise ValueError(message)
+        return self
+
+
 class TrainingBody(Body):
     """How to train; docs/explanation/defaults.md tells what stands where nothing is said."""
 
@@ -79,10 +100,16 @@ class TrainingBody(Body):
     standardize: bool | None = None
     seed: Seed | None = None
     limits: LimitsBody | None = None
+    boundary: BoundaryBody | None = Field(
+        None, description="Adds about 100 `boundary` events: a grid of bytes for each unit."
+    )
 
     def asked(self) -> dict[str, Any]:
         """Return what was said, without what was not."""
-        return self.model_dump(exclude_unset=True)
+        asked = self.model_dump(exclude_unset=True)
+        if self.boundary is not None:
+            asked["boundary"] = self.boundary.model_dump()
+        return asked
 
 
 class DataBody(Body):

@@ -1,0 +1,34 @@
+import { describe, expect, it } from 'vitest';
+import { DEFAULTS, fromQuery, gridOf, layersOf, toQuery, type Settings } from './playground';
+
+describe('the address', () => {
+  it('gives every setting back', () => {
+    const settings: Settings = {
+      ...DEFAULTS,
+      data: 'points',
+      units: [3, 2, 1],
+      rate: 0.5,
+      dropout: 0.2,
+      points: [{ x: 0.25, y: -0.5, label: 1 }],
+    };
+    expect(fromQuery(toQuery(settings))).toEqual(settings);
+    expect(toQuery(DEFAULTS)).toBe('');
+    expect(fromQuery('')).toEqual(DEFAULTS);
+  });
+
+  it('takes nothing that does not fit', () => {
+    const settings = fromQuery('data=<script>&units=99-x-3&rate=nan&epochs=1e99&points=1_2~a_b_c');
+    expect(settings).toEqual({ ...DEFAULTS, units: [16, 3], epochs: 5000 });
+  });
+});
+
+describe('the network', () => {
+  it('has dropout after each hidden layer', () => {
+    const types = layersOf({ ...DEFAULTS, units: [2, 2], dropout: 0.1 }).map((layer: any) => layer.type);
+    expect(types).toEqual(['dense', 'dropout', 'dense', 'dropout', 'dense']);
+  });
+});
+
+it('reads bytes', () => {
+  expect([...gridOf('AP8=')]).toEqual([0, 255]);
+});

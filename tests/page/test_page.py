@@ -1,0 +1,309 @@
+"""The page, as a user has it: clicks, strokes, keys, restarts, hostile names."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.api.page import BUILT
+from tests.acceptance.server import Server
+from tests.page.conftest import CHROMIUM, Visit
+
+IRIS = Path(__file__).parents[1] / "data" / "iris.csv"
+SEVEN = (0, 1, 2, 3, 4, 9, 13, 17, 22)
+FITS = "() => document.documentElement.scrollWidth <= window.innerWidth"
+SHIFT = """() => new Promise((done) => {
+  let total = 0;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) total += entry.value;
+  }).observe({ type: 'layout-shift', buffered: true });
+  setTimeout(() => done(total), 300);
+})"""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+
+def draw(page: Any, cells: tuple[int, ...] = SEVEN) -> None:
+    pad = page.locator(".pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    for cell in cells:
+        x = box["x"] + box["width"] * ((cell % 5) + 0.5) / 5
+        y = box["y"] + box["height"] * ((cell // 5) + 0.5) / 5
+        page.mouse.click(x, y)
+
+
+def test_two_actions_lead_to_a_classified_digit_while_it_learns(visit: Visit) -> None:
+    page = visit.go()
+
+    page.get_by_role("button", name="Train").click()
+    draw(page)
+
+    said = page.locator(".said strong")
+    said.wait_for(timeout=5000)
+    page.wait_for_function(
+        "() => document.querySelector('.said strong')?.textContent === '7'", timeout=8000
+    )
+    page.get_by_text("all epochs done").wait_for(timeout=20_000)
+    best = page.locator("li.best .number").inner_text()
+    assert float(best.removesuffix("%")) > 50
+    assert page.evaluate(SHIFT) < 0.1
+
+
+def test_the_first_paint_is_soon_and_the_script_small(visit: Visit) -> None:
+    page = visit.go()
+    page.get_by_role("heading", name="Watch a network").wait_for()
+
+    paint = page.evaluate(
+        "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    )
+
+    assert paint < 1000
+    import gzip  # noqa: PLC0415
+
+    scripts = [file.read_bytes() for file in (BUILT / "assets").glob("*.js")]
+    assert sum(len(gzip.compress(script)) for script in scripts) < 150_000
+
+
+def test_digits_are_drawn_by_keys_alone(visit: Visit) -> None:
+    page = visit.go()
+    page.locator(".pad button[tabindex='0']").focus()
+
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
+
+    pressed = page.locator(".pad button[aria-pressed='true']")
+    assert pressed.get_attribute("aria-label") == "Row 2, column 3"
+
+
+def test_the_playground_trains_and_its_film_can_be_wound(visit: Visit) -> None:
+    page = visit.go("playground?units=4-3&epochs=200&seed=3")
+    assert page.get_by_label("Epochs").input_value() == "200"
+
+    page.get_by_role("button", name="Train").click()
+    page.get_by_text("all epochs done").wait_for(timeout=30_000)
+    page.get_by_role("button", name="Pause").first.click()
+    frames = page.get_by_label("Frame", exact=True)
+    assert int(frames.get_attribute("max")) >= 90
+    frames.fill("10")
+
+    assert page.locator(".player .number").inner_text() == "epoch 20"
+    unit = page.get_by_label("Unit 1 of layer 1")
+    unit.focus()
+    assert page.get_by_label("What unit 1 of layer 1 says").is_visible()
+    page.get_by_label("Activation").select_option("relu")
+    assert "activation=relu" in page.url
+
+
+def test_points_that_are_clicked_are_learned(visit: Visit) -> None:
+    page = visit.go("playground?data=points&epochs=100")
+    plane = page.locator("canvas").first
+    box = plane.bounding_box()
+    for second, x in ((False, 0.2), (True, 0.8)):
+        name = "orange points" if second else "blue points"
+        page.get_by_role("button", name=name).click()
+        plane.scroll_into_view_if_needed()
+        box = plane.bounding_box()
+        for y in (0.3, 0.5, 0.7):
+            page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+
+    page.get_by_role("button", name="Train").click()
+
+    page.get_by_text("all epochs done").wait_for(timeout=20_000)
+    assert "points=" in page.url
+
+
+def test_pasted_rows_become_a_dataset_and_a_network(visit: Visit) -> None:
+    page = visit.go("data")
+    name = f"iris {page.viewport_size['width']}"
+    page.get_by_label("paste rows").fill(IRIS.read_text())
+    page.get_by_label("Name").fill(name)
+    assert page.locator("article").count() == 5
+
+    page.get_by_role("button", name="Store the dataset").click()
+    page.get_by_role("button", name="Train a network on it").click()
+
+    page.get_by_text(re.compile("all epochs done|stopped early")).wait_for(timeout=30_000)
+
+
+def test_refusals_are_told_at_the_row_and_column(visit: Visit) -> None:
+    page = visit.go("data")
+    page.get_by_label("paste rows").fill("a,b,y\n1,2,0\n3,,1\nx,4,1\n5,6,0\n")
+    assert page.get_by_text("1 missing").is_visible()
+
+    page.get_by_role("button", name="Store the dataset").click()
+
+    page.get_by_role("alert").get_by_text(re.compile("Row 2, column b")).wait_for()
+    # The refusal itself is what the console tells of.
+    visit.faults = [fault for fault in visit.faults if "422" not in fault]
+
+
+def test_a_network_is_looked_into_explained_compared_and_checked(
+    visit: Visit, page_server: Server
+) -> None:
+    client = page_server.client
+    layers = [{"type": "dense", "units": 10, "activation": "softmax"}]
+    name = f"look {visit.page.viewport_size['width']}"
+    body = {"name": name, "input_shape": [25], "layers": layers, "labels": list("0123456789")}
+    assert client.post("/v1/networks", json=body).status_code == 201
+    if client.get("/v1/datasets/look-data").status_code == 404:
+        drawn = {"name": "look-data", "builtin": "digits", "samples": 200}
+        assert client.post("/v1/datasets", json=drawn).status_code == 201
+    job = {"network": name, "dataset": "look-data", "training": {"epochs": 30}}
+    made = client.post("/v1/jobs", json=job).json()
+    page_server.ended(made["id"])
+    page = visit.go(f"networks/{name.replace(' ', '%20')}")
+
+    draw(page)
+    page.locator("li.best").wait_for()
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("green speaks for it").wait_for()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_text(re.compile(r"of 200 rows are answered otherwise")).wait_for()
+    page.get_by_role("button", name="Check it against differences").click()
+    page.get_by_text(re.compile("passed: largest relative error")).wait_for(timeout=20_000)
+    page.get_by_role("button", name="point stable here").last.click()
+    page.get_by_role("cell", name="stable", exact=True).wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="npz", exact=True).click()
+    assert download.value.suggested_filename == f"{name}.npz"
+    page.get_by_text("The call you just made").click()
+    assert "curl -X POST" in page.locator("pre").inner_text()
+
+
+def test_jobs_are_paused_resumed_and_compared(visit: Visit, page_server: Server) -> None:
+    client = page_server.client
+    name = f"pause {visit.page.viewport_size['width']}"
+    layers = [{"type": "dense", "units": 10, "activation": "softmax"}]
+    client.post("/v1/networks", json={"name": name, "input_shape": [25], "layers": layers})
+    if client.get("/v1/datasets/pause-data").status_code == 404:
+        client.post("/v1/datasets", json={"name": "pause-data", "builtin": "digits"})
+    body = {"network": name, "dataset": "pause-data", "training": {"epochs": 4000}}
+    first = client.post("/v1/jobs", json=body).json()["id"]
+    page = visit.go(f"jobs/{first}")
+
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_text("paused", exact=True).wait_for(timeout=10_000)
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Cancel").wait_for(timeout=10_000)
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("cancelled", exact=True).wait_for(timeout=10_000)
+
+    body["training"] = {"epochs": 50, "seed": 1}
+    second = client.post("/v1/jobs", json=body).json()["id"]
+    page_server.ended(second)
+    visit.go(f"jobs/{second}/{first}")
+    page.get_by_text("What differs from").wait_for()
+    assert page.get_by_role("cell", name="epochs", exact=True).is_visible()
+
+
+HOSTILE = [
+    "<script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "javascript:alert(1)",
+    "'\"><svg onload=document.title='owned'>",
+    "{{constructor.constructor('document.title=1')()}}",
+    "${document.title='owned'}",
+    "../../etc/passwd",
+    "a%2Fb",
+    "🦉 naïve ﷺ \u202e reversed",
+    "x" * 200,
+]
+
+
+def test_names_are_text_whatever_they_hold(visit: Visit, page_server: Server) -> None:
+    layers = [{"type": "dense", "units": 2, "activation": "softmax"}]
+    for name in HOSTILE:
+        answer = page_server.client.post(
+            "/v1/networks",
+            json={"name": name, "input_shape": [3], "layers": layers, "labels": [name[:199], "b"]},
+        )
+        assert answer.status_code in {201, 409}, answer.text
+    page = visit.go("networks")
+    page.get_by_role("link", name="../../etc/passwd").wait_for()
+
+    shown = page.locator("table a").all_inner_texts()
+
+    assert set(HOSTILE) <= set(shown)
+    assert page.title() == "Networks · neurond"
+    for name in (HOSTILE[1], HOSTILE[7]):
+        page.goto(f"{visit.url}/#/networks")
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        page.get_by_text(re.compile("parameters in float32")).wait_for()
+    assert page.evaluate(FITS)
+
+
+def test_no_view_is_wider_than_the_screen_and_texts_have_contrast(visit: Visit) -> None:
+    for place in ("", "playground", "data", "networks", "jobs"):
+        page = visit.go(place)
+        page.get_by_role("heading", level=1).wait_for()
+        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), (
+            place
+        )
+        for selector in (".quiet", "nav a", "h1", "button"):
+            low = page.evaluate(CONTRAST, selector)
+            assert low is None or low >= 4.5, (place, selector, low)
+
+
+CONTRAST = """(selector) => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (rgb) => {
+    const [r, g, b] = rgb.slice(0, 3).map((part) => {
+      const share = part / 255;
+      return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = parse(getComputedStyle(at).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const ratios = [...document.querySelectorAll(selector)]
+    .filter((element) => element.offsetParent && !element.disabled && element.textContent.trim())
+    .map((element) => {
+      const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
+      return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    });
+  return ratios.length ? Math.min(...ratios) : null;
+}"""
+
+
+def test_the_page_finds_its_server_again(browser: Any, tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", workers=1).start()
+    client = server.client
+    try:
+        layers = [{"type": "dense", "units": 10, "activation": "softmax"}]
+        client.post("/v1/networks", json={"name": "n", "input_shape": [25], "layers": layers})
+        client.post("/v1/datasets", json={"name": "d", "builtin": "digits"})
+        body = {"network": "n", "dataset": "d", "training": {"epochs": 4900}}
+        job = client.post("/v1/jobs", json=body).json()["id"]
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{server.url}/#/jobs/{job}")
+        page.get_by_text("running", exact=True).wait_for()
+        server.reaches(job, "running", epoch=100)
+
+        server.kill()
+        page.get_by_text("connection lost").wait_for(timeout=10_000)
+        server.start()
+
+        page.get_by_text("all epochs done").wait_for(timeout=60_000)
+        context.close()
+    finally:
+        server.client.close()
+        server.stop()
+
+
+def test_the_page_runs_under_a_policy_without_inline_script(page_server: Server) -> None:
+    answer = page_server.client.get("/", headers={"Accept": "text/html"})
+
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert page_server.client.get("/").json() == {"status": "alive"}
+    assert page_server.client.get("/page/assets/..%2Findex.html").status_code == 404
