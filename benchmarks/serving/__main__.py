@@ -325,16 +325,19 @@ def stop(contender: Contender) -> None:
 def report(label: str, found: list[Contender]) -> None:
     """Print the medians, and what they are to ours and to the floor."""
     print(f"\n{label}")
-    print(f"{'':24}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}{'ours/it':>9}{'CPU/bare':>10}")
+    heads = ("req/s", "p50 ms", "p99 ms", "CPU us", "ours/it", "it/bare")
+    print(" " * 24 + "".join(f"{head:>9}" for head in heads))
     medians = {
-        contender.name: [statistics.median(column) for column in zip(*contender.rounds, strict=True)]
+        contender.name: [
+            statistics.median(column) for column in zip(*contender.rounds, strict=True)
+        ]
         for contender in found
     }
     ours, bare = medians["neurond"], medians["bare ASGI"]
     for name, (rate, p50, p99, cpu) in medians.items():
         print(
             f"{name:24}{rate:9.0f}{p50:9.2f}{p99:9.2f}{cpu:9.0f}"
-            f"{ours[0] / rate:9.2f}{cpu / bare[3]:10.2f}",
+            f"{ours[0] / rate:9.2f}{cpu / bare[3]:9.2f}",
             flush=True,
         )
         for contender in found:

@@ -1,5 +1,6 @@
 """The network that every contender serves: 25-32-16-10 or 784-128-10, seeded."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def parameters(inputs: int) -> list[tuple[Array, Array]]:
             (generator.standard_normal((a, b)) / np.sqrt(a)).astype(np.float32),
             generator.standard_normal(b).astype(np.float32) * np.float32(0.1),
         )
-        for a, b in zip(widths, widths[1:], strict=False)
+        for a, b in pairwise(widths)
     ]
 
 

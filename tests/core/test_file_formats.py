@@ -153,7 +153,7 @@ def test_lists_of_arrays_are_taken_in_their_order() -> None:
 
 
 def test_scikit_learns_numbers_are_taken() -> None:
-    document = {
+    document: dict[str, Any] = {
         "coefs_": [[[1.0, -1.0], [0.5, 2.0]], [[1.0], [1.0]]],
         "intercepts_": [[0.0, 0.5], [-1.0]],
         "activation": "tanh",

@@ -103,7 +103,7 @@ def test_threads_share_a_network() -> None:
     forward = Forward(network([25, 64, 10]), Preprocessing())
     rows = np.random.default_rng(6).normal(size=(8, 25))
     alone = [forward(row[None]).tobytes() for row in rows]
-    wrong = []
+    wrong: list[int] = []
 
     def ask(index: int) -> None:
         wrong.extend(

@@ -234,7 +234,7 @@ class EventBody(BaseModel):
     """One event of a job."""
 
     id: int
-    type: Literal["state", "epoch", "checkpoint", "log", "end"]
+    type: Literal["state", "epoch", "checkpoint", "log", "boundary", "end"]
     data: dict[str, Any]
 
 

@@ -1,0 +1,348 @@
+"""Weights in and out of the service in every form, explanations, and what changed."""
+
+import io
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.service.conftest import LAYERS, Json, Train, ended, problem
+
+ROWS = np.random.default_rng(1).random((6, 25))
+FORMATS = {
+    "npz": "application/x-npz",
+    "safetensors": "application/vnd.safetensors",
+    "onnx": "application/onnx",
+    "python": "text/x-python",
+    "javascript": "text/javascript",
+}
+
+
+async def trained(client: httpx.AsyncClient, train: Train) -> str:
+    body = {"input_shape": [25], "layers": LAYERS, "labels": list("0123456789")}
+    name = (await client.post("/v1/networks", json=body)).json()["id"]
+    assert (await train(name, epochs=5))["status"] == "succeeded"
+    return str(name)
+
+
+@pytest.mark.parametrize("wanted", FORMATS)
+async def test_weights_are_offered_by_name_and_by_accept(
+    client: httpx.AsyncClient, network: Json, wanted: str
+) -> None:
+    if wanted == "onnx":
+        pytest.importorskip("onnx")
+    url = network["links"]["self"] + "/weights"
+
+    by_name = await client.get(url, params={"format": wanted})
+    by_accept = await client.get(url, headers={"Accept": f"{FORMATS[wanted]};q=0.9"})
+
+    assert by_name.status_code == 200, by_name.text
+    assert by_name.content == by_accept.content
+    assert by_name.headers["content-type"].startswith(FORMATS[wanted])
+    assert "filename*=UTF-8''" in by_name.headers["content-disposition"]
+    again = await client.get(
+        url, params={"format": wanted}, headers={"If-None-Match": by_name.headers["etag"]}
+    )
+    assert again.status_code == 304
+
+
+async def test_what_is_not_offered_is_told(client: httpx.AsyncClient, network: Json) -> None:
+    url = network["links"]["self"] + "/weights"
+
+    problem(await client.get(url, params={"format": "pickle"}), 406, "not_acceptable")
+    problem(await client.get(url, headers={"Accept": "text/html"}), 406, "not_acceptable")
+
+
+@pytest.mark.parametrize("wanted", ["npz", "safetensors", "onnx"])
+async def test_a_file_comes_back_as_a_network_and_as_a_version(
+    client: httpx.AsyncClient, train: Train, wanted: str
+) -> None:
+    if wanted == "onnx":
+        pytest.importorskip("onnx")
+    name = await trained(client, train)
+    file = await client.get(f"/v1/networks/{name}/weights", params={"format": wanted})
+    kind = {"Content-Type": FORMATS[wanted]}
+
+    made = await client.post("/v1/networks/import", content=file.content, headers=kind)
+    put = await client.put(f"/v1/networks/{name}/weights", content=file.content, headers=kind)
+
+    assert made.status_code == 201, made.text
+    assert made.json()["import_report"]["format"] == wanted
+    assert put.status_code == 201, put.text
+    body = {"inputs": ROWS.tolist()}
+    first = (await client.post(f"/v1/networks/{name}/versions/1/classify", json=body)).json()
+    second = (await client.post(f"/v1/networks/{made.json()['id']}/classify", json=body)).json()
+    assert [p["label"] for p in first["predictions"]] == [p["label"] for p in second["predictions"]]
+    for one, other in zip(first["predictions"], second["predictions"], strict=True):
+        assert np.allclose(one["probabilities"], other["probabilities"], atol=1e-6)
+
+
+async def test_onnx_runs_elsewhere_and_says_how_it_was_checked(
+    client: httpx.AsyncClient, train: Train
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    name = await trained(client, train)
+
+    answer = await client.get(f"/v1/networks/{name}/weights?format=onnx")
+
+    assert float(answer.headers["neurond-export-difference"]) < 1e-5
+    assert float(answer.headers["neurond-export-label-agreement"]) == 1.0
+    session = runtime.InferenceSession(answer.content, providers=["CPUExecutionProvider"])
+    outputs, labels = session.run(None, {"input": ROWS.astype(np.float32)})
+    body = {"inputs": ROWS.astype(np.float32).tolist()}
+    told = (await client.post(f"/v1/networks/{name}/classify", json=body)).json()["predictions"]
+    assert np.allclose(outputs, [row["probabilities"] for row in told], atol=1e-6)
+    assert list(labels) == [row["label"] for row in told]
+
+
+def graph(nodes: list[Any], constants: dict[str, Any], outputs: list[str]) -> bytes:
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    kind = onnx.TensorProto.FLOAT
+    made = helper.make_graph(
+        [helper.make_node(*node[:3], **node[3]) for node in nodes],
+        "g",
+        [helper.make_tensor_value_info("x", kind, [None, 3])],
+        [helper.make_tensor_value_info(name, kind, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    data: bytes = helper.make_model(made).SerializeToString()
+    return data
+
+
+WEIGHTS: dict[str, Any] = {
+    "w0": np.arange(6, dtype=np.float32).reshape(2, 3) / 10,
+    "b0": np.array([0.1, -0.2], np.float32),
+    "w1": np.array([[1.0, -1.0], [0.5, 0.25]], np.float32),
+    "b1": np.array([0.0, 0.3], np.float32),
+}
+
+
+async def imported(client: httpx.AsyncClient, data: bytes) -> Json:
+    kind = {"Content-Type": "application/onnx"}
+    answer = await client.post("/v1/networks/import", content=data, headers=kind)
+    assert answer.status_code == 201, answer.text
+    made: Json = answer.json()
+    return made
+
+
+async def outputs(client: httpx.AsyncClient, network: Json, rows: Any) -> Any:
+    body = {"inputs": rows.tolist()}
+    return (await client.post(f"/v1/networks/{network['id']}/predict", json=body)).json()["outputs"]
+
+
+def by_hand(rows: Any) -> Any:
+    hidden = np.maximum(rows @ WEIGHTS["w0"].T + WEIGHTS["b0"], 0)
+    z = hidden @ WEIGHTS["w1"].T + WEIGHTS["b1"]
+    powers = np.exp(z - z.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+async def test_pytorchs_export_is_read(client: httpx.AsyncClient) -> None:
+    data = graph(
+        [
+            ("Flatten", ["x"], ["f"], {}),
+            ("Gemm", ["f", "w0", "b0"], ["h"], {"transB": 1}),
+            ("Relu", ["h"], ["a"], {}),
+            ("Dropout", ["a"], ["d"], {}),
+            ("Gemm", ["d", "w1", "b1"], ["z"], {"transB": 1}),
+            ("Softmax", ["z"], ["y"], {"axis": 1}),
+        ],
+        WEIGHTS,
+        ["y"],
+    )
+
+    made = await imported(client, data)
+
+    rows = np.random.default_rng(1).normal(size=(5, 3))
+    assert np.allclose(await outputs(client, made, rows), by_hand(rows), atol=1e-6)
+    assert "the file names no classes" in made["import_report"]["notes"]
+
+
+async def test_scikit_learns_export_with_scaler_and_labels_is_read(
+    client: httpx.AsyncClient,
+) -> None:
+    turned = {"w0": WEIGHTS["w0"].T.copy(), "w1": WEIGHTS["w1"].T.copy()}
+    biases = {"b0": WEIGHTS["b0"].reshape(1, -1), "b1": WEIGHTS["b1"].reshape(1, -1)}
+    scaler = {"domain": "ai.onnx.ml", "offset": [1.0, 2.0, 3.0], "scale": [0.5, 0.25, 2.0]}
+    data = graph(
+        [
+            ("Scaler", ["x"], ["s"], scaler),
+            ("Cast", ["s"], ["c"], {"to": 1}),
+            ("MatMul", ["c", "w0"], ["m0"], {}),
+            ("Add", ["m0", "b0"], ["h"], {}),
+            ("Relu", ["h"], ["a"], {}),
+            ("MatMul", ["a", "w1"], ["m1"], {}),
+            ("Add", ["m1", "b1"], ["z"], {}),
+            ("Softmax", ["z"], ["p"], {"axis": -1}),
+            ("ArgMax", ["p"], ["i"], {"axis": 1}),
+            ("ArrayFeatureExtractor", ["classes", "i"], ["l"], {"domain": "ai.onnx.ml"}),
+        ],
+        {**turned, **biases, "classes": np.array([7, 9])},
+        ["l", "p"],
+    )
+
+    made = await imported(client, data)
+
+    assert made["labels"] == ["7", "9"]
+    rows = np.random.default_rng(2).normal(size=(5, 3))
+    scaled = (rows - [1.0, 2.0, 3.0]) * [0.5, 0.25, 2.0]
+    assert np.allclose(await outputs(client, made, rows), by_hand(scaled), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "code"),
+    [
+        ("application/onnx", b"junk" * 10, "validation_failed"),
+        ("application/x-npz", b"PK", "validation_failed"),
+        ("application/vnd.safetensors", b"\xff" * 64, "validation_failed"),
+    ],
+)
+async def test_files_that_cannot_be_read_are_refused(
+    client: httpx.AsyncClient, kind: str, body: bytes, code: str
+) -> None:
+    if "onnx" in kind:
+        pytest.importorskip("onnx")
+    answer = await client.post("/v1/networks/import", content=body, headers={"Content-Type": kind})
+
+    problem(answer, 422, code)
+
+
+async def test_other_files_are_not_taken(client: httpx.AsyncClient) -> None:
+    kind = {"Content-Type": "application/x-pickle"}
+    answer = await client.post("/v1/networks/import", content=b"x", headers=kind)
+
+    problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated_gradients"])
+async def test_explanations_add_up(client: httpx.AsyncClient, train: Train, method: str) -> None:
+    name = await trained(client, train)
+    body = {"inputs": ROWS.tolist(), "method": method}
+    told = (await client.post(f"/v1/networks/{name}/explain", json=body)).json()
+    classes = (
+        await client.post(f"/v1/networks/{name}/classify", json={"inputs": ROWS.tolist()})
+    ).json()
+
+    for explanation, prediction in zip(told["explanations"], classes["predictions"], strict=True):
+        assert explanation["target"] == prediction["label"]
+        assert explanation["output"] == pytest.approx(prediction["probability"], abs=1e-5)
+        assert len(explanation["attributions"]) == 25
+        if method == "integrated_gradients":
+            total = sum(explanation["attributions"]) + explanation["completeness_gap"]
+            assert abs(explanation["completeness_gap"]) < 1e-3
+            assert total == pytest.approx(
+                explanation["output"] - explanation["baseline_output"], abs=1e-9
+            )
+    one = {**body, "target": "3"}
+    told = (await client.post(f"/v1/networks/{name}/explain", json=one)).json()
+    assert {explanation["target"] for explanation in told["explanations"]} == {"3"}
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"inputs": [[0.0] * 25], "target": "x"}, "/target"),
+        ({"inputs": [[0.0] * 24]}, "/inputs/0"),
+        ({"inputs": [[0.0] * 25], "method": "guess"}, "/method"),
+        ({"inputs": [[0.0] * 25] * 101}, "/inputs"),
+    ],
+)
+async def test_explanations_that_cannot_be_given_are_refused(
+    client: httpx.AsyncClient, network: Json, body: Json, pointer: str
+) -> None:
+    url = network["links"]["self"] + "/explain"
+
+    problem(await client.post(url, json=body), 422, "validation_failed", pointer)
+
+
+async def test_two_classes_of_one_unit_mirror_each_other(client: httpx.AsyncClient) -> None:
+    layers = [{"type": "dense", "units": 1, "activation": "sigmoid"}]
+    body = {"input_shape": [2], "layers": layers, "labels": ["no", "yes"]}
+    name = (await client.post("/v1/networks", json=body)).json()["id"]
+
+    told = {}
+    for label in ("no", "yes"):
+        asked = {"inputs": [[0.5, 1.0]], "target": label}
+        answer = await client.post(f"/v1/networks/{name}/explain", json=asked)
+        told[label] = answer.json()["explanations"][0]
+
+    assert told["no"]["output"] == pytest.approx(1 - told["yes"]["output"])
+    assert told["no"]["attributions"] == pytest.approx(
+        [-value for value in told["yes"]["attributions"]]
+    )
+
+
+async def test_a_diff_tells_what_moved_and_what_is_now_said(
+    client: httpx.AsyncClient, train: Train, digits: str
+) -> None:
+    name = await trained(client, train)
+
+    url = f"/v1/networks/{name}/diff"
+    told = (await client.get(url, params={"from": "0", "to": "1", "dataset": digits})).json()
+    same = (await client.get(url, params={"from": "1", "to": "latest", "dataset": digits})).json()
+
+    assert (told["from"], told["to"]) == (0, 1)
+    assert [part["layer"] for part in told["layers"]] == [0, 0, 1, 1]
+    assert all(part["norm_of_change"] > 0 for part in told["layers"])
+    first = told["layers"][0]
+    documents = [
+        json.loads((await client.get(f"/v1/networks/{name}/versions/{n}/weights")).content)
+        for n in (0, 1)
+    ]
+    before, after = (np.array(document["layers"][0]["weights"]) for document in documents)
+    assert first["norm_of_change"] == pytest.approx(np.linalg.norm(after - before), rel=1e-5)
+    row, column = first["at"]
+    assert abs(after - before)[row, column] == pytest.approx(abs(after - before).max())
+    assert 0 < told["predictions"]["changed"] <= 200
+    assert {"row", "from", "to"} == set(told["predictions"]["examples"][0])
+    assert same["predictions"]["changed"] == 0
+    assert all(part["norm_of_change"] == 0 for part in same["layers"])
+    problem(await client.get(url, params={"from": "9"}), 404, "not_found")
+    problem(await client.get(url), 422, "validation_failed")
+
+
+async def test_an_npz_of_somebody_elses_becomes_a_network(client: httpx.AsyncClient) -> None:
+    stream = io.BytesIO()
+    np.savez(stream, w0=np.ones((2, 3)), b0=np.zeros(3), w1=np.ones((3, 1)), b1=np.zeros(1))
+
+    answer = await client.post(
+        "/v1/networks/import?name=theirs",
+        content=stream.getvalue(),
+        headers={"Content-Type": "application/x-npz"},
+    )
+
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["dtype"] == "float64"
+
+
+async def test_a_film_of_the_plane_comes_as_events(client: httpx.AsyncClient) -> None:
+    layers = [
+        {"type": "dense", "units": 3, "activation": "tanh"},
+        {"type": "dense", "units": 1, "activation": "sigmoid"},
+    ]
+    name = (await client.post("/v1/networks", json={"input_shape": [2], "layers": layers})).json()
+    data = (await client.post("/v1/datasets", json={"builtin": "moons", "samples": 60})).json()
+    boundary = {"resolution": 8, "x": [-2, 3], "y": [-2, 2]}
+    training = {"epochs": 200, "boundary": boundary}
+    body = {"network": name["id"], "dataset": data["id"], "training": training}
+
+    job = (await client.post("/v1/jobs", json=body)).json()
+    assert (await ended(client, job["id"]))["status"] == "succeeded"
+    frames: list[Json] = []
+    after = "0"
+    while True:
+        headers = {"Accept": "application/json", "Last-Event-ID": after}
+        page = (await client.get(f"/v1/jobs/{job['id']}/events?limit=500", headers=headers)).json()
+        frames += [event["data"] for event in page["data"] if event["type"] == "boundary"]
+        if not page["has_more"]:
+            break
+        after = str(page["data"][-1]["id"])
+
+    assert [frame["epoch"] for frame in frames] == [1, *range(2, 201, 2)]
+    assert [len(layer) for layer in frames[0]["layers"]] == [3, 1]
+    wide = (await client.post("/v1/networks", json={"input_shape": [25], "layers": LAYERS})).json()
+    answer = await client.post("/v1/jobs", json={**body, "network": wide["id"]})
+    problem(answer, 422, "validation_failed")
