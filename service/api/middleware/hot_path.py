@@ -48,6 +48,10 @@ UNUSUAL: Final = frozenset(
 """Headers that are looked at on the ordinary road."""
 
 
+ROUTES: Final = "/{}/{}/{{network}}{}/{}"
+VERSIONS: Final = "/versions/{version}"
+"""Templates, as metrics have them."""
+
 PROCESS: Final = secrets.token_hex(12).encode()
 """Tells apart the request ids of processes; a number follows, far cheaper than chance."""
 
@@ -106,8 +110,7 @@ class HotPath:
             }
         )
         await send({"type": "http.response.body", "body": body})
-        within = "/versions/{version}" if version is not None else ""
-        route = f"/{segments[1]}/{segments[2]}/{{network}}{within}/{segments[-1]}"
+        route = ROUTES.format(*segments[1:3], "" if version is None else VERSIONS, segments[-1])
         services.metrics.request("POST", route, 200, time.perf_counter() - begun)
 
 

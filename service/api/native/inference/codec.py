@@ -56,21 +56,29 @@ def hot_classify(parts: Services, served: Served, request: HotRequest) -> HotAns
     if call is None:
         return None
     labels = classes_of_served(served)
-    outputs = parts.inference.now(served, call.inputs)
-    if outputs is None:
+    rows = _rows(parts, served, call.inputs)
+    if rows is None:
         return None
-    parts.metrics.rows(len(outputs))
-    return HotAnswer(classified(served, predictions(labels, outputs, call.top_k)), JSON)
+    return HotAnswer(classified(served, predictions(labels, rows, call.top_k)), JSON)
 
 
 def hot_predict(parts: Services, served: Served, request: HotRequest) -> HotAnswer | None:
     """Predict on the loop."""
     call = _plain_call(request)
-    outputs = None if call is None else parts.inference.now(served, call.inputs)
+    rows = None if call is None else _rows(parts, served, call.inputs)
+    return None if rows is None else HotAnswer(predicted(served, rows), JSON)
+
+
+def _rows(parts: Services, served: Served, inputs: list[list[float]]) -> list[list[float]] | None:
+    """Return the outputs of each row; None for so many that a thread should."""
+    if len(inputs) == 1:
+        parts.metrics.rows(1)
+        return [parts.inference.one(served, inputs[0])]
+    outputs = parts.inference.now(served, inputs)
     if outputs is None:
         return None
     parts.metrics.rows(len(outputs))
-    return HotAnswer(predicted(served, outputs.tolist()), JSON)
+    return outputs.tolist()  # type: ignore[no-any-return]
 
 
 def _plain_call(request: HotRequest) -> _Call | None:
