@@ -72,6 +72,8 @@ REMEDIES = {
     "not_found": "Nothing of that id or name is here, or the path is wrong.",
     "payload_too_large": "`detail` tells the limit; the settings change it.",
     "precondition_failed": "Read it again, and send the new ETag. `current_etag` tells it.",
+    "request_timeout": "Send the head within ten seconds, and the body at 64 KiB/s or faster.",
+    "head_too_large": "A head has at most 16 KiB and 100 fields.",
     "queue_full": "Come back after `Retry-After` seconds.",
     "shutting_down": "Another instance, or this one soon again, will answer.",
     "storage_full": "Make room. Reading and classifying go on meanwhile, and writing will again.",

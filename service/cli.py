@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from service import version
 from service.bootstrap import access_of, build, prepare
 from service.domain.errors import ServiceError
+from service.guarded_protocol import GuardedProtocol
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
 from service.infrastructure.database.engine import DatabaseUnusable
 from service.infrastructure.observability import logging
@@ -73,6 +74,8 @@ def serve(**options: Any) -> None:
         server_header=False,
         date_header=True,
         lifespan="on",
+        http=GuardedProtocol,
+        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
     )
     server = Server(config, app, settings.drain_seconds)

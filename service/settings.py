@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     aip_predict_route: str | None = Field(
         None, validation_alias="AIP_PREDICT_ROUTE", description="Vertex AI: path of predictions."
     )
+    max_connections: int = Field(
+        4096, ge=1, description="Connections at a time; beyond, requests are answered 503."
+    )
     max_json_bytes: int = Field(8 << 20, ge=1024, description="Longest JSON body.")
     max_inference_bytes: int = Field(
         32 << 20, ge=1024, description="Longest body of an inference protocol, unpacked."

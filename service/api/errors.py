@@ -31,6 +31,8 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "insufficient_scope": (403, "The key may not do that"),
     "cross_site": (403, "Refused for another site"),
     "not_found": (404, "Not there"),
+    "request_timeout": (408, "The request took too long"),
+    "head_too_large": (431, "The head is too large"),
     "method_not_allowed": (405, "Not with this method"),
     "not_acceptable": (406, "Not available in that form"),
     "conflict": (409, "Not in the present state"),

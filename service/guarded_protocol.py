@@ -1,0 +1,156 @@
+"""HTTP as uvicorn speaks it, with an end to patience.
+
+uvicorn over httptools takes headers of any length, and waits for ever for the rest of a request.
+Here a head has bounds and a deadline; a body has a deadline that moves with what has arrived, so
+that a slow client is refused and a long upload is not. A request that comes whole, as nearly all
+do, meets no timer.
+"""
+
+import asyncio
+import json
+import secrets
+from typing import Any, Final, final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES: Final = 16 << 10
+HEADERS: Final = 100
+HEAD_SECONDS: Final = 10.0
+BODY_SECONDS: Final = 60.0
+BODY_BYTES_PER_SECOND: Final = 64 << 10
+"""A body may take `BODY_SECONDS`, and a second more for each so many bytes of it."""
+
+REASONS: Final = {
+    400: ("Bad Request", "bad_request", "The request cannot be read"),
+    408: ("Request Timeout", "request_timeout", "The request took too long"),
+    431: ("Request Header Fields Too Large", "head_too_large", "The head is too large"),
+}
+
+
+@final
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _in_head = _in_body = _refused = False
+    _head_bytes = _body_bytes = 0
+    _body_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop to wait."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; wait for more only where a request is not whole yet."""
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._refused or self.transport.is_closing():
+            self._stop_waiting()
+        elif self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(431, f"a head has at most {HEAD_BYTES} bytes")
+            elif self._timer is None:
+                self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+        elif self._in_body and self._timer is None:
+            self._timer = self.loop.call_later(BODY_SECONDS, self._look_at_body)
+        elif not self._in_body and self._timer is not None:
+            self._stop_waiting()
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """End the head, and begin the body."""
+        self._in_head = False
+        self._stop_waiting()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > HEAD_BYTES or len(self.headers) > HEADERS:
+            detail = f"a head has at most {HEAD_BYTES} bytes and {HEADERS} fields"
+            self._refuse(431, detail)
+            return
+        self._in_body, self._body_bytes, self._body_since = True, 0, self.loop.time()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if not self._refused:
+            self._body_bytes += len(body)
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the body."""
+        self._in_body = False
+        if not self._refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, or no honest one."""
+        self._refuse(400, msg)
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if self._in_head:
+            self._refuse(408, f"a head is due within {HEAD_SECONDS:.0f} seconds")
+        elif self.cycle is None:  # not a byte since the connection was made
+            self.transport.close()
+
+    def _look_at_body(self) -> None:
+        """Refuse a body that is slower than it may be; look again later otherwise."""
+        self._timer = None
+        allowed = BODY_SECONDS + self._body_bytes / BODY_BYTES_PER_SECOND
+        left = self._body_since + allowed - self.loop.time()
+        if left > 0:
+            self._timer = self.loop.call_later(left + 0.1, self._look_at_body)
+        elif self._in_body:
+            self._refuse(408, f"a body is due within {BODY_SECONDS:.0f} seconds, or at 64 KiB/s")
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer, where nothing was answered yet, and close."""
+        if self._refused:
+            return
+        self._refused = True
+        self._stop_waiting()
+        cycle = self.cycle
+        running = cycle is not None and not cycle.response_complete
+        if not (running and cycle.response_started):
+            self.transport.write(_answer(status, detail))
+        if running:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _answer(status: int, detail: str) -> bytes:
+    """Return a whole response with a problem as its body."""
+    reason, code, title = REASONS[status]
+    request_id = secrets.token_hex(16)
+    problem: dict[str, Any] = {
+        "type": f"/docs/errors#{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": "",
+        "code": code,
+        "request_id": request_id,
+    }
+    body = json.dumps(problem).encode()
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,132 @@
+"""Requests that are slow, half, too large or dishonest, on raw sockets."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from service import guarded_protocol
+from tests.acceptance.server import Server
+
+Exchange = Callable[..., tuple[int, bytes]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("slow") / "data", workers=1).start()
+    yield made
+    made.client.close()
+    made.stop()
+
+
+def exchange(server: Server, sent: bytes, *, seconds: float = 5.0) -> tuple[int, bytes]:
+    """Return the status and everything that comes back until the server closes or is silent."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
+        connection.sendall(sent)
+        told = b""
+        try:
+            while chunk := connection.recv(65536):
+                told += chunk
+        except (TimeoutError, ConnectionResetError):
+            pass
+    return (int(told.split(b" ", 2)[1]) if told.startswith(b"HTTP/1.1 ") else 0), told
+
+
+HOST = b"Host: x\r\n"
+POST = b"POST /v1/networks HTTP/1.1\r\nContent-Type: application/json\r\n" + HOST
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * (1 << 20) + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * (64 << 10), 431),
+        (
+            b"GET / HTTP/1.1\r\n"
+            + HOST
+            + b"".join(b"X%d: 1\r\n" % n for n in range(150))
+            + b"\r\n",
+            431,
+        ),
+        (b"GET /" + b"a" * (20 << 10) + b" HTTP/1.1\r\n" + HOST + b"\r\n", 431),
+        (b"nonsense\r\n\r\n", 400),
+        (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\nConnection: close\r\n\r\n", 400),
+    ],
+)
+def test_what_is_too_large_or_dishonest_is_refused_once_and_closed(
+    server: Server, sent: bytes, status: int
+) -> None:
+    begun = time.monotonic()
+
+    told_status, told = exchange(server, sent)
+
+    assert told_status == status, told[:300]
+    assert told.count(b"HTTP/1.1") == 1
+    assert b"application/problem+json" in told
+    body: dict[str, Any] = json.loads(told.partition(b"\r\n\r\n")[2])
+    assert body["status"] == status
+    assert time.monotonic() - begun < 4.0
+
+
+def test_a_head_that_does_not_end_is_refused_after_its_time(server: Server) -> None:
+    begun = time.monotonic()
+
+    status, told = exchange(server, b"GET / HTTP/1.1\r\n" + HOST, seconds=20.0)
+
+    assert status == 408, told
+    assert 9.0 < time.monotonic() - begun < 13.0
+
+
+def test_many_that_only_hold_connections_do_not_matter(server: Server) -> None:
+    held = []
+    try:
+        for _ in range(800):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=5.0)
+            connection.sendall(b"POST /v1/networks HTTP/1.1\r\nHost: x\r\nX-")
+            held.append(connection)
+        times = []
+        for _ in range(100):
+            begun = time.monotonic()
+            assert server.client.get("/healthz").status_code == 200
+            times.append(time.monotonic() - begun)
+    finally:
+        for connection in held:
+            connection.close()
+
+    assert sorted(times)[-2] < 0.25
+
+
+def test_a_slow_body_is_refused_and_a_long_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline moves with what has arrived; looked at with a clock of its own."""
+    answers: list[int] = []
+
+    class Loop:
+        now = 0.0
+
+        def time(self) -> float:
+            return self.now
+
+        def call_later(self, *_: Any) -> Any:
+            return None
+
+    made = guarded_protocol.GuardedProtocol.__new__(guarded_protocol.GuardedProtocol)
+    made.loop = Loop()  # type: ignore[assignment]
+    made._in_body = True
+    monkeypatch.setattr(
+        guarded_protocol.GuardedProtocol, "_refuse", lambda _, status, __: answers.append(status)
+    )
+
+    made._body_bytes = 600 * guarded_protocol.BODY_BYTES_PER_SECOND
+    made.loop.now = 600.0  # type: ignore[attr-defined]
+    made._look_at_body()
+    assert answers == []
+    made.loop.now = 661.0  # type: ignore[attr-defined]
+    made._look_at_body()
+    assert answers == [408]
