@@ -74,6 +74,7 @@ REMEDIES = {
     "precondition_failed": "Read it again, and send the new ETag. `current_etag` tells it.",
     "request_timeout": "Send the head within ten seconds, and the body at 64 KiB/s or faster.",
     "head_too_large": "A head has at most 16 KiB and 100 fields.",
+    "rate_limited": "Come back after `Retry-After` seconds; `RateLimit-Policy` tells the limit.",
     "queue_full": "Come back after `Retry-After` seconds.",
     "shutting_down": "Another instance, or this one soon again, will answer.",
     "storage_full": "Make room. Reading and classifying go on meanwhile, and writing will again.",

@@ -35,6 +35,7 @@ from service.application.inference import Inference
 from service.application.jobs import Jobs
 from service.application.live import LiveBoard
 from service.application.networks import Networks
+from service.application.rates import Rates
 from service.application.shelf import Shelf
 from service.application.weights import Weights
 from service.domain.errors import Unavailable
@@ -242,6 +243,15 @@ async def running(
         inference=inference,
         explanations=Explanations(inference, datasets),
         access=access,
+        rates=Rates(
+            {
+                "read": settings.rate_read,
+                "write": settings.rate_write,
+                "predict": settings.rate_predict,
+            },
+            settings.max_streams,
+            settings.max_streams_per_tenant,
+        ),
         once=Once(store),
         store=store,
         blobs=blobs,

@@ -101,7 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer = None
         if self._in_head:
             self._refuse(408, f"a head is due within {HEAD_SECONDS:.0f} seconds")
-        elif self.cycle is None:  # not a byte since the connection was made
+        elif getattr(self, "cycle", None) is None:  # not a byte since the connection was made
             self.transport.close()
 
     def _look_at_body(self) -> None:

@@ -105,6 +105,19 @@ class Settings(BaseSettings):
     aip_predict_route: str | None = Field(
         None, validation_alias="AIP_PREDICT_ROUTE", description="Vertex AI: path of predictions."
     )
+    rate_read: float = Field(
+        100.0, ge=0.0, description="Reads a second for each key, twice that at once; 0 is no limit."
+    )
+    rate_write: float = Field(
+        60.0, ge=0.0, description="Changes a second for each key; 0 is no limit."
+    )
+    rate_predict: float = Field(
+        0.0, ge=0.0, description="Predictions a second for each key; 0 is no limit."
+    )
+    max_streams: int = Field(1200, ge=1, description="Event streams at a time, in all.")
+    max_streams_per_tenant: int = Field(
+        1200, ge=1, description="Event streams at a time for one tenant."
+    )
     max_connections: int = Field(
         4096, ge=1, description="Connections at a time; beyond, requests are answered 503."
     )

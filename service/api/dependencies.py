@@ -22,6 +22,7 @@ from service.application.inference import Inference
 from service.application.jobs import Jobs
 from service.application.networks import Networks
 from service.application.ports import Blobs, Executor, Page, Store
+from service.application.rates import Rates
 from service.application.shelf import Shelf
 from service.application.weights import Weights
 from service.domain.errors import InvalidRequest
@@ -66,6 +67,7 @@ class Services:
     inference: Inference
     explanations: Explanations
     access: Access
+    rates: Rates
     once: Once
     store: Store
     blobs: Blobs
@@ -118,8 +120,9 @@ async def caller_of(
 def owner_with(scope: Scope) -> Any:
     """Return the dependency that gives the caller's tenant, allowed ``scope``."""
 
-    async def owner(caller: Annotated[Caller, Depends(caller_of)]) -> str:
-        return allowed(caller, scope).tenant
+    async def owner(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> str:
+        services_of(request).rates.take(allowed(caller, scope), scope)
+        return caller.tenant
 
     owner.__name__ = f"owner_with_{scope}"
     return Depends(owner)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from service.api.encoding import json_bytes
+from service.application.rates import RateLimited
 from service.domain.errors import (
     Fault,
     InvalidRequest,
@@ -52,6 +53,7 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not spoken here"),
     "idempotency_key_reused": (422, "The key came with another request"),
+    "rate_limited": (429, "Too many requests"),
     "queue_full": (429, "The queue is full"),
     "internal_error": (500, "Something is broken here"),
     "storage_unavailable": (503, "Storage does not answer"),
@@ -138,7 +140,10 @@ def install(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     headers = {}
-    if isinstance(error, QueueFull | Unavailable):
+    if isinstance(error, RateLimited):
+        headers["RateLimit-Policy"] = error.policy
+        headers["RateLimit"] = f"{error.policy.partition(';')[0]};r=0;t={error.retry_after}"
+    if isinstance(error, QueueFull | RateLimited | Unavailable):
         headers["Retry-After"] = str(error.retry_after)
     if error.error_code == "unauthorized":
         headers["WWW-Authenticate"] = "Bearer"

@@ -75,6 +75,7 @@ async def metrics(parts: Parts, _: Reader) -> Response:
     told.gauge("neurond_jobs", "Jobs by state.", counts, "status")
     told.gauge("neurond_workers_free", "Workers that wait.", {"": parts.executor.free()})
     told.gauge("neurond_workers", "Workers there are.", {"": parts.executor.alive()})
+    told.gauge("neurond_event_streams", "Event streams.", {"": parts.rates.streams()})
     told.gauge("neurond_networks_loaded", "Networks in memory.", {"": parts.inference.loaded()})
     return Response(told.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

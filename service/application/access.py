@@ -99,10 +99,6 @@ class Access:
             raise Unauthorized("a valid key is due: Authorization: Bearer <key>")
         return caller
 
-    def owner(self, authorization: str, address: str, scope: Scope) -> str:
-        """Return the tenant of a caller who may do this."""
-        return allowed(self.caller(authorization, address), scope).tenant
-
     async def create(
         self,
         name: str,

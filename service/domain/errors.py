@@ -14,6 +14,7 @@
     ├── UnsupportedFormat   unsupported_media_type, not_acceptable
     ├── Unauthorized        unauthorized        no key, or none that is known (application/access)
     ├── Forbidden           insufficient_scope  the key may not do that (application/access)
+    ├── RateLimited         rate_limited        a key asks too often (application/rates)
     ├── QueueFull           queue_full
     └── Unavailable         storage_unavailable, storage_full, shutting_down
 """

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.dependencies import ACTING_AS, Services, address_of
 from service.api.dialect import HotCalls
 from service.api.hot import HotAnswer, HotCall, HotRequest
+from service.application.access import allowed
 from service.domain.errors import ServiceError
 from service.domain.keys import Scope as Permission
 
@@ -138,9 +139,12 @@ def _answer(
         return None
     try:
         authorization = request.headers.get(b"authorization", b"").decode("latin-1")
-        owner = services.access.owner(authorization, address, Permission.PREDICT)
-        served = services.inference.ready(owner, request.model, request.version)
-        return None if served is None else call(services, served, request)
+        caller = allowed(services.access.caller(authorization, address), Permission.PREDICT)
+        served = services.inference.ready(caller.tenant, request.model, request.version)
+        if served is None:
+            return None
+        services.rates.take(caller, Permission.PREDICT)
+        return call(services, served, request)
     except (ServiceError, msgspec.MsgspecError, ValueError, OverflowError, UnicodeError):
         return None
 

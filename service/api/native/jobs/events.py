@@ -1,5 +1,6 @@
 """What happens to jobs, as server-sent events and as JSON pages of the same log."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
@@ -9,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from service.api.dependencies import JobRef, Parts, Reader, Services
 from service.api.native.jobs.event_encoding import event_bytes, expanded
 from service.api.native.jobs.schemas import EventBody, EventPage
+from service.application.rates import RateLimited
 from service.domain.errors import InvalidRequest
 from service.domain.jobs import Job
 
@@ -49,7 +51,20 @@ async def job_events(
         return await _page(parts, found, after, limit)
     if found.terminal and after >= found.last_event:
         return Response(status_code=204)
-    return StreamingResponse(_stream(parts, found.id, after), 200, HEADERS, "text/event-stream")
+    return _streaming(parts, owner, _stream(parts, found.id, after))
+
+
+def _streaming(parts: Services, owner: str, events: AsyncIterator[bytes]) -> Response:
+    """Return the stream, refused before its first byte where there are too many."""
+    with parts.rates.stream(owner):
+        pass  # a client that is gone before the first byte must not keep a place
+
+    async def held() -> AsyncIterator[bytes]:
+        with contextlib.suppress(RateLimited), parts.rates.stream(owner):
+            async for chunk in events:
+                yield chunk
+
+    return StreamingResponse(held(), 200, HEADERS, "text/event-stream")
 
 
 async def _page(parts: Services, job: Job, after: int, limit: int) -> Response:
@@ -106,8 +121,7 @@ async def all_events(
             open_jobs.add(found.id)
     if not open_jobs:
         return Response(status_code=204)
-    stream = _streams(parts, cursors, open_jobs)
-    return StreamingResponse(stream, 200, HEADERS, "text/event-stream")
+    return _streaming(parts, owner, _streams(parts, cursors, open_jobs))
 
 
 async def _streams(

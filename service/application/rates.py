@@ -1,0 +1,93 @@
+"""How much one caller may ask: requests a second, and streams at a time."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, final
+
+from service.domain.errors import ServiceError
+from service.domain.keys import Caller, Scope
+
+BURST_SECONDS: Final = 2.0
+"""A caller that was quiet may ask for so many seconds' worth at once."""
+
+CLASSES: Final = {
+    Scope.READ: "read",
+    Scope.PREDICT: "predict",
+    Scope.TRAIN: "write",
+    Scope.ADMIN: "write",
+}
+
+
+class RateLimited(ServiceError):
+    """The caller asks too often, or follows too many streams."""
+
+    code = "rate_limited"
+
+    def __init__(self, detail: str, retry_after: int, policy: str) -> None:
+        self.retry_after, self.policy = retry_after, policy
+        super().__init__(detail)
+
+
+@final
+class Rates:
+    """Token buckets (one a key and class), filled as time passes.
+
+    Parameters
+    ----------
+    limits
+        Requests a second for "read", "predict" and "write"; 0 is no limit. Callers without a key
+        have none: they are on this machine.
+    streams, streams_each
+        Event streams at a time, in all and for one caller.
+    """
+
+    def __init__(self, limits: Mapping[str, float], streams: int, streams_each: int) -> None:
+        self._limits = dict(limits)
+        self._buckets: dict[tuple[str, str], list[float]] = {}
+        self._streams: dict[str, int] = {}
+        self._most, self._most_each = streams, streams_each
+
+    def take(self, caller: Caller, scope: Scope) -> None:
+        """Count a request.
+
+        Raises
+        ------
+        RateLimited
+            Naming the limit, and when there is room again.
+        """
+        kind = CLASSES[scope]
+        rate = self._limits[kind]
+        if caller.key_id is None or not rate:
+            return
+        now = time.monotonic()
+        bucket = self._buckets.setdefault((caller.key_id, kind), [rate * BURST_SECONDS, now])
+        tokens = min(rate * BURST_SECONDS, bucket[0] + (now - bucket[1]) * rate)
+        bucket[1] = now
+        if tokens < 1.0:
+            bucket[0] = tokens
+            wait = math.ceil((1.0 - tokens) / rate)
+            policy = f'"{kind}";q={rate:g};w=1'
+            raise RateLimited(f"at most {rate:g} {kind} requests a second", wait, policy)
+        bucket[0] = tokens - 1.0
+
+    @contextmanager
+    def stream(self, tenant: str) -> Iterator[None]:
+        """Hold a place for an event stream."""
+        if sum(self._streams.values()) >= self._most:
+            raise RateLimited(f"at most {self._most} event streams at a time", 5, '"streams"')
+        if self._streams.get(tenant, 0) >= self._most_each:
+            detail = f"a tenant follows at most {self._most_each} event streams at a time"
+            raise RateLimited(detail, 5, '"streams"')
+        self._streams[tenant] = self._streams.get(tenant, 0) + 1
+        try:
+            yield
+        finally:
+            self._streams[tenant] -= 1
+            if not self._streams[tenant]:
+                del self._streams[tenant]
+
+    def streams(self) -> int:
+        """Return how many streams there are."""
+        return sum(self._streams.values())

@@ -1,0 +1,117 @@
+"""Requests a second for each key, and streams at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from service.application.rates import RateLimited, Rates
+from service.bootstrap import build
+from service.domain.keys import Caller, Scope, new_secret
+from service.settings import Settings
+from tests.service.conftest import LAYERS, problem
+
+
+class Limited(NamedTuple):
+    client: httpx.AsyncClient
+    headers: dict[str, str]
+
+
+@pytest.fixture
+async def limited(tmp_path: Path) -> AsyncIterator[Limited]:
+    secret = new_secret()
+    settings = Settings(
+        data_dir=tmp_path,
+        workers=1,
+        first_key=SecretStr(secret),
+        rate_read=5.0,
+        rate_predict=5.0,
+        max_streams_per_tenant=2,
+    )
+    app = build(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield Limited(client, {"Authorization": f"Bearer {secret}"})
+
+
+async def test_a_key_that_asks_too_often_is_told_when_to_come_back(limited: Limited) -> None:
+    answers = [await limited.client.get("/v1/networks", headers=limited.headers) for _ in range(12)]
+
+    assert [answer.status_code for answer in answers[:10]] == [200] * 10
+    refused = answers[-1]
+    problem(refused, 429, "rate_limited")
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["ratelimit-policy"] == '"read";q=5;w=1'
+    assert refused.headers["ratelimit"] == '"read";r=0;t=1'
+    assert (await limited.client.get("/healthz")).status_code == 200
+    # Other classes have buckets of their own.
+    body = {"name": "n", "input_shape": [25], "layers": LAYERS}
+    answer = await limited.client.post("/v1/networks", json=body, headers=limited.headers)
+    assert answer.status_code == 201
+
+
+async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
+    body = {"name": "n", "input_shape": [25], "layers": LAYERS}
+    await limited.client.post("/v1/networks", json=body, headers=limited.headers)
+    rows = {"inputs": [[0.0] * 25]}
+
+    told = [
+        (await limited.client.post("/v1/networks/n/classify", json=rows, headers=limited.headers))
+        for _ in range(14)
+    ]
+
+    assert told[0].status_code == 200
+    problem(told[-1], 429, "rate_limited")
+
+
+def test_buckets_fill_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("service.application.rates.time.monotonic", lambda: now[0])
+    rates = Rates({"read": 2.0, "write": 0.0, "predict": 2.0}, 10, 10)
+    caller = Caller("t", frozenset(), "key_1")
+
+    for _ in range(4):
+        rates.take(caller, Scope.READ)
+    with pytest.raises(RateLimited):
+        rates.take(caller, Scope.READ)
+    now[0] = 0.5
+    rates.take(caller, Scope.READ)
+    rates.take(Caller("t", frozenset(), "key_2"), Scope.READ)
+    for _ in range(100):
+        rates.take(caller, Scope.TRAIN)
+        rates.take(Caller("t", frozenset()), Scope.READ)
+
+
+def test_places_for_streams_come_back() -> None:
+    rates = Rates({"read": 0, "write": 0, "predict": 0}, 3, 2)
+
+    with rates.stream("a"), rates.stream("a"):
+        with pytest.raises(RateLimited, match="tenant"), rates.stream("a"):
+            pass
+        with rates.stream("b"), pytest.raises(RateLimited, match="at most 3"), rates.stream("c"):
+            pass
+    assert rates.streams() == 0
+    with rates.stream("a"):
+        assert rates.streams() == 1
+
+
+async def test_a_finished_stream_gives_its_place_back(limited: Limited) -> None:
+    body = {"name": "n", "input_shape": [25], "layers": LAYERS}
+    await limited.client.post("/v1/networks", json=body, headers=limited.headers)
+    digits = {"name": "d", "builtin": "digits"}
+    await limited.client.post("/v1/datasets", json=digits, headers=limited.headers)
+    job = {"network": "n", "dataset": "d", "training": {"epochs": 2}}
+    made = (await limited.client.post("/v1/jobs", json=job, headers=limited.headers)).json()
+
+    for _ in range(4):
+        path = f"/v1/jobs/{made['id']}/events"
+        answer = await limited.client.get(path, headers=limited.headers)
+        assert answer.status_code == 200
+        await asyncio.sleep(0.25)
