@@ -1,4 +1,4 @@
-"""The command line: ``neurond serve`` and ``neurond keys``."""
+"""The command line: ``neurond serve`` and the commands beside it."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from service import version
 from service.bootstrap import access_of, build, prepare
+from service.data_commands import backup, check, restore
 from service.domain.errors import ServiceError
 from service.guarded_protocol import GuardedProtocol
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
@@ -39,7 +40,8 @@ def neurond() -> None:
     """Create, train, version and serve neural networks over HTTP."""
 
 
-neurond.add_command(keys)
+for command in (backup, check, keys, restore):
+    neurond.add_command(command)
 
 
 @neurond.command()

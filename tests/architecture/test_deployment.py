@@ -1,0 +1,34 @@
+"""The dashboard and the rules ask for metrics that there are."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ROOT = Path(__file__).parents[2]
+
+
+async def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
+    from service.bootstrap import build  # noqa: PLC0415
+    from service.settings import Settings  # noqa: PLC0415
+
+    app = build(Settings(data_dir=tmp_path, workers=1))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        await client.get("/v1/version")
+        told = (await client.get("/metrics")).text
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/neurond.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked.append((DEPLOY / "prometheus/rules.yml").read_text())
+
+    names = set(re.findall(r"\b(?:neurond|http_server)_[a-z_]+", " ".join(asked)))
+
+    known = set(re.findall(r"^# TYPE (\S+)", told, re.MULTILINE))
+    bare = {re.sub("_(bucket|count|total)$", "", name) for name in names}
+    assert len(bare) > 5
+    assert bare <= known | {re.sub("_total$", "", name) for name in known}
