@@ -32,14 +32,13 @@ COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     NEUROND_HOST=0.0.0.0 \
-    NEUROND_PORT=8000 \
     NEUROND_DATA_DIR=/data \
     NEUROND_FIRST_KEY_FILE=/data/first-key
 USER 10001
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "import urllib.request; from service.settings import Settings; urllib.request.urlopen(f'http://127.0.0.1:{Settings().port}/readyz', timeout=2)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["neurond"]
 CMD ["serve"]

@@ -67,6 +67,9 @@ class Forward:
             When rows are not as wide as the network, or inputs or outputs leave the finite numbers
             of its dtype; the path names the row.
         """
+        # Looked at first: a standardisation would stretch a narrower row to its own width.
+        if rows.ndim != 2 or rows.shape[1] != self.inputs:
+            raise ShapeError("inputs", expected=(None, self.inputs), got=rows.shape)
         with np.errstate(all="ignore"):  # what is not finite is refused
             if self._preprocessing.inputs is not None:
                 rows = self._preprocessing.inputs.apply(rows)
@@ -107,8 +110,6 @@ class Forward:
         return outputs
 
     def _of_one(self, rows: Array) -> Array:
-        if rows.shape != (1, self.inputs):
-            raise ShapeError("inputs", expected=(None, self.inputs), got=rows.shape)
         with self._lock:
             self._row[:] = rows[0]
             if not _all_finite(self._row):

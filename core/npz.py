@@ -25,6 +25,8 @@ UNREADABLE: Final = (
     RuntimeError,
     EOFError,
     OSError,
+    OverflowError,
+    ValueError,  # offsets and names that no archive has
 )
 
 
@@ -81,18 +83,25 @@ def read_archive(data: bytes, most_bytes: int) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            if len(members) > MOST_MEMBERS:
-                raise FormatError(f"the npz holds {len(members)} members")
+            _check_directory(members)
             for info in members:
                 name = info.filename.removesuffix(".npy")
-                if info.flag_bits & 0x1:
-                    raise FormatError("the npz is encrypted")
                 with archive.open(info) as file:
                     found[name] = read_array(file, name[:80], most_bytes)
                 most_bytes -= found[name].nbytes
+    except FormatError:
+        raise
     except UNREADABLE as error:
-        raise FormatError(f"this is no npz file: {error}") from error
+        raise FormatError(f"this is no npz file: {error!s:.200}") from error
     return found
+
+
+def _check_directory(members: list[zipfile.ZipInfo]) -> None:
+    """Refuse an archive that is no npz by what its directory says."""
+    if len(members) > MOST_MEMBERS:
+        raise FormatError(f"the npz holds {len(members)} members")
+    if any(info.flag_bits & 0x1 for info in members):
+        raise FormatError("the npz is encrypted")
 
 
 def write_archive(arrays: dict[str, Array]) -> bytes:

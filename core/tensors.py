@@ -51,6 +51,8 @@ def decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
     try:
         header = json.loads(data[8 : 8 + size])
         metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict):
+            raise FormatError("the metadata are no object")
         body = memoryview(data)[8 + size :]
         tensors = {name: _tensor(name, entry, body) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

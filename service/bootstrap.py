@@ -43,8 +43,8 @@ from service.domain.keys import Scope, new_secret
 from service.domain.limits import Limits
 from service.infrastructure.blobs.folder import FolderBlobs
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
+from service.infrastructure.database.damage import DatabaseUnusable
 from service.infrastructure.database.engine import (
-    DatabaseUnusable,
     SqlStore,
     migrate,
     sqlite_url,
@@ -52,6 +52,7 @@ from service.infrastructure.database.engine import (
 from service.infrastructure.execution.local_executor import LocalExecutor
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from service.infrastructure.observability.metrics import Prometheus
+from service.infrastructure.onnx.format import Onnx
 from service.settings import Protocol, Settings
 
 log = logging.getLogger(__name__)
@@ -141,9 +142,6 @@ def exchange_formats() -> tuple[list[Writes], list[Reads]]:
     """Return what weights are written as and read from; ONNX where its package is installed."""
     written, read = [*WRITTEN_FORMATS], [*FILE_FORMATS]
     if importlib.util.find_spec("onnx") is not None:
-        # Loaded here because the package is optional, and slow to load.
-        from service.infrastructure.onnx.format import Onnx  # noqa: PLC0415
-
         written.append(Onnx())
         read.append(Onnx())
     return written, read

@@ -20,7 +20,7 @@ from service.data_commands import backup, check, restore
 from service.domain.errors import ServiceError
 from service.guarded_protocol import GuardedProtocol
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
-from service.infrastructure.database.engine import DatabaseUnusable
+from service.infrastructure.database.damage import DatabaseUnusable
 from service.infrastructure.observability import logging
 from service.key_commands import keys
 from service.settings import Settings

@@ -19,7 +19,7 @@ from service.bootstrap import access_of, prepare
 from service.domain.errors import ServiceError
 from service.domain.keys import DEFAULT_TENANT, Key, Scope, new_secret
 from service.infrastructure.data_folder import FolderHeld, FolderUnusable
-from service.infrastructure.database.engine import DatabaseUnusable
+from service.infrastructure.database.damage import DatabaseUnusable
 from service.settings import Settings
 
 UNUSABLE: Final = 2
@@ -46,7 +46,7 @@ def keys(context: click.Context, data_dir: Path | None) -> None:
     "scopes",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What it may do; repeat it. Else read, predict and train.",
+    help="What it may do; repeat it. Else read, predict and train, and for the first key admin.",
 )
 @click.option("--expires", type=click.DateTime(), help="When it stops to work, UTC.")
 @click.pass_obj
@@ -58,7 +58,8 @@ def create(
     at = None if expires is None else expires.replace(tzinfo=UTC)
 
     async def offline(access: Access) -> str:
-        return (await access.create(name, tenant=tenant, scopes=chosen, expires_at=at))[1]
+        first = [*chosen, Scope.ADMIN.value] if access.anonymous and not scopes else chosen
+        return (await access.create(name, tenant=tenant, scopes=first, expires_at=at))[1]
 
     def online() -> str:
         body = {"name": name, "tenant": tenant, "scopes": chosen}

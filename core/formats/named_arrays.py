@@ -50,12 +50,15 @@ def model_of(description: str, arrays: Mapping[str, Array]) -> Model:
     """Return the model of our own arrays."""
     try:
         document = json.loads(description)
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise FormatError("the description is no JSON") from error
     if not isinstance(document, dict) or not isinstance(document.get("network"), dict):
         raise FormatError("the description lacks its network", path=("network",))
     layers: list[dict[str, Any]] = []
-    for index, layer in enumerate(document["network"].get("layers") or []):
+    described = document["network"].get("layers")
+    if not isinstance(described, list):
+        raise FormatError("the network's layers are no list", path=("network", "layers"))
+    for index, layer in enumerate(described):
         entry = {"type": layer.get("type") if isinstance(layer, dict) else None}
         if entry["type"] == "dense":
             for name in ("weights", "biases"):

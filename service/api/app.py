@@ -103,6 +103,17 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
     return app
 
 
+def _drop_unused(document: dict[str, Any]) -> None:
+    """Remove the framework's own form of validation errors, which nobody is ever told."""
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            told = operation.get("responses", {}).get("422", {})
+            if "HTTPValidationError" in str(told.get("content", "")):
+                del operation["responses"]["422"]
+
+
 def _describe(app: FastAPI) -> None:
     """Complete the OpenAPI document by what no route declares by itself."""
     generate = app.openapi
@@ -117,8 +128,7 @@ def _describe(app: FastAPI) -> None:
                 schema = model.model_json_schema(ref_template=template)
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema
-            for unused in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(unused, None)
+            _drop_unused(document)
             app.openapi_schema = document
         return app.openapi_schema
 

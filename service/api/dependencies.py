@@ -27,7 +27,7 @@ from service.application.shelf import Shelf
 from service.application.weights import Weights
 from service.domain.errors import InvalidRequest
 from service.domain.identifiers import is_id
-from service.domain.keys import Caller, Scope
+from service.domain.keys import Caller, Scope, is_tenant
 from service.domain.limits import Limits
 
 
@@ -110,6 +110,9 @@ async def caller_of(
     if Scope.ADMIN not in caller.scopes:
         return caller
     tenant = request.headers.get(ACTING_AS)
+    if tenant is not None and not is_tenant(tenant):
+        problem = f"{ACTING_AS} names no tenant: small letters, digits, '.', '_' and '-'"
+        raise InvalidRequest.at("", "invalid_tenant", problem)
     if tenant is None:
         named = (request.path_params.get(kind) for kind in NAMED)
         ids = [reference for reference in named if reference is not None and is_id(reference)]
@@ -156,7 +159,8 @@ async def once_of(
         if not key:
             raise InvalidRequest.at("", "invalid_idempotency_key", "the Idempotency-Key is empty")
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
-    if key is not None and not is_upload(request):
+    uploads = request.url.path == "/v1/datasets" and is_upload(request)
+    if key is not None and not uploads:  # that route digests the file while it is stored
         digest.update(await request.body())
     return OnceRequest(caller.tenant, key, digest.hexdigest())
 
@@ -193,6 +197,13 @@ Admin = Annotated[str, owner_with(Scope.ADMIN)]
 Paged = Annotated[Page, Depends(page_of)]
 OnceOnly = Annotated[OnceRequest, Depends(once_of)]
 NetworkRef = Annotated[
+    str,
+    AfterValidator(_unescaped),
+    PathParameter(
+        description="Id or name of a network.", openapi_examples={"here": {"value": "digits"}}
+    ),
+]
+ModelRef = Annotated[
     str,
     AfterValidator(_unescaped),
     PathParameter(

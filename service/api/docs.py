@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 
 from service.api.errors import STATUS
+from service.domain.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
 
@@ -65,7 +66,7 @@ async def start() -> Response:
 async def asset(name: str) -> Response:
     """Return a file of the page."""
     if name not in ASSETS:
-        return Response(status_code=404)
+        raise NotFound("file", name)
     path = Path(str(files("fastapi_offline"))) / "static" / name
     headers = {"Cache-Control": "public, max-age=86400"}
     return FileResponse(path, 200, headers, media_type=ASSETS[name])

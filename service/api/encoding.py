@@ -17,7 +17,9 @@ def json_bytes(value: Any) -> bytes:
 
 def rfc3339(time: datetime | None) -> str | None:
     """Return a UTC time as the contract writes it."""
-    return None if time is None else time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if time is None:
+        return None
+    return time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def saved(status: int, body: BaseModel, headers: dict[str, str]) -> SavedAnswer:

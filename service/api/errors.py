@@ -96,7 +96,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": titles[status], "content": content} for status in statuses}
 
 
-EVERYWHERE: Final = responses(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503, 507)
+EVERYWHERE: Final = responses(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 429, 503, 507)
 
 
 def problem(

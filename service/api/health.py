@@ -66,7 +66,7 @@ async def readyz(parts: Parts) -> ReadyBody:
     "/metrics",
     summary="What happened so far",
     response_class=PlainTextResponse,
-    responses=responses(503),
+    responses=responses(401, 403, 503),
 )
 async def metrics(parts: Parts, _: Reader) -> Response:
     """Tell Prometheus about requests, rows, jobs and workers."""

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 
 from service.api.dependencies import Parts, Predictor, Services, media_type
 from service.api.dialect import Dialect, Invocations
-from service.api.raw import read_packed
+from service.api.raw import off_loop, read_packed
 from service.domain.errors import MalformedBody, UnsupportedFormat
 
 CODES: Final = {
@@ -17,6 +17,8 @@ CODES: Final = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
+    405: "ENDPOINT_NOT_FOUND",
+    413: "REQUEST_TOO_LARGE",
     409: "INVALID_STATE",
     422: "INVALID_PARAMETER_VALUE",
     429: "REQUEST_LIMIT_EXCEEDED",
@@ -36,6 +38,22 @@ BODY: Final[dict[str, Any]] = {
             "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
         },
     }
+}
+
+
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {
+            "application/json": {"schema": {}},
+            "text/csv": {"schema": {"type": "string"}},
+            "application/jsonlines": {"schema": {"type": "string"}},
+            "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
+        }
+    },
+    **{
+        status: {"description": CODES.get(status, "UNSUPPORTED")}
+        for status in (400, 401, 403, 404, 405, 409, 413, 415, 429, 503)
+    },
 }
 
 
@@ -64,7 +82,8 @@ async def answer(
     if codec is None:
         problem = f"{kind[:80]!r} is not taken here: send JSON, CSV, JSON lines or npy"
         raise UnsupportedFormat(problem)
-    outputs = await parts.inference.outputs(served, codec.decode(kind, body))
+    rows = await off_loop(parts.limits, body, lambda data: codec.decode(kind, data))
+    outputs = await parts.inference.outputs(served, rows)
     parts.metrics.rows(len(outputs))
     told, told_as = codec.encode(outputs, kind, request.headers.get("accept", "*/*"))
     return Response(told, headers={"content-type": told_as})
@@ -72,7 +91,7 @@ async def answer(
 
 def door(codecs: Sequence[Invocations]) -> Dialect:
     """Return the paths that are there when any of the protocols is."""
-    router = APIRouter(tags=["invocations"])
+    router = APIRouter(tags=["invocations"], responses=FAILURES)
 
     @router.post("/invocations", summary="Predict by the default network", openapi_extra=BODY)
     async def invocations(request: Request, parts: Parts, owner: Predictor) -> Response:

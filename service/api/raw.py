@@ -2,11 +2,15 @@
 
 import asyncio
 import zlib
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from fastapi import Request
 
 from service.domain.errors import MalformedBody, TooLarge, UnsupportedFormat
+from service.domain.limits import Limits
+
+Result = TypeVar("Result")
 
 WINDOWS: Final = {"gzip": 31, "deflate": 15}
 """zlib's window bits for each content encoding; deflate is the zlib format (RFC 9110)."""
@@ -40,6 +44,13 @@ async def read_packed(request: Request, limit: int) -> bytes:
     if len(body) < INFLATED_ON_THE_LOOP:
         return inflated(body, WINDOWS[encoding], limit)
     return await asyncio.to_thread(inflated, body, WINDOWS[encoding], limit)
+
+
+async def off_loop(limits: Limits, body: bytes, decode: Callable[[bytes], Result]) -> Result:
+    """Return ``decode(body)``, by a thread where the body is long."""
+    if len(body) <= limits.inline_bytes:
+        return decode(body)
+    return await asyncio.to_thread(decode, body)
 
 
 def inflated(body: bytes, window: int, limit: int) -> bytes:

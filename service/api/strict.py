@@ -1,5 +1,6 @@
 """JSON as strictly as the contract has it, and bodies no longer than allowed."""
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any, final
@@ -19,13 +20,18 @@ class StrictRequest(Request):
     async def body(self) -> bytes:
         """Return the body, refused as soon as it is longer than the limit."""
         if not hasattr(self, "_body"):
-            self._body = await read_body(self, self.app.state.services.limits.json_bytes)
+            limits = self.app.state.services.limits
+            weights = self.url.path.endswith(("/import", "/weights"))
+            longest = limits.weights_bytes if weights else limits.json_bytes
+            self._body = await read_body(self, longest)
         return self._body
 
     async def json(self) -> Any:
         """Return the document."""
         if not hasattr(self, "_json"):
-            self._json = parse_json(await self.body())
+            body = await self.body()
+            large = len(body) > self.app.state.services.limits.inline_bytes
+            self._json = await asyncio.to_thread(parse_json, body) if large else parse_json(body)
         return self._json
 
 

@@ -98,9 +98,9 @@ def has_header(body: bytes) -> bool:
     """Tell whether the first line of a CSV holds names, not numbers."""
     first = body.lstrip(b"\xef\xbb\xbf").split(b"\n", 1)[0]
     try:
-        for cell in next(csv.reader([first.decode()]), []):
+        for cell in next(csv.reader([first.decode().strip("\r")]), []):
             float(cell)
-    except ValueError:
+    except (ValueError, csv.Error):
         return True
     return False
 

@@ -118,6 +118,9 @@ class Access:
         if not is_tenant(tenant):
             problem = "a tenant is 1 to 64 small letters, digits, '.', '_' and '-'"
             raise InvalidRequest.at("/tenant", "invalid_tenant", problem)
+        if self.anonymous and Scope.ADMIN not in scopes:
+            problem = "the first key must have the scope admin: with it, calls without a key end"
+            raise InvalidRequest.at("/scopes", "no_admin", problem)
         secret = new_secret() if secret is None else secret
         prefix = prefix_of(secret)
         if prefix is None:

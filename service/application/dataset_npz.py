@@ -1,5 +1,6 @@
 """NumPy's npz, its directory and headers checked before anything is allocated."""
 
+import io
 import math
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from core.arrays import Array
 from core.errors import FormatError
-from core.npz import KINDS, UNREADABLE, read_header
+from core.npz import KINDS, UNREADABLE, read_array, read_header
 from service.application.dataset_rows import RawTargets, Table, decide
 from service.domain.datasets import Task
 from service.domain.errors import InvalidRequest, MalformedBody
@@ -83,3 +84,21 @@ def _member(archive: zipfile.ZipFile, name: str, limits: Limits) -> Array:
         problem = f"{name} holds NaN or infinity"
         raise InvalidRequest.at(f"/{name}/{place}", "not_finite", problem)
     return array
+
+
+def rows_of_npy(body: bytes) -> Array:
+    """Return the rows of an npy body in float64; a single vector is one row.
+
+    Raises
+    ------
+    InvalidRequest
+        When it is no npy, or does not hold as many numbers as its header says.
+    """
+    stream = io.BytesIO(body)
+    try:
+        rows = read_array(stream, "the body", len(body))
+    except (FormatError, ValueError, EOFError) as error:
+        raise InvalidRequest(f"the body is no npy file: {error!s:.200}") from error
+    if stream.read(1):
+        raise InvalidRequest("bytes follow the array of the npy file")
+    return np.atleast_2d(rows).astype(np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.arrays import Array
 from core.errors import NonFiniteError
-from core.explanation import Attributions, gradient, integrated_gradients
+from core.explanation import STEPS, Attributions, gradient, integrated_gradients
 from service.application.datasets import Datasets
 from service.application.faults import engine_fault
 from service.application.inference import Inference, probabilities_of
@@ -19,6 +19,10 @@ from service.domain.errors import InvalidRequest
 Method = Literal["gradient", "integrated_gradients"]
 MOST_ROWS: Final = 100
 MOST_EXAMPLES: Final = 20
+CHUNK: Final = 2048
+"""Rows of a dataset that are compared at once."""
+MOST_WORK: Final = 4e9
+"""Multiplications that an explanation may take: some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,11 @@ class Explanations:
         rows = np.asarray(inputs, np.float64)
         if len(rows) > MOST_ROWS:
             problem = f"at most {MOST_ROWS} rows are explained at once, got {len(rows)}"
+            raise InvalidRequest.at("/inputs", "out_of_range", problem)
+        steps = STEPS if method == "integrated_gradients" else 1
+        if 3.0 * len(rows) * steps * served.network.parameter_count > MOST_WORK:
+            most = int(MOST_WORK / (3.0 * steps * served.network.parameter_count))
+            problem = f"this network is explained for at most {max(most, 0)} rows at once"
             raise InvalidRequest.at("/inputs", "out_of_range", problem)
         names = _target_names(served)
         if target is None:
@@ -138,8 +147,8 @@ def _moved(one: Served, other: Served) -> list[dict[str, Any]]:
                 {
                     "layer": index,
                     "parameter": name,
-                    "norm_from": float(np.linalg.norm(was)),
-                    "norm_to": float(np.linalg.norm(now)),
+                    "norm_from": float(np.linalg.norm(was.astype(np.float64))),
+                    "norm_to": float(np.linalg.norm(now.astype(np.float64))),
                     "norm_of_change": float(np.linalg.norm(change)),
                     "largest_change": float(change[at]),
                     "at": [int(place) for place in at],
@@ -150,24 +159,30 @@ def _moved(one: Served, other: Served) -> list[dict[str, Any]]:
 
 def _changed(one: Served, other: Served, inputs: Array) -> dict[str, Any]:
     """Return which rows of a dataset two versions answer differently."""
-    try:
-        before, after = one.forward(inputs), other.forward(inputs)
-    except NonFiniteError as error:
-        raise engine_fault(error, "dataset") from None
-    difference = np.abs(after.astype(np.float64) - before)
+    labels = one.classes
+    largest = total = 0.0
+    changed = 0
+    examples: list[dict[str, Any]] = []
+    for start in range(0, len(inputs), CHUNK):
+        rows = inputs[start : start + CHUNK]
+        try:
+            before, after = one.forward(rows), other.forward(rows)
+        except NonFiniteError as error:
+            raise engine_fault(error, "dataset") from None
+        difference = np.abs(after.astype(np.float64) - before)
+        largest, total = max(largest, float(difference.max())), total + float(difference.sum())
+        if labels is None:
+            continue
+        was, now = (probabilities_of(outputs).argmax(axis=1) for outputs in (before, after))
+        differ = np.flatnonzero(was != now)
+        changed += len(differ)
+        examples += [
+            {"row": start + int(row), "from": labels[was[row]], "to": labels[now[row]]}
+            for row in differ[: MOST_EXAMPLES - len(examples)]
+        ]
     told: dict[str, Any] = {
         "rows": len(inputs),
-        "largest_output_change": float(difference.max()),
-        "mean_output_change": float(difference.mean()),
+        "largest_output_change": largest,
+        "mean_output_change": total / (len(inputs) * one.forward.units),
     }
-    labels = one.classes
-    if labels is None:
-        return told
-    was, now = (probabilities_of(outputs).argmax(axis=1) for outputs in (before, after))
-    rows = np.flatnonzero(was != now)
-    told["changed"] = len(rows)
-    told["examples"] = [
-        {"row": int(row), "from": labels[was[row]], "to": labels[now[row]]}
-        for row in rows[:MOST_EXAMPLES]
-    ]
-    return told
+    return told if labels is None else told | {"changed": changed, "examples": examples}

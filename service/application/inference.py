@@ -150,7 +150,7 @@ class Inference:
 
     def park(self, network_id: str, *, parked: bool) -> None:
         """Let a network answer no more by protocols that load and unload, or again."""
-        if parked:
+        if parked and len(self._parked) < COUNTED_NETWORKS:
             self._parked.add(network_id)
         else:
             self._parked.discard(network_id)

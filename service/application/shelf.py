@@ -63,7 +63,10 @@ class Shelf:
         NotFound
             When there is no such path below the folder, or no file of weights in it.
         """
-        place = await asyncio.to_thread(Path(url.removeprefix("file://")).resolve)
+        try:
+            place = await asyncio.to_thread(Path(url.removeprefix("file://")).resolve)
+        except ValueError as error:  # a NUL
+            raise NotFound("path", url) from error
         if self._folder is None or not place.is_relative_to(self._folder):
             raise NotFound("folder below NEUROND_MODEL_DIR", url)
         files = await asyncio.to_thread(self._files, place)
@@ -81,7 +84,14 @@ class Shelf:
     def _files(self, place: Path) -> list[Path]:
         """Return the files of weights at a path, in order."""
         files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
-        return [file for file in files if file.suffix in self._weights.suffixes and file.is_file()]
+        root = self._folder or place
+        return [
+            file
+            for file in files
+            if file.suffix in self._weights.suffixes
+            and file.is_file()
+            and file.resolve().is_relative_to(root)  # a link may lead elsewhere
+        ]
 
     async def _add(self, owner: str, name: str, file: Path, url: str | None = None) -> Network:
         try:

@@ -1,6 +1,7 @@
 """Weights: versions as the engine has them, as documents and as files of other formats."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,10 +121,13 @@ class Weights:
             data = await asyncio.to_thread(json_format.write, model)
             return Exported(data, JSON, f"{stem}.json", {})
         written = self._written[wanted]
-        data = await asyncio.to_thread(written.write, model)
         headers = {}
-        if isinstance(written, Checks):
-            headers = await asyncio.to_thread(written.check, model, data)
+        try:
+            data = await asyncio.to_thread(written.write, model)
+            if isinstance(written, Checks):
+                headers = await asyncio.to_thread(written.check, model, data)
+        except EngineError as error:
+            raise engine_fault(error) from None
         return Exported(data, written.media_type, stem + written.suffix, headers)
 
     async def parsed_file(self, data: bytes, media_type: str) -> Parsed:
@@ -177,15 +181,22 @@ class Weights:
 
     async def model(self, network: Network, version: Version) -> Model:
         """Return a version as the engine has it."""
+        # The version `live` is the snapshot of the running job; a promoted checkpoint of the same
+        # job is a version of its own, told apart by its digest.
         live = self._board.get(network.id)
+        ours = live is not None and version.job_id == live.job_id and live.snapshot.weights
+        if ours and hashlib.sha256(ours).hexdigest() == version.weights_sha256:
+            return self._loaded(network, version, ours)
         try:
-            if live is not None and version.job_id == live.job_id:
-                data = live.snapshot.weights
-            else:
-                data = await self._blobs.get(version.weights_sha256)
+            return self._loaded(network, version, await self._blobs.get(version.weights_sha256))
         except BlobCorrupt as error:
+            if ours and not self._blobs.path(version.weights_sha256).exists():
+                return self._loaded(network, version, ours)  # a newer snapshot came meanwhile
             problem = f"the weights of version {version.number} are damaged: {error}"
             raise WeightsCorrupt(problem) from error
+
+    @staticmethod
+    def _loaded(network: Network, version: Version, data: bytes) -> Model:
         engine = Engine.from_spec(network.spec())
         engine.load_bytes(data)
         labels = network.labels_in_force

@@ -1,4 +1,4 @@
-"""The dashboard and the rules ask for metrics that there are."""
+"""What is deployed agrees with the code: the dashboard, the rules, the head of the migrations."""
 
 import json
 import re
@@ -32,3 +32,10 @@ async def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
     bare = {re.sub("_(bucket|count|total)$", "", name) for name in names}
     assert len(bare) > 5
     assert bare <= known | {re.sub("_total$", "", name) for name in known}
+
+
+def test_the_head_is_the_newest_migration() -> None:
+    from service.infrastructure.database.engine import HEAD  # noqa: PLC0415
+    from service.infrastructure.database.upgrade import script  # noqa: PLC0415
+
+    assert script()[1].get_current_head() == HEAD

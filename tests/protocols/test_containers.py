@@ -51,6 +51,10 @@ def test_ping_answers(world: World) -> None:
             "params": {"x": 1},
         },
         lambda rows: rows,
+        lambda rows: {"instances": rows, "params": {}},
+        lambda rows: {
+            "dataframe_split": {"columns": ["instances", *map(str, range(24))], "data": rows}
+        },
     ],
 )
 def test_every_form_of_json_is_answered(world: World, form: Any) -> None:
@@ -112,6 +116,8 @@ def npy(header: str) -> bytes:
         (b"PAR1", "application/vnd.apache.parquet", 415),
         (b"{}", "application/json; charset=latin-1", 415),
         (b"junk", "application/x-npy", 400),
+        (b"1" * 200_000 + b",2\n", "text/csv", 400),
+        (b"1,2\r3,4\n", "text/csv", 400),
         (
             npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 25)}"),
             "application/x-npy",
@@ -206,3 +212,30 @@ def test_a_folder_of_models_is_served_and_platforms_load_from_it(
     several = client.post(INVOKE, json={"instances": world.rows.tolist()})
     assert several.status_code == 400
     assert "NEUROND_DEFAULT_NETWORK" in several.json()["message"]
+
+
+def test_a_name_with_a_slash_is_reached_by_every_protocol(world: World) -> None:
+    layers = [{"type": "dense", "units": 1, "activation": "linear"}]
+    body = {"name": "a/b", "input_shape": [2], "layers": layers}
+    assert world.client.post("/v1/networks", json=body).status_code == 201
+
+    for path in ("/v2/models/a%2Fb", "/v1/models/a%2Fb", "/models/a%2Fb", "/v1/networks/a%2Fb"):
+        assert world.client.get(path).status_code == 200, path
+
+
+def test_a_model_that_cannot_be_loaded_is_refused(world: World) -> None:
+    for body in (
+        b"{}",
+        b'{"model_name": "", "url": "/x"}',
+        b'{"model_name": "m", "url": "a\\u0000b"}',
+    ):
+        answer = world.client.post("/models", content=body)
+        assert answer.status_code in {400, 404}, answer.text
+
+
+def test_head_is_answered_as_get_is_and_nothing_follows_it(world: World) -> None:
+    for path in ("/healthz", "/v1/networks", "/v1/networks/digits/weights"):
+        head, get = world.client.head(path), world.client.get(path)
+        assert head.status_code == get.status_code == 200
+        assert head.headers["content-length"] == str(len(get.content))
+        assert head.content == b""

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,8 +199,10 @@ async def test_an_admin_sees_what_an_id_names_and_acts_for_a_tenant(guarded: Gua
 async def test_a_revoked_or_expired_key_opens_nothing(guarded: Guarded) -> None:
     admin = bearer(guarded.keys["admin"])
     made = (await guarded.client.post("/v1/keys", json={"name": "brief"}, headers=admin)).json()
-    past = {"name": "past", "expires_at": "2020-01-01T00:00:00Z"}
-    expired = (await guarded.client.post("/v1/keys", json=past, headers=admin)).json()
+    soon = (datetime.now(UTC) + timedelta(seconds=1.2)).isoformat()
+    brief = {"name": "past", "expires_at": soon}
+    expired = (await guarded.client.post("/v1/keys", json=brief, headers=admin)).json()
+    await asyncio.sleep(1.3)
     mine = bearer(made["key"])
     assert (await guarded.client.get("/v1/networks", headers=mine)).status_code == 200
 
@@ -221,6 +224,10 @@ async def test_a_revoked_or_expired_key_opens_nothing(guarded: Guarded) -> None:
         ({"scopes": []}, "/scopes"),
         ({"tenant": "A B"}, "/tenant"),
         ({"expires_at": "tomorrow"}, "/expires_at"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+        ({"expires_at": "0294-08-05T02:05:20Z"}, "/expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59-23:59"}, "/expires_at"),
+        ({"expires_at": "2030-W01-1T00:00:00Z"}, "/expires_at"),
         ({"expires_at": "2030-01-01T00:00:00"}, "/expires_at"),
         ({"id": "key_1"}, "/id"),
     ],
@@ -275,3 +282,22 @@ async def test_a_first_key_is_drawn_into_its_file_once(tmp_path: Path) -> None:
 
     assert secrets[0] == secrets[1]
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_first_key_must_be_able_to_make_others(tmp_path: Path) -> None:
+    app = build(Settings(data_dir=tmp_path, workers=1))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        refused = await client.post("/v1/keys", json={"name": "shop", "scopes": ["predict"]})
+        problem(refused, 422, "validation_failed", "/scopes")
+        assert (await client.get("/v1/networks")).status_code == 200
+
+
+async def test_an_admin_acts_for_tenants_that_can_be(guarded: Guarded) -> None:
+    admin = bearer(guarded.keys["admin"])
+    strange = {**admin, "X-Neurond-Tenant": "!! /"}
+
+    problem(await guarded.client.get("/v1/networks", headers=strange), 422, "validation_failed")

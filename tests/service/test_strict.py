@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import httpx
@@ -272,3 +273,22 @@ def test_logs_are_lines_of_json_with_the_request_they_belong_to() -> None:
 
     assert (line["level"], line["message"], line["request_id"]) == ("error", "it failed", "mine-10")
     assert "broken" in line["exception"]
+
+
+@pytest.mark.parametrize("told", [{"Origin": "http://evil.example"}, {"User-Agent": "Mozilla/5.0"}])
+async def test_a_name_that_was_pointed_here_is_no_way_in_without_a_key(
+    client: httpx.AsyncClient, told: dict[str, str]
+) -> None:
+    headers = {"Host": "evil.example", "Sec-Fetch-Site": "same-origin", **told}
+
+    problem(await client.post("/v1/networks", json=NETWORK, headers=headers), 403, "cross_site")
+    problem(await client.get("/v1/networks", headers=headers), 403, "cross_site")
+    local = {**headers, "Host": "127.0.0.1:8000", "Origin": "http://127.0.0.1:8000"}
+    assert (await client.get("/v1/networks", headers=local)).status_code == 200
+
+
+async def test_every_reference_of_the_document_leads_somewhere(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/openapi.json")).text
+    known = set(json.loads(text)["components"]["schemas"])
+
+    assert set(re.findall(r"#/components/schemas/([A-Za-z0-9_]+)", text)) <= known

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.service.conftest import LAYERS, Json, Train, ended, problem
+from tests.service.conftest import LAYERS, Json, Train, ended, problem, until
 
 ROWS = np.random.default_rng(1).random((6, 25))
 FORMATS = {
@@ -346,3 +346,121 @@ async def test_a_film_of_the_plane_comes_as_events(client: httpx.AsyncClient) ->
     wide = (await client.post("/v1/networks", json={"input_shape": [25], "layers": LAYERS})).json()
     answer = await client.post("/v1/jobs", json={**body, "network": wide["id"]})
     problem(answer, 422, "validation_failed")
+
+
+async def test_a_promoted_checkpoint_is_itself_while_its_job_goes_on(
+    client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    body = {"network": network["id"], "dataset": digits, "training": {"epochs": 100_000}}
+    job = (await client.post("/v1/jobs", json=body)).json()["id"]
+    await until(client, job, "running")
+    taken = await client.post(f"/v1/jobs/{job}/checkpoints")
+    assert taken.status_code in {200, 201, 202}, taken.text
+    checkpoints: list[Json] = []
+    while not checkpoints:
+        checkpoints = (await client.get(f"/v1/jobs/{job}/checkpoints")).json()["data"]
+    promoted = await client.post(f"/v1/jobs/{job}/checkpoints/{checkpoints[0]['id']}/promote")
+    version = promoted.json()
+
+    path = f"/v1/networks/{network['id']}/versions/{version['version']}/weights"
+    told = [json.loads((await client.get(path)).content)["sha256"] for _ in range(3)]
+
+    assert set(told) == {version["weights_sha256"]}
+    await client.post(f"/v1/jobs/{job}/cancel")
+    await ended(client, job)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("Identity", ["x"], ["x"], {})],
+        [("MatMul", ["x", "x"], ["y"], {})],
+        [("Identity", ["x"], ["a"], {}), ("Identity", ["a"], ["x"], {})],
+        [("Gemm", ["x", "w0", "b0"], ["z"], {"transB": 1}), ("Softmax", ["z"], ["y"], {"axis": 0})],
+    ],
+)
+async def test_graphs_that_are_no_chain_of_layers_are_refused(
+    client: httpx.AsyncClient, nodes: list[Any]
+) -> None:
+    data = graph(nodes, WEIGHTS, [nodes[-1][2][0]])
+    kind = {"Content-Type": "application/onnx"}
+
+    answer = await client.post("/v1/networks/import", content=data, headers=kind)
+
+    problem(answer, 422, "validation_failed")
+
+
+async def test_steps_before_the_first_layer_are_folded_in_their_order(
+    client: httpx.AsyncClient,
+) -> None:
+    constants = {
+        **WEIGHTS,
+        "d": np.array([2.0], np.float32),
+        "m": np.array([0.5, 1.0, 1.5], np.float32),
+        "k": np.array([4.0, 2.0, 1.0], np.float32),
+        "s": np.array([-1, 2], np.int64),
+    }
+    data = graph(
+        [
+            ("Div", ["x", "d"], ["x1"], {}),
+            ("Sub", ["x1", "m"], ["x2"], {}),
+            ("Mul", ["x2", "k"], ["x3"], {}),
+            ("Reshape", ["x3", "s"], ["x4"], {}),
+            ("Gemm", ["x4", "w0", "b0"], ["h"], {"transB": 1}),
+            ("Relu", ["h"], ["a"], {}),
+            ("Gemm", ["a", "w1", "b1"], ["z"], {"transB": 1}),
+            ("Softmax", ["z"], ["y"], {}),
+        ],
+        constants,
+        ["y"],
+    )
+
+    made = await imported(client, data)
+
+    assert made["labels"] != ["-1", "2"]
+    rows = np.random.default_rng(3).normal(size=(5, 3))
+    scaled = (rows / 2.0 - [0.5, 1.0, 1.5]) * [4.0, 2.0, 1.0]
+    assert np.allclose(await outputs(client, made, rows), by_hand(scaled), atol=1e-6)
+
+
+async def test_a_key_of_an_import_looks_at_the_file(client: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": "application/x-npz", "Idempotency-Key": "import-1"}
+    files = []
+    for value in (1.0, 2.0):
+        stream = io.BytesIO()
+        np.savez(stream, w=np.full((2, 1), value), b=np.zeros(1))
+        files.append(stream.getvalue())
+
+    first = await client.post("/v1/networks/import", content=files[0], headers=headers)
+    again = await client.post("/v1/networks/import", content=files[0], headers=headers)
+    other = await client.post("/v1/networks/import", content=files[1], headers=headers)
+
+    assert again.json() == first.json()
+    problem(other, 422, "idempotency_key_reused")
+
+
+def flipped(data: bytes, count: int) -> list[bytes]:
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(count):
+        changed = bytearray(data)
+        for at in generator.integers(0, len(data), 3):
+            changed[at] = generator.integers(0, 256)
+        found.append(bytes(changed))
+    return found
+
+
+@pytest.mark.parametrize("wanted", ["npz", "safetensors", "onnx"])
+async def test_damaged_files_never_break_the_server(
+    client: httpx.AsyncClient, network: Json, wanted: str
+) -> None:
+    if wanted == "onnx":
+        pytest.importorskip("onnx")
+    url = network["links"]["self"] + "/weights"
+    data = (await client.get(url, params={"format": wanted})).content
+
+    for body in flipped(data, 150):
+        answer = await client.put(
+            url, content=body, headers={"Content-Type": FORMATS[wanted]}, params={"dry_run": "true"}
+        )
+        assert answer.status_code in {200, 400, 422}, answer.text

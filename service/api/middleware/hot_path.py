@@ -49,9 +49,11 @@ UNUSUAL: Final = frozenset(
 """Headers that are looked at on the ordinary road."""
 
 
-ROUTES: Final = "/{}/{}/{{network}}{}/{}"
-VERSIONS: Final = "/versions/{version}"
-"""Templates, as metrics have them."""
+TEMPLATES: Final = {
+    "v1": ("/v1/networks/{network}/", "/v1/networks/{network}/versions/{ref}/"),
+    "v2": ("/v2/models/{model}/", "/v2/models/{model}/versions/{version}/"),
+}
+"""Where calls of the table stand without and with a version, as the routes are declared."""
 
 PROCESS: Final = secrets.token_hex(12).encode()
 """Tells apart the request ids of processes; a number follows, far cheaper than chance."""
@@ -111,7 +113,7 @@ class HotPath:
             }
         )
         await send({"type": "http.response.body", "body": body})
-        route = ROUTES.format(*segments[1:3], "" if version is None else VERSIONS, segments[-1])
+        route = TEMPLATES[segments[1]][version is not None] + segments[-1]
         services.metrics.request("POST", route, 200, time.perf_counter() - begun)
 
 
@@ -135,7 +137,7 @@ def _answer(
     services: Services, call: HotCall, request: HotRequest, address: str
 ) -> HotAnswer | None:
     """Return the answer, or None where the ordinary road should give it."""
-    if len(request.body) > services.limits.json_bytes:
+    if len(request.body) > services.limits.inline_bytes:
         return None
     try:
         authorization = request.headers.get(b"authorization", b"").decode("latin-1")

@@ -1,5 +1,6 @@
 """A request id for everyone, refusals for other sites' pages, and headers that do no harm."""
 
+import ipaddress
 import logging
 import re
 import secrets
@@ -8,7 +9,7 @@ from typing import Final, final
 from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.dependencies import ESCAPED_SLASH, Services
@@ -38,14 +39,17 @@ class RequestContext:
         given = headers.get("x-request-id", "")
         scope["request_id"] = given if _ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)
         request_id.set(scope["request_id"])
-        answer = _Answer(scope, send)
+        # A copy: the server looks at its own scope, and must go on seeing a HEAD there.
+        adapted = _adapted(scope)
+        answer = _Answer(adapted, scope["method"], send)
         refusal = _refusal(scope, headers)
         if refusal is not None:
             await refusal(scope, receive, answer)
             return
-        _adapt(scope)
         try:
-            await self._app(scope, receive, answer)
+            await self._app(adapted, receive, answer)
+        except ClientDisconnect:
+            log.debug("%s %s: the client is gone", scope["method"], scope["path"])
         except Exception:  # the top frame of a connection
             log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.started:
@@ -56,9 +60,9 @@ class RequestContext:
 class _Answer:
     """Sends on what the application answers, with the headers that every answer has."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, method: str, send: Send) -> None:
         self._scope, self._send = scope, send
-        self._method, self._begun = scope["method"], time.perf_counter()
+        self._method, self._begun = method, time.perf_counter()
         self.started = False
 
     async def __call__(self, message: Message) -> None:
@@ -71,9 +75,13 @@ class _Answer:
             added["X-Content-Type-Options"] = "nosniff"
             if _closing(self._scope):
                 added["Connection"] = "close"
-        elif self._method == "HEAD":
-            message = {**message, "body": b""}
-        await self._send(message)
+            await self._send(message)
+            if self._method == "HEAD":
+                await self._send({"type": "http.response.body", "body": b""})
+        elif self._method != "HEAD":
+            await self._send(message)
+        elif message.get("more_body", False):
+            raise ClientDisconnect  # nobody waits for the rest of a stream
 
     def _count(self, status: int) -> None:
         """Count the request under its route's template; what no route took has none."""
@@ -84,14 +92,14 @@ class _Answer:
             services.metrics.request(self._method, route, status, seconds)
 
 
-def _adapt(scope: Scope) -> None:
-    """Let HEAD be answered as GET is, and an escaped slash stay within its name."""
-    if scope["method"] == "HEAD":
-        scope["method"] = "GET"
+def _adapted(scope: Scope) -> Scope:
+    """Return a scope in which HEAD is GET, and an escaped slash stays within its name."""
+    adapted = {**scope, "method": "GET"} if scope["method"] == "HEAD" else dict(scope)
     raw = scope.get("raw_path") or b""
     if _ESCAPED_SLASH.search(raw):
         kept = _ESCAPED_SLASH.sub(ESCAPED_SLASH.encode(), raw.partition(b"?")[0])
-        scope["path"] = unquote(kept.decode("ascii", "replace"))
+        adapted["path"] = unquote(kept.decode("ascii", "replace"))
+    return adapted
 
 
 def _services(scope: Scope) -> Services | None:
@@ -109,10 +117,33 @@ def _refusal(scope: Scope, headers: Headers) -> ASGIApp | None:
     """Return the answer to what must not reach the application."""
     if len(headers.getlist("host")) > 1:
         return problem(Request(scope), "bad_request", "there is more than one Host")
+    if _rebound(scope, headers):
+        detail = "without a key, a browser is answered at localhost or an address, not at a domain"
+        return problem(Request(scope), "cross_site", detail)
     if scope["method"] not in _SAFE_METHODS and _from_another_site(headers):
         detail = "a page of another site may not change anything here"
         return problem(Request(scope), "cross_site", detail)
     return None
+
+
+def _rebound(scope: Scope, headers: Headers) -> bool:
+    """Tell whether a browser calls us by a name that another site may have pointed here."""
+    services = _services(scope)
+    if services is None or not services.access.anonymous or services.access.anywhere:
+        return False
+    browser = "origin" in headers or "sec-fetch-site" in headers
+    browser = browser or headers.get("user-agent", "").startswith("Mozilla/")
+    return browser and _is_domain(headers.get("host", ""))
+
+
+def _is_domain(host: str) -> bool:
+    """Tell whether a Host is a name that somebody can own: one with a dot that is no address."""
+    name = host.rpartition(":")[0] or host
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return "." in name
+    return False
 
 
 def _from_another_site(headers: Headers) -> bool:

@@ -6,10 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -29,6 +25,7 @@ from service.domain.errors import Unavailable
 from service.infrastructure.database import tables
 from service.infrastructure.database.answers import SqlAnswers
 from service.infrastructure.database.checkpoints import SqlCheckpoints
+from service.infrastructure.database.damage import DatabaseUnusable
 from service.infrastructure.database.datasets import SqlDatasets
 from service.infrastructure.database.jobs import SqlJobs
 from service.infrastructure.database.keys import SqlKeys
@@ -39,12 +36,11 @@ POOL_TIMEOUT: Final = 2.0
 """Seconds that a request waits for a connection before it is told to come back."""
 
 
+HEAD: Final = "0002"
+"""The newest revision; a test holds it against the migrations."""
+
 LARGEST_CHECKED: Final = 256 << 20
 """Bytes of a database file that is checked at start; it takes about a second."""
-
-
-class DatabaseUnusable(Exception):
-    """The database cannot be opened; the server must not start on it."""
 
 
 @final
@@ -182,30 +178,32 @@ def migrate(path: Path) -> None:
     DatabaseUnusable
         When the file is damaged, cannot be written, or comes from a newer version.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = create_engine(f"sqlite:///{path}")
     _configure(engine, begin="BEGIN IMMEDIATE")  # all tables and their version, or none
     try:
         with engine.connect() as connection:
             _check_pages(connection, path)
-            script = ScriptDirectory.from_config(config)
-            present = MigrationContext.configure(connection).get_current_revision()
-            if present == script.get_current_head():
-                return
-            known = {revision.revision for revision in script.walk_revisions()}
-            if present is not None and present not in known:
-                problem = f"{path} was written by a newer version of neurond ({present})"
-                raise DatabaseUnusable(problem)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
+            if _revision(connection) != HEAD:
+                # Loaded only where it is needed: it takes a quarter of a second.
+                from service.infrastructure.database import upgrade  # noqa: PLC0415
+
+                upgrade.upgrade(connection, path)
+                connection.commit()
     except SQLAlchemyError as error:
         original = getattr(error, "orig", error)
         problem = f"{path} cannot be used: {original}; put its backup in its place"
         raise DatabaseUnusable(problem) from error
     finally:
         engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the revision of the tables; None where there are none."""
+    tables_there = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+    if connection.exec_driver_sql(tables_there).scalar() is None:
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)
 
 
 def _check_pages(connection: Connection, path: Path) -> None:

@@ -3,15 +3,11 @@
 from typing import ClassVar, Final, final
 
 import numpy as np
-import onnx
 
 from core.arrays import Array
-from core.errors import FormatError
 from core.formats import Model
 from core.inference import Forward
 from service.domain.errors import Conflict
-from service.infrastructure.onnx.reader import Reader
-from service.infrastructure.onnx.writer import Writer
 
 CHECKED_ROWS: Final = 64
 TOLERANCE: Final = 1e-5
@@ -33,6 +29,8 @@ class Onnx:
 
     def write(self, model: Model) -> bytes:
         """Return the file."""
+        from service.infrastructure.onnx.writer import Writer  # noqa: PLC0415 - slow to load
+
         data: bytes = Writer(model).graph().SerializeToString(deterministic=True)
         return data
 
@@ -67,13 +65,9 @@ class Onnx:
 
     def read(self, data: bytes) -> Model:
         """Return the model of a file."""
-        try:
-            loaded = onnx.load_model_from_string(data)
-        except Exception as error:
-            raise FormatError("this is no ONNX file") from error
-        if any(tensor.external_data for tensor in loaded.graph.initializer):
-            raise FormatError("weights in another file are not read; save them within the model")
-        return Reader(loaded.graph).model()
+        from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - slow to load
+
+        return read(data)
 
 
 def _sample(model: Model) -> Array:

@@ -5,10 +5,10 @@ from typing import Any, Final, final
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from core.arrays import Array
-from core.errors import ConfigurationError, FormatError
+from core.errors import ConfigurationError, EngineError, FormatError
 from core.formats import Model
 from core.formats.named_arrays import MOST_BYTES, assembled
 from core.network import LayerWeights
@@ -23,6 +23,25 @@ LABELLING: Final = frozenset(
     {"ArgMax", "ArrayFeatureExtractor", "ZipMap", "Normalizer", "Concat", "Sub", "Gather"}
 )
 """Operators after the last layer that turn probabilities into labels."""
+
+
+def read(data: bytes) -> Model:
+    """Return the model of a file."""
+    try:
+        loaded = onnx.load_model_from_string(data)
+        _check_inside(loaded)
+        return Reader(loaded.graph).model()
+    except EngineError:
+        raise
+    except Exception as error:
+        # protobuf and its helpers raise what they like for bytes that are no model.
+        raise FormatError(f"this is no ONNX file that can be read: {error!s:.200}") from error
+
+
+def _check_inside(loaded: onnx.ModelProto) -> None:
+    """Refuse weights that lie in another file."""
+    if any(tensor.external_data for tensor in loaded.graph.initializer):
+        raise FormatError("weights in another file are not read; save them within the model")
 
 
 @final
@@ -41,8 +60,10 @@ class Reader:
         self._parts: list[LayerWeights] = []
         self._activations: list[str] = []
         self._notes: list[str] = []
-        self._mean: Array | None = None
-        self._scale: Array | None = None
+        # Before the first layer every step is folded into (x - mean) / scale.
+        self._mean: Array = np.zeros(1)
+        self._scale: Array = np.ones(1)
+        self._scaled = False
         self._labels: tuple[str, ...] | None = None
 
     def model(self) -> Model:
@@ -50,7 +71,7 @@ class Reader:
         if len(self._inputs) != 1:
             raise FormatError(f"a dense network has one input, this graph has {len(self._inputs)}")
         here = self._inputs[0]
-        while True:
+        for _ in self._nodes:  # a graph of a chain ends within as many steps as it has nodes
             follower = self._follower(here)
             if follower is None:
                 break
@@ -59,13 +80,18 @@ class Reader:
             raise FormatError("the graph holds no dense layer")
         self._labels = self._label_names()
         model = assembled(self._parts, self._activations, tuple(self._notes), self._labels)
-        if self._mean is None and self._scale is None:
+        if not self._scaled:
             return model
         columns = model.network.inputs
-        scaling = Standardization(
-            np.zeros(columns) if self._mean is None else self._mean,
-            np.ones(columns) if self._scale is None else self._scale,
-        )
+        try:
+            mean, scale = (
+                np.broadcast_to(part, columns).copy() for part in (self._mean, self._scale)
+            )
+        except ValueError as error:
+            raise FormatError(f"the standardisation does not fit {columns} columns") from error
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0.0).all()):
+            raise FormatError("a standardisation divides by positive numbers")
+        scaling = Standardization(mean, scale)
         return Model(model.network, model.labels, Preprocessing(scaling), model.notes)
 
     def _follower(self, name: str) -> Any:
@@ -94,7 +120,7 @@ class Reader:
         return str(made.output[0])
 
     def _dense(self, made: Any, here: str) -> None:
-        weights = self._array(next(name for name in made.input if name != here))
+        weights = self._array(_other(made, here))
         if weights.ndim != 2 or made.input[0] != here:
             raise FormatError("a layer multiplies rows with a matrix of weights")
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in made.attribute}
@@ -112,7 +138,7 @@ class Reader:
     def _add_biases(self, made: Any, here: str) -> None:
         if self._activations[-1] != "linear":
             raise FormatError("an addition after an activation is none of a dense network's")
-        biases = self._array(next(name for name in made.input if name != here)).reshape(-1)
+        biases = self._array(_other(made, here)).reshape(-1)
         last = self._parts[-1]
         if biases.shape != last.biases.shape:
             raise FormatError(f"biases of shape {biases.shape} do not fit the layer")
@@ -122,39 +148,46 @@ class Reader:
         name = ACTIVATIONS[made.op_type]
         if not self._parts or self._activations[-1] != "linear":
             raise FormatError(f"{made.op_type} does not follow a layer")
+        axes = [entry.i for entry in made.attribute if entry.name == "axis"]
+        if name == "softmax" and axes and axes[0] not in {-1, 1}:
+            raise FormatError(f"Softmax over axis {axes[0]} is no layer's")
         slopes = [entry.f for entry in made.attribute if entry.name == "alpha"]
         if name == "leaky_relu" and slopes and not math.isclose(slopes[0], 0.01, rel_tol=1e-6):
             raise ConfigurationError(f"LeakyRelu with alpha {slopes[0]:.4g}; 0.01 is read")
         self._activations[-1] = name
 
     def _standardize(self, made: Any, here: str) -> None:
-        """Read a standardisation before the first layer."""
+        """Fold a step before the first layer into the standardisation."""
+        self._scaled = True
         if made.op_type == "Scaler":  # of ai.onnx.ml: (x - offset) * scale
             values = {entry.name: np.array(entry.floats, np.float64) for entry in made.attribute}
-            self._mean, self._scale = values["offset"], 1.0 / values["scale"]
+            self._mean = self._mean + values["offset"] * self._scale
+            self._scale = self._scale / values["scale"]
             return
-        other = next((name for name in made.input if name != here), here)
-        numbers = self._array(other).astype(np.float64).reshape(-1)
-        if made.input[0] != here or made.op_type not in {"Sub", "Div"}:
-            raise FormatError(f"{made.op_type} before the first layer is no standardisation")
-        if made.op_type == "Sub":
-            self._mean = numbers
+        numbers = self._array(_other(made, here)).astype(np.float64).reshape(-1)
+        if made.input[0] != here and made.op_type in {"Sub", "Div"}:
+            raise FormatError(f"{made.op_type} the other way round is no standardisation")
+        if made.op_type in {"Sub", "Add"}:
+            sign = 1.0 if made.op_type == "Sub" else -1.0
+            self._mean = self._mean + sign * numbers * self._scale
         else:
-            self._scale = numbers
+            self._scale = self._scale * (numbers if made.op_type == "Div" else 1.0 / numbers)
 
     def _label_names(self) -> tuple[str, ...] | None:
-        """Return the only constant of as many names as there are classes."""
+        """Return the constant from which labels are picked, where it names every class."""
         units = len(self._parts[-1].biases)
         classes = 2 if units == 1 and self._activations[-1] == "sigmoid" else units
-        for name in self._constants:
-            tensor = self._constants[name]
-            size = math.prod(tensor.dims)
-            whole = tensor.data_type in {TensorProto.STRING, TensorProto.INT64, TensorProto.INT32}
-            if whole and size == classes and classes > 1 and self._activations[-1] != "linear":
-                values = numpy_helper.to_array(tensor).reshape(-1).tolist()
-                texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-                if len(set(texts)) == classes:
-                    return tuple(texts)
+        pickers = [
+            made for made in self._nodes if made.op_type in {"ArrayFeatureExtractor", "Gather"}
+        ]
+        for name in {name for made in pickers for name in made.input}:
+            tensor = self._constants.get(name)
+            if tensor is None or math.prod(tensor.dims) != classes or classes < 2:
+                continue
+            values = numpy_helper.to_array(tensor).reshape(-1).tolist()
+            texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+            if len(set(texts)) == classes and self._activations[-1] in {"softmax", "sigmoid"}:
+                return tuple(texts)
         self._notes.append("the file names no classes")
         return None
 
@@ -166,6 +199,14 @@ class Reader:
         if array.dtype.kind != "f":
             raise FormatError(f"{name[:80]!r} holds {array.dtype}; floating point is due")
         return array.astype(np.float64 if array.dtype == np.float64 else np.float32)
+
+
+def _other(made: Any, here: str) -> str:
+    """Return the input of a node that is not the signal."""
+    found = next((str(name) for name in made.input if name != here), None)
+    if found is None:
+        raise FormatError(f"{made.op_type} needs numbers beside the signal")
+    return found
 
 
 def _bytes_of(tensor: Any) -> int:

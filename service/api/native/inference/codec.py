@@ -72,8 +72,9 @@ def hot_predict(parts: Services, served: Served, request: HotRequest) -> HotAnsw
 def _rows(parts: Services, served: Served, inputs: list[list[float]]) -> list[list[float]] | None:
     """Return the outputs of each row; None for so many that a thread should."""
     if len(inputs) == 1:
+        outputs_of_one = parts.inference.one(served, inputs[0])
         parts.metrics.rows(1)
-        return [parts.inference.one(served, inputs[0])]
+        return [outputs_of_one]
     outputs = parts.inference.now(served, inputs)
     if outputs is None:
         return None

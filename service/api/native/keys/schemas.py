@@ -1,32 +1,35 @@
 """Bodies of keys."""
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from service.api.schemas import Body, Name, Time
 from service.domain.keys import DEFAULT_TENANT, Key, Scope
 
+RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
+
 
 def _moment(value: object) -> object:
     """Return a time of JSON; strict models take none from text."""
     message = "a time with its offset is due, as 2030-01-31T00:00:00Z"
     try:
-        moment = datetime.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError:
+        text = value if isinstance(value, str) and RFC3339.fullmatch(value) else ""
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError(message) from None
-    if moment.tzinfo is None:
-        raise ValueError(message)
-    return moment.astimezone(UTC)
+    if moment <= datetime.now(UTC):
+        past = "a key that has expired already opens nothing"
+        raise ValueError(past)
+    return moment
 
 
 class CreateKey(Body):
     """A key to make."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "web shop", "scopes": ["predict"]}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "me", "scopes": ["admin"]}]})
 
     name: Name = "key"
     tenant: str = Field(DEFAULT_TENANT, max_length=64, description="Whose things it sees.")

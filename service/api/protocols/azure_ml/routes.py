@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.api.dependencies import Parts, Predictor
 from service.api.dialect import Dialect
-from service.api.raw import read_packed
+from service.api.raw import off_loop, read_packed
 from service.api.tabular import Rows, decoded, rows_of, rows_of_split
 from service.domain.errors import InvalidRequest
 from service.version import VERSION
@@ -28,7 +28,12 @@ TRACES: Final = {
 }
 """Headers that are given back, and under which name."""
 
-router = APIRouter(tags=["azure ml"])
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "Refused; the body says why."}
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
+}
+
+router = APIRouter(tags=["azure ml"], responses=FAILURES)
 
 
 class _Score(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,7 +47,7 @@ async def score(request: Request, parts: Parts, owner: Predictor) -> Response:
     """Answer rows: ``{"input_data": rows or {"columns", "index", "data"}}`` or ``{"data"}``."""
     served = await parts.inference.served(owner, await parts.inference.only(owner), None)
     body = await read_packed(request, parts.limits.inference_bytes)
-    outputs = await parts.inference.outputs(served, _rows(body))
+    outputs = await parts.inference.outputs(served, await off_loop(parts.limits, body, _rows))
     parts.metrics.rows(len(outputs))
     headers = {
         told: request.headers[given]

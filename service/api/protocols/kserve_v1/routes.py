@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from service.api.dependencies import Parts, Predictor, Reader, Services
+from service.api.dependencies import ModelRef, Parts, Predictor, Reader, Services
 from service.api.dialect import Dialect
 from service.api.protocols.kserve_v1 import codec
 from service.api.protocols.kserve_v1.errors import error
@@ -17,7 +17,7 @@ from service.api.protocols.kserve_v1.schemas import (
     PredictResponse,
     Results,
 )
-from service.api.raw import read_packed
+from service.api.raw import off_loop, read_packed
 from service.application.inference import classes_of_served, probabilities_of
 from service.application.ports import Page
 from service.application.served import Served
@@ -25,10 +25,6 @@ from service.application.served import Served
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Failure} for status in (400, 401, 403, 404, 413, 415, 429, 503)
 }
-Model = Annotated[
-    str,
-    Path(description="Id or name of a network.", openapi_examples={"here": {"value": "digits"}}),
-]
 Version = Annotated[
     str,
     Path(description="Number of a version.", openapi_examples={"here": {"value": "0"}}),
@@ -42,19 +38,25 @@ router = APIRouter(prefix="/v1/models", tags=["kserve v1"], responses=FAILURES)
 
 
 async def _predict(parts: Services, served: Served, body: bytes) -> bytes:
-    request = codec.decode_predict(body)
+    request = await off_loop(parts.limits, body, codec.decode_predict)
     outputs = await parts.inference.outputs(served, request.rows)
     return codec.encode_predict(outputs, columnar=request.columnar)
 
 
 async def _classify(parts: Services, served: Served, body: bytes) -> bytes:
     labels = classes_of_served(served)
-    outputs = await parts.inference.outputs(served, codec.decode_examples(body))
+    outputs = await parts.inference.outputs(
+        served, await off_loop(parts.limits, body, codec.decode_examples)
+    )
     return codec.encode_classify(probabilities_of(outputs), labels)
 
 
 async def _regress(parts: Services, served: Served, body: bytes) -> bytes:
-    return codec.encode_regress(await parts.inference.outputs(served, codec.decode_examples(body)))
+    return codec.encode_regress(
+        await parts.inference.outputs(
+            served, await off_loop(parts.limits, body, codec.decode_examples)
+        )
+    )
 
 
 VERBS: Final[dict[str, tuple[Verb, type, type]]] = {
@@ -70,16 +72,18 @@ def _declare(verb: str) -> None:
     schema = {"$ref": f"#/components/schemas/{asked.__name__}"}
     extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
-    async def by_model(model: Model, request: Request, parts: Parts, owner: Predictor) -> Response:
+    async def by_model(
+        model: ModelRef, request: Request, parts: Parts, owner: Predictor
+    ) -> Response:
         return await _answer(call, request, parts, (owner, model, None))
 
     async def by_version(
-        model: Model, version: Version, request: Request, parts: Parts, owner: Predictor
+        model: ModelRef, version: Version, request: Request, parts: Parts, owner: Predictor
     ) -> Response:
         return await _answer(call, request, parts, (owner, model, version))
 
     async def by_label(
-        model: Model, label: Label, request: Request, parts: Parts, owner: Predictor
+        model: ModelRef, label: Label, request: Request, parts: Parts, owner: Predictor
     ) -> Response:
         return await _answer(call, request, parts, (owner, model, label))
 
@@ -109,7 +113,10 @@ async def _answer(
 ) -> Response:
     served = await parts.inference.served(*place)
     body = await read_packed(request, parts.limits.inference_bytes)
-    return Response(await call(parts, served, body), media_type="application/json")
+    before = served.statistics.rows
+    told = await call(parts, served, body)
+    parts.metrics.rows(served.statistics.rows - before)
+    return Response(told, media_type="application/json")
 
 
 @router.get("", summary="Which models are there?")
@@ -121,34 +128,36 @@ async def list_models(parts: Parts, owner: Reader) -> ModelList:
 
 
 @router.get("/{model}", summary="Is a model ready?")
-async def model_status(model: Model, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_status(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Tell the state in KServe's form and in TensorFlow Serving's at once."""
     return _status(model, await parts.inference.served(owner, model, None))
 
 
 @router.get("/{model}/versions/{version}", summary="Is a version ready?")
 async def version_status(
-    model: Model, version: Version, parts: Parts, owner: Reader
+    model: ModelRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the state of a version."""
     return _status(model, await parts.inference.served(owner, model, version))
 
 
 @router.get("/{model}/labels/{label}", summary="Is an alias ready?")
-async def label_status(model: Model, label: Label, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def label_status(
+    model: ModelRef, label: Label, parts: Parts, owner: Reader
+) -> dict[str, Any]:
     """Tell the state of an alias."""
     return _status(model, await parts.inference.served(owner, model, label))
 
 
 @router.get("/{model}/metadata", summary="What does a model take and give?")
-async def model_metadata(model: Model, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_metadata(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Tell the signature."""
     return _metadata(model, await parts.inference.served(owner, model, None))
 
 
 @router.get("/{model}/versions/{version}/metadata", summary="What does a version take and give?")
 async def version_metadata(
-    model: Model, version: Version, parts: Parts, owner: Reader
+    model: ModelRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the signature of a version."""
     return _metadata(model, await parts.inference.served(owner, model, version))

@@ -1,6 +1,6 @@
 """What the scoring server has beside ``/invocations`` and ``/ping``."""
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -11,7 +11,12 @@ from service.api.invocations import error
 from service.api.protocols.mlflow import codec
 from service.version import VERSION
 
-router = APIRouter(tags=["mlflow"])
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "Refused; the body says why."}
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
+}
+
+router = APIRouter(tags=["mlflow"], responses=FAILURES)
 
 
 @router.get("/health", summary="Does it answer?", response_class=PlainTextResponse)

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.api.dependencies import Parts, Predictor, Reader, Services, Trainer
+from service.api.dependencies import ModelRef, Parts, Predictor, Reader, Services, Trainer
 from service.api.dialect import Dialect
 from service.api.hot import HotAnswer, HotRequest
 from service.api.protocols.open_inference import codec
@@ -39,10 +39,6 @@ LENGTH: Final = "inference-header-content-length"
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Failure} for status in (400, 401, 403, 404, 413, 415, 429, 503)
 }
-Model = Annotated[
-    str,
-    Path(description="Id or name of a network.", openapi_examples={"here": {"value": "digits"}}),
-]
 Version = Annotated[
     str,
     Path(
@@ -128,7 +124,7 @@ async def repository_index(request: Request, parts: Parts, owner: Reader) -> Res
 
 
 @router.post("/repository/models/{model}/load", summary="Load a network")
-async def load(model: Model, request: Request, parts: Parts, owner: Trainer) -> Response:
+async def load(model: ModelRef, request: Request, parts: Parts, owner: Trainer) -> Response:
     """Let a network answer here again, and read its weights now."""
     _object(await read_packed(request, parts.limits.json_bytes))
     served = await parts.inference.served(owner, model, None)
@@ -137,7 +133,7 @@ async def load(model: Model, request: Request, parts: Parts, owner: Trainer) -> 
 
 
 @router.post("/repository/models/{model}/unload", summary="Unload a network")
-async def unload(model: Model, request: Request, parts: Parts, owner: Trainer) -> Response:
+async def unload(model: ModelRef, request: Request, parts: Parts, owner: Trainer) -> Response:
     """Let a network answer no more by this protocol, until it is loaded."""
     _object(await read_packed(request, parts.limits.json_bytes))
     network = await parts.networks.get(owner, model)
@@ -146,21 +142,21 @@ async def unload(model: Model, request: Request, parts: Parts, owner: Trainer) -
 
 
 @router.get("/models/{model}", summary="What does a network take and give?")
-async def model_metadata(model: Model, parts: Parts, owner: Reader) -> ModelMetadata:
+async def model_metadata(model: ModelRef, parts: Parts, owner: Reader) -> ModelMetadata:
     """Tell the tensors of the version that answers when none is named."""
     return _metadata(model, (await parts.inference.served(owner, model, None)))
 
 
 @router.get("/models/{model}/versions/{version}", summary="What does a version take and give?")
 async def version_metadata(
-    model: Model, version: Version, parts: Parts, owner: Reader
+    model: ModelRef, version: Version, parts: Parts, owner: Reader
 ) -> ModelMetadata:
     """Tell the tensors of a version."""
     return _metadata(model, (await parts.inference.served(owner, model, version)))
 
 
 @router.get("/models/{model}/ready", summary="Does a network answer?")
-async def model_ready(model: Model, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_ready(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Answer when the weights are there and sound."""
     await _served(parts, owner, model, None)
     return {"name": model, "ready": True}
@@ -168,7 +164,7 @@ async def model_ready(model: Model, parts: Parts, owner: Reader) -> dict[str, An
 
 @router.get("/models/{model}/versions/{version}/ready", summary="Does a version answer?")
 async def version_ready(
-    model: Model, version: Version, parts: Parts, owner: Reader
+    model: ModelRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Answer when the weights are there and sound."""
     await _served(parts, owner, model, version)
@@ -176,21 +172,21 @@ async def version_ready(
 
 
 @router.get("/models/{model}/config", summary="How is a network set up?")
-async def model_configuration(model: Model, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_configuration(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Tell the configuration, in Triton's form."""
     return _configuration(model, parts, await parts.inference.served(owner, model, None))
 
 
 @router.get("/models/{model}/versions/{version}/config", summary="How is a version set up?")
 async def version_configuration(
-    model: Model, version: Version, parts: Parts, owner: Reader
+    model: ModelRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the configuration of a version."""
     return _configuration(model, parts, await parts.inference.served(owner, model, version))
 
 
 @router.get("/models/{model}/stats", summary="What was a network asked?")
-async def model_statistics(model: Model, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_statistics(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Tell the counts and times of each version since the server started."""
     network = await parts.networks.get(owner, model)
     return {"model_stats": _statistics(parts, network, None)}
@@ -198,7 +194,7 @@ async def model_statistics(model: Model, parts: Parts, owner: Reader) -> dict[st
 
 @router.get("/models/{model}/versions/{version}/stats", summary="What was a version asked?")
 async def version_statistics(
-    model: Model, version: Version, parts: Parts, owner: Reader
+    model: ModelRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the counts and times of a version since the server started."""
     network, found = await parts.networks.version(owner, model, version)
@@ -208,7 +204,7 @@ async def version_statistics(
 @router.post(
     "/models/{model}/infer", summary="Infer", response_model=InferResponse, openapi_extra=BODY
 )
-async def infer(model: Model, request: Request, parts: Parts, owner: Predictor) -> Response:
+async def infer(model: ModelRef, request: Request, parts: Parts, owner: Predictor) -> Response:
     """Return a network's outputs; JSON or binary tensors, as the request has them."""
     return await _infer(request, parts, await _served(parts, owner, model, None), model)
 
@@ -220,7 +216,7 @@ async def infer(model: Model, request: Request, parts: Parts, owner: Predictor) 
     openapi_extra=BODY,
 )
 async def infer_by_version(
-    model: Model, version: Version, request: Request, parts: Parts, owner: Predictor
+    model: ModelRef, version: Version, request: Request, parts: Parts, owner: Predictor
 ) -> Response:
     """Return the outputs of a version."""
     return await _infer(request, parts, await _served(parts, owner, model, version), model)

@@ -1,7 +1,6 @@
 """Bodies as SageMaker's clients send them: CSV without a header, JSON, JSON lines, npy."""
 
 import io
-import math
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.api.tabular import Rows, decoded, has_header, rows_of, rows_of_csv
-from service.domain.errors import InvalidRequest
+from service.application.dataset_npz import rows_of_npy
 
 Array = npt.NDArray[Any]
 
@@ -17,8 +16,6 @@ CSV: Final = "text/csv"
 JSON: Final = "application/json"
 LINES: Final = frozenset({"application/jsonlines", "application/x-jsonlines"})
 NPY: Final = "application/x-npy"
-LARGEST: Final = 100_000_000
-"""Numbers of an npy body, bounded before any of them is allocated."""
 
 
 class _Instances(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,9 +27,16 @@ def takes(kind: str, body: bytes) -> bool:
     if kind == CSV:
         return not has_header(body)
     if kind == JSON:
-        text = body.lstrip()
-        return text[:1] == b"[" or b'"instances"' in text
+        return body.lstrip()[:1] == b"[" or _keys(body) == {"instances"}
     return kind == NPY or kind in LINES
+
+
+def _keys(body: bytes) -> set[str]:
+    """Return the members of a JSON object; what is none has none."""
+    try:
+        return set(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return set()
 
 
 def decode(kind: str, body: bytes) -> Rows | Array:
@@ -40,7 +44,7 @@ def decode(kind: str, body: bytes) -> Rows | Array:
     if kind == CSV:
         return rows_of_csv(body, header=False)
     if kind == NPY:
-        return _npy(body)
+        return rows_of_npy(body)
     if kind in LINES:
         return [row for line in body.splitlines() if line.strip() for row in _line(line)]
     if body.lstrip()[:1] == b"[":
@@ -53,26 +57,6 @@ def _line(line: bytes) -> Rows:
     if b'"instances"' in line:
         return rows_of(decoded(line, _Instances).instances)
     return rows_of(b"[" + line + b"]")
-
-
-def _npy(body: bytes) -> Array:
-    """Return an npy file's rows; its header is looked at before anything is allocated."""
-    stream = io.BytesIO(body)
-    try:
-        major, _ = np.lib.format.read_magic(stream)
-        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read[major](stream, max_header_size=4096)
-    except (ValueError, KeyError, EOFError, SyntaxError, TypeError) as error:
-        raise InvalidRequest(f"the body is no npy file: {str(error)[:200]}") from error
-    size = math.prod(shape)
-    if dtype.kind not in "fiub" or size > LARGEST:
-        raise InvalidRequest("an npy body holds numbers, and not too many")
-    if len(body) - stream.tell() != size * dtype.itemsize:
-        problem = f"the header announces {size} numbers of {dtype}, the body holds others"
-        raise InvalidRequest(problem)
-    flat = np.frombuffer(body, dtype, offset=stream.tell())
-    rows = flat.reshape(shape, order="F" if fortran else "C")
-    return (rows.reshape(1, -1) if rows.ndim == 1 else rows).astype(np.float64)
 
 
 def encode(outputs: Array, kind: str, accept: str) -> tuple[bytes, str]:

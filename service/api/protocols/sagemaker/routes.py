@@ -1,11 +1,12 @@
 """Multi-model hosting: networks loaded from, and named by, the platform."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Request, Response
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import Parts, Predictor, Reader, Trainer
+from service.api.dependencies import ModelRef, Parts, Predictor, Reader, Trainer
 from service.api.dialect import Dialect, Invocations
 from service.api.invocations import BODY, answer
 from service.api.protocols.sagemaker import codec
@@ -16,12 +17,13 @@ from service.application.ports import Page
 
 PAGE: Final = 100
 INVOCATIONS: Final = Invocations(codec.takes, codec.decode, codec.encode)
-Model = Annotated[
-    str,
-    Path(description="Name of a network.", openapi_examples={"here": {"value": "digits"}}),
-]
 
-router = APIRouter(prefix="/models", tags=["sagemaker"])
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "Refused; the body says why."}
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
+}
+
+router = APIRouter(prefix="/models", tags=["sagemaker"], responses=FAILURES)
 
 
 class LoadModel(BaseModel):
@@ -29,6 +31,13 @@ class LoadModel(BaseModel):
 
     model_name: str = Field(min_length=1, max_length=200)
     url: str = Field(min_length=1, max_length=4096)
+
+
+class _Load(msgspec.Struct, forbid_unknown_fields=True):
+    """`LoadModel`, as it is decoded."""
+
+    model_name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    url: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
 LOAD: Final = {
@@ -62,8 +71,7 @@ class LoadedModels(BaseModel):
 async def load(request: Request, parts: Parts, owner: Trainer) -> LoadedModel:
     """Make a network of the weights document in a folder below NEUROND_MODEL_DIR."""
     body = await read_packed(request, parts.limits.json_bytes)
-    wanted = decoded(body, dict[str, str])
-    asked = LoadModel.model_validate(wanted)
+    asked = decoded(body, _Load)
     network = await parts.shelf.load(owner, asked.model_name, asked.url)
     return LoadedModel(modelName=network.name, modelUrl=asked.url)
 
@@ -86,21 +94,21 @@ async def list_models(
 
 
 @router.get("/{model}", summary="Look at a model")
-async def get_model(model: Model, parts: Parts, owner: Reader) -> LoadedModel:
+async def get_model(model: ModelRef, parts: Parts, owner: Reader) -> LoadedModel:
     """Tell that a network is there."""
     network = await parts.networks.get(owner, model)
     return LoadedModel(modelName=network.name, modelUrl=network.metadata.get("model_url", ""))
 
 
 @router.delete("/{model}", summary="Unload a model")
-async def unload(model: Model, parts: Parts, owner: Trainer) -> Response:
+async def unload(model: ModelRef, parts: Parts, owner: Trainer) -> Response:
     """Remove a network that was loaded here; others are deleted by the native API alone."""
     await parts.shelf.unload(owner, model)
     return Response(status_code=200)
 
 
 @router.post("/{model}/invoke", summary="Predict by a model", openapi_extra=BODY)
-async def invoke(model: Model, request: Request, parts: Parts, owner: Predictor) -> Response:
+async def invoke(model: ModelRef, request: Request, parts: Parts, owner: Predictor) -> Response:
     """Answer rows as ``/invocations`` does."""
     return await answer(request, parts, owner, model, [INVOCATIONS])
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.dependencies import Parts, Predictor
 from service.api.dialect import Dialect
-from service.api.raw import read_packed
-from service.api.tabular import decoded, rows_of
+from service.api.raw import off_loop, read_packed
+from service.api.tabular import Rows, decoded, rows_of
 
 ROW: Final = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 BODY: Final[dict[str, Any]] = {
@@ -22,9 +22,19 @@ BODY: Final[dict[str, Any]] = {
 }
 
 
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "Refused; the body says why."}
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+}
+
+
 class _Predict(msgspec.Struct, forbid_unknown_fields=True):
     instances: msgspec.Raw
     parameters: dict[str, Any] | None = None
+
+
+def _rows(body: bytes) -> Rows:
+    return rows_of(decoded(body, _Predict).instances)
 
 
 def error(status: int, _: str, detail: str) -> Response:
@@ -35,7 +45,7 @@ def error(status: int, _: str, detail: str) -> Response:
 
 def dialect(health_route: str | None, predict_route: str | None) -> Dialect:
     """Return the protocol at these paths; a path that is not named is not there."""
-    router = APIRouter(tags=["vertex"])
+    router = APIRouter(tags=["vertex"], responses=FAILURES)
 
     async def health(parts: Parts) -> Response:
         """Answer 200 while requests are taken, 503 while the server is stopping."""
@@ -45,7 +55,8 @@ def dialect(health_route: str | None, predict_route: str | None) -> Dialect:
         """Answer rows by the default network."""
         served = await parts.inference.served(owner, await parts.inference.only(owner), None)
         body = await read_packed(request, parts.limits.inference_bytes)
-        outputs = await parts.inference.outputs(served, rows_of(decoded(body, _Predict).instances))
+        rows = await off_loop(parts.limits, body, _rows)
+        outputs = await parts.inference.outputs(served, rows)
         parts.metrics.rows(len(outputs))
         told = msgspec.json.encode({"predictions": outputs.tolist()})
         return Response(told, media_type="application/json")

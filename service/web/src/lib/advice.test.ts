@@ -69,6 +69,12 @@ describe('advise', () => {
     });
   });
 
+  it('leaves alone what is learned already', () => {
+    expect(ids(run(() => 1e-6))).toEqual([]);
+    expect(ids(run((t) => 1e-9 + 6e-8 * t))).toEqual([]);
+    expect(ids(run(() => 1e-6, (t) => 1e-8 + 1e-7 * t))).toEqual([]);
+  });
+
   it('waits for enough epochs', () => {
     const series = empty();
     append(series, [{ id: '1', type: 'epoch', data: { epoch: 1, train_loss: 1 } }]);

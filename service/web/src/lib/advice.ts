@@ -12,6 +12,9 @@ export interface Advice {
 
 const FEWEST = 10;
 
+/** A loss below this is learned, whatever it does there. */
+const LEARNED = 1e-3;
+
 const numbers = (column: (number | null)[]): number[] =>
   column.filter((value): value is number => value !== null);
 
@@ -43,7 +46,7 @@ export function advise(series: Series, stopReason: string | null, deadShare = 0)
   const found: Advice[] = [];
   const first = train[0];
   const last = train.at(-1);
-  if (stopReason === 'diverged' || (first !== undefined && last !== undefined && last > 4 * first)) {
+  if (stopReason === 'diverged' || (first !== undefined && last !== undefined && last > 4 * first && last > LEARNED)) {
     found.push({
       id: 'diverging',
       text: 'The loss ran away. The steps are too long for this network.',
@@ -53,8 +56,9 @@ export function advise(series: Series, stopReason: string | null, deadShare = 0)
     return found;
   }
   if (train.length < FEWEST || first === undefined || last === undefined) return found;
+  const best = Math.min(...validation);
   const recent = train.slice(-Math.max(FEWEST, Math.floor(train.length / 5)));
-  if (restlessness(recent) > 0.35 && last > 0.02 * first) {
+  if (restlessness(recent) > 0.35 && last > Math.max(0.02 * first, LEARNED)) {
     found.push({
       id: 'rate-too-high',
       text: 'The loss jumps up and down instead of settling: the learning rate is too high.',
@@ -70,6 +74,7 @@ export function advise(series: Series, stopReason: string | null, deadShare = 0)
       change: withRate(0.5),
     });
   }
+  if (last < LEARNED && !(validation.at(-1)! > LEARNED)) return found;
   if (last > 0.97 * first) {
     found.push({
       id: 'flat',
@@ -79,7 +84,6 @@ export function advise(series: Series, stopReason: string | null, deadShare = 0)
     });
     return found;
   }
-  const best = Math.min(...validation);
   const at = validation.indexOf(best);
   if (validation.length >= FEWEST && at < 0.7 * validation.length && mean(validation.slice(-5)) > 1.1 * best) {
     found.push({

@@ -139,7 +139,8 @@ export function follow(
           if (ended) return;
         }
       } catch (error) {
-        if (stop.signal.aborted || (error instanceof Refusal && error.status === 404)) return;
+        const final = error instanceof Refusal && [401, 403, 404].includes(error.status);
+        if (stop.signal.aborted || final) return;
         onLost(true);
       }
       await new Promise((resolve) => setTimeout(resolve, WAITS[Math.min(failures++, 3)]));
