@@ -114,6 +114,26 @@ def test_points_that_are_clicked_are_learned(visit: Visit) -> None:
     assert "points=" in page.url
 
 
+def test_points_are_placed_and_weights_are_read_by_keys_alone(
+    visit: Visit, page_server: Server
+) -> None:
+    page = visit.go("playground?data=points")
+    page.locator("canvas").first.focus()
+    for key in ("ArrowLeft", "ArrowUp", "Space", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.get_by_text("2 points;").wait_for()
+
+    name = f"keys {visit.page.viewport_size['width']}"
+    layers = [{"type": "dense", "units": 2, "activation": "softmax"}]
+    body = {"name": name, "input_shape": [3], "layers": layers}
+    assert page_server.client.post("/v1/networks", json=body).status_code == 201
+    page = visit.go(f"networks/{name.replace(' ', '%20')}")
+    page.get_by_label("Weights from 3 inputs").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.get_by_text("input 2 → unit 2:").wait_for()
+
+
 def test_pasted_rows_become_a_dataset_and_a_network(visit: Visit) -> None:
     page = visit.go("data")
     name = f"iris {page.viewport_size['width']}"
