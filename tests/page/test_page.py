@@ -41,9 +41,9 @@ def test_two_actions_lead_to_a_classified_digit_while_it_learns(visit: Visit) ->
     draw(page)
 
     said = page.locator(".said strong")
-    said.wait_for(timeout=5000)
+    said.wait_for(timeout=15_000)
     page.wait_for_function(
-        "() => document.querySelector('.said strong')?.textContent === '7'", timeout=8000
+        "() => document.querySelector('.said strong')?.textContent === '7'", timeout=20_000
     )
     page.get_by_text("all epochs done").wait_for(timeout=20_000)
     best = page.locator("li.best .number").inner_text()
