@@ -99,11 +99,7 @@ class Forward:
         if len(row) != self.inputs or self._preprocessing:
             return self(np.array([row], np.float64))[0].tolist()  # type: ignore[no-any-return]
         with self._lock, np.errstate(all="ignore"):
-            self._row[:] = row
-            if not math.isfinite(np.dot(self._row, self._row)):
-                as_rows([row], self.inputs, self.dtype)  # names the place, if there is one
-            for function, arguments in self._calls:
-                function(*arguments)
+            self._replay(row)
             outputs: list[float] = self._output.tolist()
         if not (math.isfinite(sum(outputs)) or _all_finite(np.array(outputs))):
             raise self._not_finite(np.array([outputs]))
@@ -111,12 +107,16 @@ class Forward:
 
     def _of_one(self, rows: Array) -> Array:
         with self._lock:
-            self._row[:] = rows[0]
-            if not _all_finite(self._row):
-                as_rows(rows, self.inputs, self.dtype)  # names the place
-            for function, arguments in self._calls:
-                function(*arguments)
+            self._replay(rows[0])
             return self._output.reshape(1, -1).copy()
+
+    def _replay(self, row: Array | Sequence[float]) -> None:
+        """Run the tape on a prepared row; the caller holds the lock, and reads the output."""
+        self._row[:] = row
+        if not _all_finite(self._row):
+            as_rows([row], self.inputs, self.dtype)  # names the place
+        for function, arguments in self._calls:
+            function(*arguments)
 
     def _not_finite(self, outputs: Array) -> NonFiniteError:
         row = int(np.argwhere(~np.isfinite(outputs))[0][0])

@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 import click
 import uvicorn
@@ -23,10 +22,8 @@ from service.infrastructure.data_folder import DataFolder, FolderUnusable
 from service.infrastructure.database.damage import DatabaseUnusable
 from service.infrastructure.observability import logging
 from service.key_commands import keys
+from service.refusal import refuse
 from service.settings import Settings
-
-UNUSABLE = 2
-"""Exit status when the server cannot start."""
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -55,16 +52,16 @@ def serve(**options: Any) -> None:
         settings = Settings(**{key: value for key, value in options.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        _refuse(f"{first['loc'][0]}: {first['msg']}")
+        refuse(f"{first['loc'][0]}: {first['msg']}")
     logging.configure(settings.log_level)
     listener = _listen(settings.host, settings.port)
     try:
         folder = prepare(settings)
         anonymous = asyncio.run(_without_keys(settings, folder))
     except (FolderUnusable, DatabaseUnusable, ServiceError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     if anonymous and settings.host not in LOOPBACK_HOSTS and not settings.allow_anonymous:
-        _refuse(
+        refuse(
             f"{settings.host} is open to others and there is no key: make one with "
             "`neurond keys create`, or set NEUROND_FIRST_KEY_FILE, or NEUROND_ALLOW_ANONYMOUS=true"
         )
@@ -90,7 +87,7 @@ def serve(**options: Any) -> None:
         click.echo(f"there is no key: {whom} is answered, and may do everything", err=True)
     server.run(sockets=[listener])
     if not server.started:
-        _refuse("the server did not start; the log says why")
+        refuse("the server did not start; the log says why")
 
 
 async def _without_keys(settings: Settings, folder: DataFolder) -> bool:
@@ -172,11 +169,5 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        _refuse(f"cannot listen on {host}:{port}: {error.strerror or error}")
+        refuse(f"cannot listen on {host}:{port}: {error.strerror or error}")
     return listener
-
-
-def _refuse(reason: str) -> NoReturn:
-    """End with one line and the status for it."""
-    click.echo(f"neurond: {reason}", err=True)
-    sys.exit(UNUSABLE)

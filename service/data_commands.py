@@ -9,10 +9,10 @@ import click
 from service.infrastructure import archive
 from service.infrastructure.archive import ArchiveUnusable, Findings
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
+from service.refusal import refuse
 from service.settings import Settings
 
 DAMAGED: Final = 1
-UNUSABLE: Final = 2
 data_dir = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder that holds everything."
 )
@@ -29,7 +29,7 @@ def check(data_dir: Path | None) -> None:
     try:
         _tell(archive.check(_folder(data_dir)), "sound")
     except ArchiveUnusable as error:
-        _refuse(error)
+        refuse(error)
 
 
 @click.command()
@@ -40,7 +40,7 @@ def backup(target: Path, data_dir: Path | None) -> None:
     try:
         _tell(archive.backup(_folder(data_dir), target.absolute()), f"in {target}")
     except (ArchiveUnusable, OSError) as error:
-        _refuse(error)
+        refuse(error)
 
 
 @click.command()
@@ -53,7 +53,7 @@ def restore(source: Path, data_dir: Path | None) -> None:
         folder.take()
         _tell(archive.restore(source, folder), f"restored into {folder.root}")
     except (ArchiveUnusable, FolderUnusable) as error:
-        _refuse(error)
+        refuse(error)
     finally:
         folder.release()
 
@@ -65,8 +65,3 @@ def _tell(findings: Findings, good: str) -> None:
     if findings.problems:
         sys.exit(DAMAGED)
     click.echo(f"{findings.rows} rows and {findings.blobs} blobs, {good}")
-
-
-def _refuse(error: Exception) -> None:
-    click.echo(f"neurond: {error}", err=True)
-    sys.exit(UNUSABLE)

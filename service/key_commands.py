@@ -3,13 +3,12 @@
 import asyncio
 import json
 import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -20,9 +19,9 @@ from service.domain.errors import ServiceError
 from service.domain.keys import DEFAULT_TENANT, Key, Scope, new_secret
 from service.infrastructure.data_folder import FolderHeld, FolderUnusable
 from service.infrastructure.database.damage import DatabaseUnusable
+from service.refusal import refuse
 from service.settings import Settings
 
-UNUSABLE: Final = 2
 Result = TypeVar("Result")
 
 
@@ -126,11 +125,11 @@ def _either(
     except FolderHeld:
         return online()
     except (FolderUnusable, DatabaseUnusable) as error:
-        _refuse(str(error))
+        refuse(str(error))
     try:
         return asyncio.run(run())
     except ServiceError as error:
-        _refuse(error.detail)
+        refuse(error.detail)
     finally:
         folder.release()
 
@@ -150,9 +149,9 @@ def _ask(settings: Settings, method: str, path: str, body: object = None) -> dic
             return told
     except urllib.error.HTTPError as error:
         detail = json.load(error).get("detail", error.reason)
-        _refuse(f"the server at {address} says: {detail}")
+        refuse(f"the server at {address} says: {detail}")
     except OSError as error:
-        _refuse(f"the server at {address} does not answer: {error}")
+        refuse(f"the server at {address} does not answer: {error}")
 
 
 def _told(key: Key) -> dict[str, Any]:
@@ -164,8 +163,3 @@ def _told(key: Key) -> dict[str, Any]:
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
     }
-
-
-def _refuse(reason: str) -> NoReturn:
-    click.echo(f"neurond: {reason}", err=True)
-    sys.exit(UNUSABLE)

@@ -101,12 +101,21 @@ def address_of(scope: Mapping[str, Any]) -> str:
     return client[0] if client else ""
 
 
+def authenticated(request: Request) -> Caller:
+    """Return who sends a request; its key is looked at once, however often it is asked."""
+    caller: Caller | None = request.scope.get("caller")
+    if caller is None:
+        access = services_of(request).access
+        caller = access.caller(request.headers.get("authorization", ""), address_of(request.scope))
+        request.scope["caller"] = caller
+    return caller
+
+
 async def caller_of(
     request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
 ) -> Caller:
     """Return who calls; an admin acts for the tenant of what the path names by its id."""
-    access = services_of(request).access
-    caller = access.caller(request.headers.get("authorization", ""), address_of(request.scope))
+    caller = authenticated(request)
     if Scope.ADMIN not in caller.scopes:
         return caller
     tenant = request.headers.get(ACTING_AS)
@@ -116,7 +125,7 @@ async def caller_of(
     if tenant is None:
         named = (request.path_params.get(kind) for kind in NAMED)
         ids = [reference for reference in named if reference is not None and is_id(reference)]
-        tenant = await access.tenant_of(ids[0]) if ids else None
+        tenant = await services_of(request).access.tenant_of(ids[0]) if ids else None
     return caller if tenant is None else replace(caller, tenant=tenant)
 
 
@@ -197,13 +206,6 @@ Admin = Annotated[str, owner_with(Scope.ADMIN)]
 Paged = Annotated[Page, Depends(page_of)]
 OnceOnly = Annotated[OnceRequest, Depends(once_of)]
 NetworkRef = Annotated[
-    str,
-    AfterValidator(_unescaped),
-    PathParameter(
-        description="Id or name of a network.", openapi_examples={"here": {"value": "digits"}}
-    ),
-]
-ModelRef = Annotated[
     str,
     AfterValidator(_unescaped),
     PathParameter(

@@ -1,8 +1,9 @@
 """What a protocol brings to the application."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy.typing as npt
 from fastapi import APIRouter, Response
@@ -11,6 +12,24 @@ from pydantic import BaseModel
 from service.api.hot import HotCall
 
 Array = npt.NDArray[Any]
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "Refused; the body says why."}
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
+}
+"""Statuses that routes declare whose errors have no schema of their own."""
+
+_FEWER: Final = {422: 400, 409: 400, 406: 400, 507: 503}
+
+
+def error_text(status: int, _: str, detail: str) -> Response:
+    """Return ``{"error": "<text>"}``, as both of KServe's protocols tell errors.
+
+    They have fewer statuses than we; the others are the same.
+    """
+    body = json.dumps({"error": detail})
+    return Response(body, _FEWER.get(status, status), media_type="application/json")
+
+
 HotCalls = Mapping[tuple[str, str, str], HotCall]
 """Calls by the first two segments of their path and the last."""
 

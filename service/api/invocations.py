@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse
 
 from service.api.dependencies import Parts, Predictor, Services, media_type
 from service.api.dialect import Dialect, Invocations
+from service.api.examples import SEVEN
 from service.api.raw import off_loop, read_packed
 from service.domain.errors import MalformedBody, UnsupportedFormat
 
@@ -24,17 +25,16 @@ CODES: Final = {
     429: "REQUEST_LIMIT_EXCEEDED",
     503: "TEMPORARILY_UNAVAILABLE",
 }
-ROW: Final = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
                 "schema": {"type": "object"},
-                "example": {"instances": [ROW]},
+                "example": {"instances": [SEVEN]},
             },
-            "text/csv": {"schema": {"type": "string"}, "example": ",".join(map(str, ROW))},
-            "application/jsonlines": {"schema": {"type": "string"}, "example": f"{ROW}"},
+            "text/csv": {"schema": {"type": "string"}, "example": ",".join(map(str, SEVEN))},
+            "application/jsonlines": {"schema": {"type": "string"}, "example": f"{SEVEN}"},
             "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
         },
     }

@@ -8,7 +8,7 @@ from typing import Any, final
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from service.api.dependencies import address_of
+from service.api.dependencies import authenticated
 from service.api.raw import read_body
 from service.domain.errors import InvalidRequest, MalformedBody, UnsupportedFormat
 
@@ -45,9 +45,7 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             request = StrictRequest(request.scope, request.receive)
-            # Before a body is read; the dependencies look at scopes.
-            access = request.app.state.services.access
-            access.caller(request.headers.get("authorization", ""), address_of(request.scope))
+            authenticated(request)  # before a body is read; the dependencies look at scopes
             if takes_json:
                 # Read here: what FastAPI reads itself, it refuses in its own words.
                 check_json_type(request)

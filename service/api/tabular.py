@@ -10,7 +10,6 @@ from service.domain.errors import InvalidRequest
 
 Rows = list[list[float]]
 
-_rows = msgspec.json.Decoder(list[list[float]]).decode
 LONGEST_CELL: Final = 400
 
 
@@ -35,12 +34,6 @@ class Split(msgspec.Struct, forbid_unknown_fields=True):
     index: list[Any] | None = None
 
 
-_named = msgspec.json.Decoder(list[Named]).decode
-_named_tensor = msgspec.json.Decoder(NamedTensor).decode
-_split = msgspec.json.Decoder(Split).decode
-_records = msgspec.json.Decoder(list[dict[str, float]]).decode
-
-
 def decoded(body: bytes, kind: Any) -> Any:
     """Return a JSON body as ``kind``, or say what is wrong with it."""
     try:
@@ -52,28 +45,24 @@ def decoded(body: bytes, kind: Any) -> Any:
 def rows_of(data: msgspec.Raw | bytes) -> Rows:
     """Return rows: lists of numbers, or objects with such a list as ``input`` or ``features``."""
     text = bytes(data).lstrip()
-    try:
-        if text[:1] == b"{":
-            return _named_tensor(text).input
-        if text[1:].lstrip()[:1] != b"{":
-            return _rows(text)
-        found = []
-        for index, row in enumerate(_named(text)):
-            given = [value for value in (row.input, row.features) if isinstance(value, list)]
-            if len(given) != 1:
-                raise InvalidRequest(f"row {index} must hold its numbers as input or features")
-            found.append(given[0])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the rows cannot be read: {error}") from error
+    if text[:1] == b"{":
+        tensor: NamedTensor = decoded(text, NamedTensor)
+        return tensor.input
+    if text[1:].lstrip()[:1] != b"{":
+        rows: Rows = decoded(text, Rows)
+        return rows
+    found = []
+    for index, row in enumerate(decoded(text, list[Named])):
+        given = [value for value in (row.input, row.features) if isinstance(value, list)]
+        if len(given) != 1:
+            raise InvalidRequest(f"row {index} must hold its numbers as input or features")
+        found.append(given[0])
     return found
 
 
 def rows_of_split(data: msgspec.Raw | bytes) -> Rows:
     """Return the rows of ``{"columns", "index"?, "data"}``; columns count in their order."""
-    try:
-        split = _split(bytes(data))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the table cannot be read: {error}") from error
+    split: Split = decoded(bytes(data), Split)
     for index, row in enumerate(split.data):
         if split.columns is not None and len(row) != len(split.columns):
             problem = f"row {index} has {len(row)} numbers for {len(split.columns)} columns"
@@ -83,10 +72,7 @@ def rows_of_split(data: msgspec.Raw | bytes) -> Rows:
 
 def rows_of_records(data: msgspec.Raw | bytes) -> Rows:
     """Return the rows of ``[{column: number}]``; columns count in the first record's order."""
-    try:
-        records = _records(bytes(data))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the records cannot be read: {error}") from error
+    records: list[dict[str, float]] = decoded(bytes(data), list[dict[str, float]])
     columns = list(records[0]) if records else []
     for index, record in enumerate(records):
         if record.keys() != records[0].keys():

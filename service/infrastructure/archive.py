@@ -17,14 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from service.infrastructure.blobs.folder import FolderBlobs
-from service.infrastructure.data_folder import DataFolder
+from service.infrastructure.data_folder import DATABASE, DataFolder
+from service.infrastructure.database.tables import BLOBS
 
-REFERENCES: Final = {
-    "versions": ("weights_sha256", "version {number} of {network_id}"),
-    "datasets": ("sha256", "dataset {id}"),
-    "checkpoints": ("blob", "checkpoint {id} of {job_id}"),
-}
-DATABASE: Final = "neurond.sqlite3"
 _BLOB: Final = re.compile(r"blobs/([0-9a-f]{64})")
 
 
@@ -141,9 +136,9 @@ def _opened(folder: DataFolder) -> sqlite3.Connection:
 def _references(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     """Yield what refers to a blob, and the blob's name."""
     database.row_factory = sqlite3.Row
-    for table, (column, told) in REFERENCES.items():
-        for row in database.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own names
-            yield told.format(**dict(row)), row[column]
+    for column, told in BLOBS.items():
+        for row in database.execute(f"SELECT * FROM {column.table.name}"):  # noqa: S608 - our own
+            yield told.format(**dict(row)), row[column.name]
 
 
 def _wrong(path: Path, name: str) -> str | None:

@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, Any, Final, final
+
+DATABASE: Final = "neurond.sqlite3"
 
 
 class FolderUnusable(Exception):
@@ -29,7 +31,7 @@ class DataFolder:
     @property
     def database(self) -> Path:
         """Return where the database is."""
-        return self.root / "neurond.sqlite3"
+        return self.root / DATABASE
 
     @property
     def blobs(self) -> Path:

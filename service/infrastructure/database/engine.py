@@ -99,15 +99,10 @@ class SqlStore:
 
     async def referenced_blobs(self) -> set[str]:
         """Return the names of all blobs that a row refers to."""
-        columns = (
-            tables.versions.c.weights_sha256,
-            tables.datasets.c.sha256,
-            tables.checkpoints.c.blob,
-        )
         found: set[str] = set()
         with _translated():
             async with self._reader.begin() as connection:
-                for column in columns:
+                for column in tables.BLOBS:
                     found.update(await connection.scalars(select(column).distinct()))
         return found
 

@@ -171,3 +171,10 @@ answers: Final = Table(
     Column("body", LargeBinary, nullable=False),
     Column("created_at", _Time, nullable=False),
 )
+
+BLOBS: Final = {
+    versions.c.weights_sha256: "version {number} of {network_id}",
+    datasets.c.sha256: "dataset {id}",
+    checkpoints.c.blob: "checkpoint {id} of {job_id}",
+}
+"""Every column that names a blob, and how its row is told."""

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Services, VersionRef
+from service.api.examples import SEVEN
 from service.api.native.datasets.schemas import Row
-from service.api.native.inference.schemas import SEVEN
 from service.api.schemas import Body
 from service.api.strict import StrictRoute
 

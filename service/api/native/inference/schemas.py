@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.api.examples import SEVEN
 from service.api.native.datasets.schemas import Row, Target
 from service.api.schemas import Body
-
-SEVEN: list[Any] = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 
 
 class ClassifyRequest(Body):

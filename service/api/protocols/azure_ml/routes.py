@@ -7,18 +7,18 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.dependencies import Parts, Predictor
-from service.api.dialect import Dialect
+from service.api.dialect import FAILURES, Dialect
+from service.api.examples import SEVEN
 from service.api.raw import off_loop, read_packed
 from service.api.tabular import Rows, decoded, rows_of, rows_of_split
 from service.domain.errors import InvalidRequest
 from service.version import VERSION
 
-ROW: Final = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"type": "object"}, "example": {"input_data": [ROW]}}
+            "application/json": {"schema": {"type": "object"}, "example": {"input_data": [SEVEN]}}
         },
     }
 }
@@ -27,11 +27,6 @@ TRACES: Final = {
     "x-ms-client-request-id": "x-ms-client-request-id",
 }
 """Headers that are given back, and under which name."""
-
-FAILURES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": "Refused; the body says why."}
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
-}
 
 router = APIRouter(tags=["azure ml"], responses=FAILURES)
 

@@ -5,10 +5,9 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from service.api.dependencies import ModelRef, Parts, Predictor, Reader, Services
-from service.api.dialect import Dialect
+from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Services
+from service.api.dialect import Dialect, error_text
 from service.api.protocols.kserve_v1 import codec
-from service.api.protocols.kserve_v1.errors import error
 from service.api.protocols.kserve_v1.schemas import (
     ExamplesRequest,
     Failure,
@@ -73,17 +72,17 @@ def _declare(verb: str) -> None:
     extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
     async def by_model(
-        model: ModelRef, request: Request, parts: Parts, owner: Predictor
+        model: NetworkRef, request: Request, parts: Parts, owner: Predictor
     ) -> Response:
         return await _answer(call, request, parts, (owner, model, None))
 
     async def by_version(
-        model: ModelRef, version: Version, request: Request, parts: Parts, owner: Predictor
+        model: NetworkRef, version: Version, request: Request, parts: Parts, owner: Predictor
     ) -> Response:
         return await _answer(call, request, parts, (owner, model, version))
 
     async def by_label(
-        model: ModelRef, label: Label, request: Request, parts: Parts, owner: Predictor
+        model: NetworkRef, label: Label, request: Request, parts: Parts, owner: Predictor
     ) -> Response:
         return await _answer(call, request, parts, (owner, model, label))
 
@@ -128,14 +127,14 @@ async def list_models(parts: Parts, owner: Reader) -> ModelList:
 
 
 @router.get("/{model}", summary="Is a model ready?")
-async def model_status(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_status(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Tell the state in KServe's form and in TensorFlow Serving's at once."""
     return _status(model, await parts.inference.served(owner, model, None))
 
 
 @router.get("/{model}/versions/{version}", summary="Is a version ready?")
 async def version_status(
-    model: ModelRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the state of a version."""
     return _status(model, await parts.inference.served(owner, model, version))
@@ -143,21 +142,21 @@ async def version_status(
 
 @router.get("/{model}/labels/{label}", summary="Is an alias ready?")
 async def label_status(
-    model: ModelRef, label: Label, parts: Parts, owner: Reader
+    model: NetworkRef, label: Label, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the state of an alias."""
     return _status(model, await parts.inference.served(owner, model, label))
 
 
 @router.get("/{model}/metadata", summary="What does a model take and give?")
-async def model_metadata(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_metadata(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Tell the signature."""
     return _metadata(model, await parts.inference.served(owner, model, None))
 
 
 @router.get("/{model}/versions/{version}/metadata", summary="What does a version take and give?")
 async def version_metadata(
-    model: ModelRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the signature of a version."""
     return _metadata(model, await parts.inference.served(owner, model, version))
@@ -192,6 +191,6 @@ def _metadata(model: str, served: Served) -> dict[str, Any]:
 DIALECT: Final = Dialect(
     router=router,
     owns=lambda path: path == "/v1/models" or path.startswith("/v1/models/"),
-    error=error,
+    error=error_text,
     schemas=(PredictRequest, ExamplesRequest),
 )

@@ -4,13 +4,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ROW: list[Any] = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+from service.api.examples import SEVEN
 
 
 class PredictRequest(BaseModel):
     """Rows, or one tensor."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"instances": [ROW]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"instances": [SEVEN]}]})
 
     instances: list[Any] | None = Field(None, description='Rows, or {"input": row} each.')
     inputs: Any = Field(None, description='A tensor, or {"input": tensor}.')
@@ -27,7 +27,7 @@ class PredictResponse(BaseModel):
 class ExamplesRequest(BaseModel):
     """Examples with their features."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"examples": [{"input": ROW}]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"examples": [{"input": SEVEN}]}]})
 
     examples: list[dict[str, Any]]
     context: dict[str, Any] | None = None

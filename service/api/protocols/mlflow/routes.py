@@ -1,20 +1,15 @@
 """What the scoring server has beside ``/invocations`` and ``/ping``."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from service.api.dependencies import Parts
-from service.api.dialect import Dialect, Invocations
+from service.api.dialect import FAILURES, Dialect, Invocations
 from service.api.invocations import error
 from service.api.protocols.mlflow import codec
 from service.version import VERSION
-
-FAILURES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": "Refused; the body says why."}
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
-}
 
 router = APIRouter(tags=["mlflow"], responses=FAILURES)
 

@@ -7,11 +7,10 @@ import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.api.dependencies import ModelRef, Parts, Predictor, Reader, Services, Trainer
-from service.api.dialect import Dialect
+from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Services, Trainer
+from service.api.dialect import Dialect, error_text
 from service.api.hot import HotAnswer, HotRequest
 from service.api.protocols.open_inference import codec
-from service.api.protocols.open_inference.errors import error
 from service.api.protocols.open_inference.schemas import (
     Failure,
     InferRequest,
@@ -124,7 +123,7 @@ async def repository_index(request: Request, parts: Parts, owner: Reader) -> Res
 
 
 @router.post("/repository/models/{model}/load", summary="Load a network")
-async def load(model: ModelRef, request: Request, parts: Parts, owner: Trainer) -> Response:
+async def load(model: NetworkRef, request: Request, parts: Parts, owner: Trainer) -> Response:
     """Let a network answer here again, and read its weights now."""
     _object(await read_packed(request, parts.limits.json_bytes))
     served = await parts.inference.served(owner, model, None)
@@ -133,7 +132,7 @@ async def load(model: ModelRef, request: Request, parts: Parts, owner: Trainer) 
 
 
 @router.post("/repository/models/{model}/unload", summary="Unload a network")
-async def unload(model: ModelRef, request: Request, parts: Parts, owner: Trainer) -> Response:
+async def unload(model: NetworkRef, request: Request, parts: Parts, owner: Trainer) -> Response:
     """Let a network answer no more by this protocol, until it is loaded."""
     _object(await read_packed(request, parts.limits.json_bytes))
     network = await parts.networks.get(owner, model)
@@ -142,21 +141,21 @@ async def unload(model: ModelRef, request: Request, parts: Parts, owner: Trainer
 
 
 @router.get("/models/{model}", summary="What does a network take and give?")
-async def model_metadata(model: ModelRef, parts: Parts, owner: Reader) -> ModelMetadata:
+async def model_metadata(model: NetworkRef, parts: Parts, owner: Reader) -> ModelMetadata:
     """Tell the tensors of the version that answers when none is named."""
     return _metadata(model, (await parts.inference.served(owner, model, None)))
 
 
 @router.get("/models/{model}/versions/{version}", summary="What does a version take and give?")
 async def version_metadata(
-    model: ModelRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, parts: Parts, owner: Reader
 ) -> ModelMetadata:
     """Tell the tensors of a version."""
     return _metadata(model, (await parts.inference.served(owner, model, version)))
 
 
 @router.get("/models/{model}/ready", summary="Does a network answer?")
-async def model_ready(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_ready(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Answer when the weights are there and sound."""
     await _served(parts, owner, model, None)
     return {"name": model, "ready": True}
@@ -164,7 +163,7 @@ async def model_ready(model: ModelRef, parts: Parts, owner: Reader) -> dict[str,
 
 @router.get("/models/{model}/versions/{version}/ready", summary="Does a version answer?")
 async def version_ready(
-    model: ModelRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Answer when the weights are there and sound."""
     await _served(parts, owner, model, version)
@@ -172,21 +171,21 @@ async def version_ready(
 
 
 @router.get("/models/{model}/config", summary="How is a network set up?")
-async def model_configuration(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_configuration(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Tell the configuration, in Triton's form."""
     return _configuration(model, parts, await parts.inference.served(owner, model, None))
 
 
 @router.get("/models/{model}/versions/{version}/config", summary="How is a version set up?")
 async def version_configuration(
-    model: ModelRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the configuration of a version."""
     return _configuration(model, parts, await parts.inference.served(owner, model, version))
 
 
 @router.get("/models/{model}/stats", summary="What was a network asked?")
-async def model_statistics(model: ModelRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_statistics(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
     """Tell the counts and times of each version since the server started."""
     network = await parts.networks.get(owner, model)
     return {"model_stats": _statistics(parts, network, None)}
@@ -194,7 +193,7 @@ async def model_statistics(model: ModelRef, parts: Parts, owner: Reader) -> dict
 
 @router.get("/models/{model}/versions/{version}/stats", summary="What was a version asked?")
 async def version_statistics(
-    model: ModelRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, parts: Parts, owner: Reader
 ) -> dict[str, Any]:
     """Tell the counts and times of a version since the server started."""
     network, found = await parts.networks.version(owner, model, version)
@@ -204,7 +203,7 @@ async def version_statistics(
 @router.post(
     "/models/{model}/infer", summary="Infer", response_model=InferResponse, openapi_extra=BODY
 )
-async def infer(model: ModelRef, request: Request, parts: Parts, owner: Predictor) -> Response:
+async def infer(model: NetworkRef, request: Request, parts: Parts, owner: Predictor) -> Response:
     """Return a network's outputs; JSON or binary tensors, as the request has them."""
     return await _infer(request, parts, await _served(parts, owner, model, None), model)
 
@@ -216,7 +215,7 @@ async def infer(model: ModelRef, request: Request, parts: Parts, owner: Predicto
     openapi_extra=BODY,
 )
 async def infer_by_version(
-    model: ModelRef, version: Version, request: Request, parts: Parts, owner: Predictor
+    model: NetworkRef, version: Version, request: Request, parts: Parts, owner: Predictor
 ) -> Response:
     """Return the outputs of a version."""
     return await _infer(request, parts, await _served(parts, owner, model, version), model)
@@ -238,11 +237,9 @@ async def _infer(request: Request, parts: Services, served: Served, model: str) 
     decoding = time.perf_counter_ns() - begun
     outputs = await parts.inference.outputs(served, call.rows)
     place = (model, str(served.version))
-    body, headers = _encoded(served, call, place, outputs, decoding)
+    accepted = request.headers.get("accept-encoding", "")
+    body, headers = _encoded(served, call, place, outputs, decoding, accepted)
     parts.metrics.rows(len(outputs))
-    body, encoding = packed(body, request.headers.get("accept-encoding", ""))
-    if encoding is not None:
-        headers.append((b"content-encoding", encoding.encode()))
     return Response(body, headers={key.decode(): value.decode() for key, value in headers})
 
 
@@ -258,14 +255,10 @@ def hot_infer(parts: Services, served: Served, request: HotRequest) -> HotAnswer
     if outputs is None:
         return None
     place = (request.model, str(served.version))
-    body, headers = _encoded(served, call, place, outputs, decoding)
+    accepted = request.headers.get(b"accept-encoding", b"").decode()
+    answer = _encoded(served, call, place, outputs, decoding, accepted)
     parts.metrics.rows(len(outputs))
-    accepted = request.headers.get(b"accept-encoding")
-    if accepted is not None:
-        body, encoding = packed(body, accepted.decode())
-        if encoding is not None:
-            headers.append((b"content-encoding", encoding.encode()))
-    return HotAnswer(body, headers)
+    return HotAnswer(*answer)
 
 
 def _decoded(served: Served, body: bytes, length: str | None) -> codec.Request:
@@ -274,13 +267,22 @@ def _decoded(served: Served, body: bytes, length: str | None) -> codec.Request:
 
 
 def _encoded(
-    served: Served, call: codec.Request, place: tuple[str, str], outputs: Any, decoding: int
+    served: Served,
+    call: codec.Request,
+    place: tuple[str, str],
+    outputs: Any,
+    decoding: int,
+    accepted: str,
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Return body and headers of the answer, and count the time that bodies took."""
     begun = time.perf_counter_ns()
     body, length = codec.encode(call, place, outputs, served.classes)
     served.statistics.coded(len(outputs), decoding, time.perf_counter_ns() - begun)
-    return body, _headers(length)
+    headers = _headers(length)
+    body, encoding = packed(body, accepted)
+    if encoding is not None:
+        headers.append((b"content-encoding", encoding.encode()))
+    return body, headers
 
 
 def _headers(length: int | None) -> list[tuple[bytes, bytes]]:
@@ -419,7 +421,7 @@ def _json(value: object, status: int = 200) -> Response:
 DIALECT: Final = Dialect(
     router=router,
     owns=lambda path: path == "/v2" or path.startswith("/v2/"),
-    error=error,
+    error=error_text,
     hot={("v2", "models", "infer"): hot_infer},
     schemas=(InferRequest,),
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ROW: list[Any] = [1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+from service.api.examples import SEVEN
 
 
 class InputTensor(BaseModel):
@@ -30,7 +30,7 @@ class InferRequest(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"inputs": [{"name": "input", "shape": [1, 25], "datatype": "FP32", "data": ROW}]}
+                {"inputs": [{"name": "input", "shape": [1, 25], "datatype": "FP32", "data": SEVEN}]}
             ]
         }
     )

@@ -1,13 +1,13 @@
 """Multi-model hosting: networks loaded from, and named by, the platform."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import ModelRef, Parts, Predictor, Reader, Trainer
-from service.api.dialect import Dialect, Invocations
+from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Trainer
+from service.api.dialect import FAILURES, Dialect, Invocations
 from service.api.invocations import BODY, answer
 from service.api.protocols.sagemaker import codec
 from service.api.protocols.sagemaker.errors import error
@@ -17,11 +17,6 @@ from service.application.ports import Page
 
 PAGE: Final = 100
 INVOCATIONS: Final = Invocations(codec.takes, codec.decode, codec.encode)
-
-FAILURES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": "Refused; the body says why."}
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
-}
 
 router = APIRouter(prefix="/models", tags=["sagemaker"], responses=FAILURES)
 
@@ -94,21 +89,21 @@ async def list_models(
 
 
 @router.get("/{model}", summary="Look at a model")
-async def get_model(model: ModelRef, parts: Parts, owner: Reader) -> LoadedModel:
+async def get_model(model: NetworkRef, parts: Parts, owner: Reader) -> LoadedModel:
     """Tell that a network is there."""
     network = await parts.networks.get(owner, model)
     return LoadedModel(modelName=network.name, modelUrl=network.metadata.get("model_url", ""))
 
 
 @router.delete("/{model}", summary="Unload a model")
-async def unload(model: ModelRef, parts: Parts, owner: Trainer) -> Response:
+async def unload(model: NetworkRef, parts: Parts, owner: Trainer) -> Response:
     """Remove a network that was loaded here; others are deleted by the native API alone."""
     await parts.shelf.unload(owner, model)
     return Response(status_code=200)
 
 
 @router.post("/{model}/invoke", summary="Predict by a model", openapi_extra=BODY)
-async def invoke(model: ModelRef, request: Request, parts: Parts, owner: Predictor) -> Response:
+async def invoke(model: NetworkRef, request: Request, parts: Parts, owner: Predictor) -> Response:
     """Answer rows as ``/invocations`` does."""
     return await answer(request, parts, owner, model, [INVOCATIONS])
 
