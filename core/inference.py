@@ -2,7 +2,6 @@
 
 import math
 import threading
-from collections.abc import Sequence
 from typing import Final, final
 
 import numpy as np
@@ -88,35 +87,14 @@ class Forward:
             x = activate(z)
         return x
 
-    def one(self, row: Sequence[float]) -> list[float]:
-        """Return the outputs for one raw row, as `__call__` would, with less ado.
-
-        Raises
-        ------
-        ShapeError, NonFiniteError
-            As `__call__`.
-        """
-        if len(row) != self.inputs or self._preprocessing:
-            return self(np.array([row], np.float64))[0].tolist()  # type: ignore[no-any-return]
-        with self._lock, np.errstate(all="ignore"):
-            self._replay(row)
-            outputs: list[float] = self._output.tolist()
-        if not (math.isfinite(sum(outputs)) or _all_finite(np.array(outputs))):
-            raise self._not_finite(np.array([outputs]))
-        return outputs
-
     def _of_one(self, rows: Array) -> Array:
         with self._lock:
-            self._replay(rows[0])
+            self._row[:] = rows[0]
+            if not _all_finite(self._row):
+                as_rows(rows, self.inputs, self.dtype)  # names the place
+            for function, arguments in self._calls:
+                function(*arguments)
             return self._output.reshape(1, -1).copy()
-
-    def _replay(self, row: Array | Sequence[float]) -> None:
-        """Run the tape on a prepared row; the caller holds the lock, and reads the output."""
-        self._row[:] = row
-        if not _all_finite(self._row):
-            as_rows([row], self.inputs, self.dtype)  # names the place
-        for function, arguments in self._calls:
-            function(*arguments)
 
     def _not_finite(self, outputs: Array) -> NonFiniteError:
         row = int(np.argwhere(~np.isfinite(outputs))[0][0])

@@ -5,6 +5,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -18,6 +19,7 @@ from service.bootstrap import access_of, build, prepare
 from service.data_commands import backup, check, restore
 from service.domain.errors import ServiceError
 from service.guarded_protocol import GuardedProtocol
+from service.hot_protocol import HotProtocol
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
 from service.infrastructure.database.damage import DatabaseUnusable
 from service.infrastructure.observability import logging
@@ -73,7 +75,7 @@ def serve(**options: Any) -> None:
         server_header=False,
         date_header=True,
         lifespan="on",
-        http=GuardedProtocol,
+        http=_protocol(app, settings),
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
     )
@@ -88,6 +90,11 @@ def serve(**options: Any) -> None:
     server.run(sockets=[listener])
     if not server.started:
         refuse("the server did not start; the log says why")
+
+
+def _protocol(app: FastAPI, settings: Settings) -> Any:
+    """Return what makes a connection; where each request is logged, all take the ordinary road."""
+    return GuardedProtocol if settings.access_log else partial(HotProtocol, hot=app.state.hot)
 
 
 async def _without_keys(settings: Settings, folder: DataFolder) -> bool:

@@ -9,7 +9,7 @@ do, meets no timer.
 import asyncio
 import json
 import secrets
-from typing import Any, Final, final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -27,7 +27,6 @@ REASONS: Final = {
 }
 
 
-@final
 class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -79,6 +78,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(431, detail)
             return
         self._in_body, self._body_bytes, self._body_since = True, 0, self.loop.time()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to answer a request whose head is there, and in order."""
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

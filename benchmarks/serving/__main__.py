@@ -135,8 +135,9 @@ def peers(folder: Path, rows: Any, venvs: dict[str, str]) -> list[Contender]:
         place = folder.parent / name.replace(", ", "-").lower()
         (place / "net").mkdir(parents=True, exist_ok=True)
         (place / "settings.json").write_text(json.dumps(settings))
-        model = {"name": "net", "implementation": "benchmarks.serving.mlserver_runtime.Network"}
-        (place / "net" / "model-settings.json").write_text(json.dumps(model))
+        implementation = "benchmarks.serving.mlserver_runtime.Network"
+        settings_of_model = {"name": "net", "implementation": implementation}
+        (place / "net" / "model-settings.json").write_text(json.dumps(settings_of_model))
         peer(
             name,
             "mlserver",
@@ -155,6 +156,25 @@ def peers(folder: Path, rows: Any, venvs: dict[str, str]) -> list[Contender]:
         "/v1/models/mlp:predict",
         instances,
     )
+    if "mlflow" in venvs:
+        model = folder.parent / "mlflow"
+        python = str(Path(venvs["mlflow"], "bin", "python"))
+        subprocess.run(
+            [python, "-m", "benchmarks.serving.mlflow_model", str(model)],
+            check=True,
+            capture_output=True,
+            cwd=ROOT,
+            env=dict(os.environ) | {"PEER_INPUTS": str(rows.shape[1])},
+        )
+        serve = ["models", "serve", "-m", str(model), "--env-manager", "local", "-w", "1"]
+        peer(
+            "MLflow",
+            "mlflow",
+            ["mlflow", *serve, "-h", "127.0.0.1", "-p", "{port}"],
+            "/invocations",
+            json.dumps({"inputs": lists}).encode(),
+            PATH=f"{venvs['mlflow']}/bin:{os.environ['PATH']}",
+        )
     peer(
         "BentoML",
         "bentoml",

@@ -6,6 +6,7 @@ from typing import Any
 
 import litserve
 import numpy as np
+from fastapi import Request
 
 from benchmarks.serving.network import forward, parameters
 
@@ -14,7 +15,7 @@ class Network(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self._layers = parameters(int(os.environ.get("PEER_INPUTS", "25")))
 
-    def decode_request(self, request: Any, **_: Any) -> Any:
+    def decode_request(self, request: Request, **_: Any) -> Any:
         return np.array(request["x"], np.float32)
 
     def predict(self, x: Any, **_: Any) -> Any:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, final
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
-from starlette.types import Receive, Scope, Send
 
 from service.api import docs, errors, health, page
-from service.api.dialect import Dialect, HotCalls
-from service.api.middleware.hot_path import HotPath
+from service.api.dialect import Dialect
+from service.api.hot_path import HotPath
 from service.api.middleware.request_context import RequestContext
 from service.api.native.datasets import routes as datasets
 from service.api.native.datasets.schemas import BuiltinBody, RowsBody
@@ -53,30 +52,17 @@ HOT: Final = {
 }
 
 
-@final
-class Api(FastAPI):
-    """The application, with the hot path outside everything that FastAPI wraps around a call."""
-
-    def __init__(self, *, hot: HotCalls, **options: Any) -> None:
-        super().__init__(**options)
-        self._hot = HotPath(super().__call__, self.state, hot)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await self._hot(scope, receive, send)
-
-
 def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
     """Return the application; its lifespan sets ``app.state.services``.
+
+    ``app.state.hot`` answers plain inference calls before it, to a server that asks there.
 
     Parameters
     ----------
     dialects
         Protocols that are spoken beside the native one.
     """
-    hot = {**HOT, **{place: call for part in dialects for place, call in part.hot.items()}}
-    app = Api(
-        hot=hot,
+    app = FastAPI(
         title="neurond",
         version=VERSION,
         description=DESCRIPTION,
@@ -96,6 +82,8 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
     for dialect in dialects:
         app.include_router(dialect.router)
     app.state.dialects = dialects
+    hot = {**HOT, **{place: call for part in dialects for place, call in part.hot.items()}}
+    app.state.hot = HotPath(app.state, hot)
     app.include_router(page.router)
     errors.install(app)
     app.add_middleware(RequestContext)

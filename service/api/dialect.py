@@ -5,13 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy.typing as npt
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from service.api.hot import HotCall
+from service.api.hot import Array, HotCall
 
-Array = npt.NDArray[Any]
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": "Refused; the body says why."}
     for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)

@@ -1,10 +1,14 @@
-"""What a call on the hot path is given and gives; see `service.api.middleware.hot_path`."""
+"""What a call on the hot path is given and gives; see `service.api.hot_path`."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from service.api.dependencies import Services
 from service.application.served import Served
+
+Array = npt.NDArray[Any]
 
 
 class HotRequest(NamedTuple):
@@ -14,24 +18,28 @@ class HotRequest(NamedTuple):
     ----------
     model
         How the path names the network.
-    version
-        How the path names the version; None where it names none.
     headers
         Those that `hot_path.PLAIN` names, as they came.
     """
 
     model: str
-    version: str | None
     headers: Mapping[bytes, bytes]
     body: bytes
 
 
 class HotAnswer(NamedTuple):
-    """The body of a 200, and its headers but for the length."""
+    """The body of a 200, and its own headers as they go over the wire, each with its line end."""
 
     body: bytes
-    headers: list[tuple[bytes, bytes]]
+    headers: bytes
 
 
-HotCall = Callable[[Services, Served, HotRequest], HotAnswer | None]
-"""Answers on the loop, or returns None (or raises) where the ordinary road should."""
+class Asked(NamedTuple):
+    """Rows of a request, and what turns their outputs, (rows, units), into its answer."""
+
+    rows: Sequence[Sequence[float]] | Array
+    answer: Callable[[Array], HotAnswer]
+
+
+HotCall = Callable[[Services, Served, HotRequest], Asked | None]
+"""Reads a request, or returns None (or raises) where the ordinary road should have it."""

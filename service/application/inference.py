@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from typing import Any, Final, Protocol, final
 
 import msgspec
@@ -206,34 +206,23 @@ class Inference:
             served.statistics.failed()
             raise
 
-    def now(self, served: Served, inputs: object) -> Array | None:
-        """Return the outputs without waiting; None for so many rows that a thread should.
+    def now(self, served: Served, calls: Sequence[Sequence[Sequence[float]] | Array]) -> Array:
+        """Return the outputs for the rows of some calls, all after another, without waiting.
 
         Raises
         ------
-        InvalidRequest
+        InvalidRequest, ValueError
             As `outputs` does, but counted as no failure: the caller asks again there.
         """
-        rows = np.array(inputs, np.float64)
-        if rows.ndim != 2 or not 1 <= len(rows) <= self._limits.rows_per_call:
-            raise _wrong_rows(inputs, served.forward.inputs)
-        return forward(served, rows) if is_small(served, rows) else None
-
-    def one(self, served: Served, row: list[float]) -> list[float]:
-        """Return the outputs for one row without waiting; as `now`, with less ado.
-
-        Raises
-        ------
-        InvalidRequest
-            When the row does not fit, or the numbers leave the finite ones.
-        """
-        begun = time.perf_counter_ns()
-        try:
-            outputs = served.forward.one(row)
-        except (NonFiniteError, ShapeError) as error:
-            raise engine_fault(error, "inputs") from None
-        served.statistics.ran(1, time.perf_counter_ns() - begun)
-        return outputs
+        if len(calls) == 1:
+            rows = np.array(calls[0], np.float64)
+        else:
+            rows = np.array([row for call in calls for row in call], np.float64)
+        if rows.ndim != 2 or any(
+            not 1 <= len(call) <= self._limits.rows_per_call for call in calls
+        ):
+            raise _wrong_rows(calls[0], served.forward.inputs)
+        return forward(served, rows)
 
     def _checked(self, served: Served, inputs: object) -> Array:
         """Return rows of the right width, in float64."""
@@ -302,7 +291,7 @@ class Inference:
         return await asyncio.to_thread(gradient_checked, served, loss, classes, (rows, numbers))
 
 
-def is_small(served: Served, rows: Array) -> bool:
+def is_small(served: Served, rows: Sized) -> bool:
     """Tell whether the rows are answered sooner on the loop than by a thread."""
     count = len(rows)
     return count == 1 or count * served.network.parameter_count < INLINE_MULTIPLICATIONS

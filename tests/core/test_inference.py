@@ -101,18 +101,6 @@ def test_rows_of_another_width_are_refused(shape: tuple[int, ...], scaled: bool)
 
     with pytest.raises(ShapeError):
         forward(np.zeros(shape))
-    with pytest.raises(ShapeError):
-        forward.one([0.0] * (shape[-1] + (shape[-1] == 3)))
-
-
-@pytest.mark.parametrize("scaled", [False, True])
-def test_one_row_as_numbers_is_the_same_as_one_row_as_an_array(scaled: bool) -> None:
-    scaling = Standardization(np.full(3, 0.5), np.full(3, 2.0)) if scaled else None
-    forward = Forward(network([3, 8, 4]), Preprocessing(scaling))
-    for row in np.random.default_rng(7).normal(size=(20, 3)):
-        assert forward.one(row.tolist()) == forward(row[None])[0].tolist()
-    with pytest.raises(NonFiniteError):
-        forward.one([1e300, 0.0, 0.0])
 
 
 def test_threads_share_a_network() -> None:

@@ -1,14 +1,20 @@
 """One server in process for all tests of the service, with real workers and a real store."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
 from service.bootstrap import build
+from service.hot_protocol import HotProtocol
 from service.settings import Settings
 
 Json = dict[str, Any]
@@ -40,6 +46,33 @@ def data_dir(app: FastAPI) -> Path:
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
+        yield made
+
+
+class QuietServer(uvicorn.Server):
+    """One that leaves the signals to pytest."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def on_a_socket(app: FastAPI) -> AsyncIterator[str]:
+    """Serve a running application as the command line does, and give its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    http: Any = partial(HotProtocol, hot=app.state.hot)
+    server = QuietServer(uvicorn.Config(app, http=http, lifespan="off", log_config=None))
+    serving = asyncio.create_task(server.serve([listener]))
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+async def socket_client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Return a client of the same application over a socket, where the hot path is."""
+    async with on_a_socket(app) as url, httpx.AsyncClient(base_url=url) as made:
         yield made
 
 

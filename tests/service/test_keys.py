@@ -15,8 +15,9 @@ from pydantic import SecretStr
 
 from service.bootstrap import build
 from service.domain.keys import new_secret
+from service.hot_protocol import PROCESS
 from service.settings import Settings
-from tests.service.conftest import LAYERS, Json, problem
+from tests.service.conftest import LAYERS, Json, on_a_socket, problem
 
 OPEN = {
     "/",
@@ -245,14 +246,16 @@ async def test_the_hot_path_asks_for_keys_too(guarded: Guarded) -> None:
     body = {"name": "hot", "input_shape": [2], "layers": LAYERS[-1:]}
     assert (await guarded.client.post("/v1/networks", json=body, headers=ours)).status_code == 201
     url, rows = "/v1/networks/hot/classify", {"inputs": [[0.0, 1.0]]}
-    for _ in range(2):
-        assert (await guarded.client.post(url, json=rows, headers=ours)).status_code == 200
+    async with on_a_socket(guarded.app) as address, httpx.AsyncClient(base_url=address) as client:
+        assert (await client.post(url, json=rows, headers=ours)).status_code == 200
+        answer = await client.post(url, json=rows, headers=ours)
+        assert answer.status_code == 200
+        assert answer.headers["x-request-id"].startswith(PROCESS.decode())
 
-    assert (await guarded.client.post(url, json=rows)).status_code == 401
-    reader = bearer(guarded.keys["reader"])
-    problem(await guarded.client.post(url, json=rows, headers=reader), 403, "insufficient_scope")
-    theirs = bearer(guarded.keys["theirs"])
-    problem(await guarded.client.post(url, json=rows, headers=theirs), 404, "not_found")
+        assert (await client.post(url, json=rows)).status_code == 401
+        reader, theirs = bearer(guarded.keys["reader"]), bearer(guarded.keys["theirs"])
+        problem(await client.post(url, json=rows, headers=reader), 403, "insufficient_scope")
+        problem(await client.post(url, json=rows, headers=theirs), 404, "not_found")
 
 
 async def test_without_keys_only_this_machine_is_answered(tmp_path: Path) -> None:

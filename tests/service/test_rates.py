@@ -13,7 +13,7 @@ from service.application.rates import RateLimited, Rates
 from service.bootstrap import build
 from service.domain.keys import Caller, Scope, new_secret
 from service.settings import Settings
-from tests.service.conftest import LAYERS, problem
+from tests.service.conftest import LAYERS, on_a_socket, problem
 
 
 class Limited(NamedTuple):
@@ -33,19 +33,19 @@ async def limited(tmp_path: Path) -> AsyncIterator[Limited]:
         max_streams_per_tenant=2,
     )
     app = build(settings)
-    transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+        on_a_socket(app) as url,
+        httpx.AsyncClient(base_url=url) as client,
     ):
         yield Limited(client, {"Authorization": f"Bearer {secret}"})
 
 
 async def test_a_key_that_asks_too_often_is_told_when_to_come_back(limited: Limited) -> None:
-    answers = [await limited.client.get("/v1/networks", headers=limited.headers) for _ in range(12)]
+    answers = [await limited.client.get("/v1/networks", headers=limited.headers) for _ in range(30)]
 
     assert [answer.status_code for answer in answers[:10]] == [200] * 10
-    refused = answers[-1]
+    refused = next(answer for answer in answers if answer.status_code != 200)
     problem(refused, 429, "rate_limited")
     assert refused.headers["retry-after"] == "1"
     assert refused.headers["ratelimit-policy"] == '"read";q=5;w=1'
@@ -64,11 +64,11 @@ async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
 
     told = [
         (await limited.client.post("/v1/networks/n/classify", json=rows, headers=limited.headers))
-        for _ in range(14)
+        for _ in range(30)
     ]
 
     assert told[0].status_code == 200
-    problem(told[-1], 429, "rate_limited")
+    problem(next(answer for answer in told if answer.status_code != 200), 429, "rate_limited")
 
 
 def test_buckets_fill_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:

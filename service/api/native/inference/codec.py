@@ -5,11 +5,11 @@ from typing import Annotated, Final
 import msgspec
 
 from service.api.dependencies import Services
-from service.api.hot import HotAnswer, HotRequest
+from service.api.hot import Array, Asked, HotAnswer, HotRequest
 from service.application.inference import Prediction, classes_of_served, predictions
 from service.application.served import Served
 
-JSON: Final = [(b"content-type", b"application/json")]
+JSON: Final = b"content-type: application/json\r\n"
 JSON_TYPES: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
 
 
@@ -50,36 +50,26 @@ def predicted(served: Served, outputs: list[list[float]]) -> bytes:
     return _encode(Predicted(served.network.name, served.version, outputs))
 
 
-def hot_classify(parts: Services, served: Served, request: HotRequest) -> HotAnswer | None:
+def hot_classify(_: Services, served: Served, request: HotRequest) -> Asked | None:
     """Classify on the loop."""
     call = _plain_call(request)
     if call is None:
         return None
-    labels = classes_of_served(served)
-    rows = _rows(parts, served, call.inputs)
-    if rows is None:
-        return None
-    return HotAnswer(classified(served, predictions(labels, rows, call.top_k)), JSON)
+    labels, top_k = classes_of_served(served), call.top_k
+
+    def answer(outputs: Array) -> HotAnswer:
+        found = predictions(labels, outputs.tolist(), top_k)
+        return HotAnswer(classified(served, found), JSON)
+
+    return Asked(call.inputs, answer)
 
 
-def hot_predict(parts: Services, served: Served, request: HotRequest) -> HotAnswer | None:
+def hot_predict(_: Services, served: Served, request: HotRequest) -> Asked | None:
     """Predict on the loop."""
     call = _plain_call(request)
-    rows = None if call is None else _rows(parts, served, call.inputs)
-    return None if rows is None else HotAnswer(predicted(served, rows), JSON)
-
-
-def _rows(parts: Services, served: Served, inputs: list[list[float]]) -> list[list[float]] | None:
-    """Return the outputs of each row; None for so many that a thread should."""
-    if len(inputs) == 1:
-        outputs_of_one = parts.inference.one(served, inputs[0])
-        parts.metrics.rows(1)
-        return [outputs_of_one]
-    outputs = parts.inference.now(served, inputs)
-    if outputs is None:
+    if call is None:
         return None
-    parts.metrics.rows(len(outputs))
-    return outputs.tolist()  # type: ignore[no-any-return]
+    return Asked(call.inputs, lambda outputs: HotAnswer(predicted(served, outputs.tolist()), JSON))
 
 
 def _plain_call(request: HotRequest) -> _Call | None:

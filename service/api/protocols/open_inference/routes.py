@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Services, Trainer
 from service.api.dialect import Dialect, error_text
-from service.api.hot import HotAnswer, HotRequest
+from service.api.hot import Array, Asked, HotAnswer, HotRequest
 from service.api.protocols.open_inference import codec
 from service.api.protocols.open_inference.schemas import (
     Failure,
@@ -243,22 +243,22 @@ async def _infer(request: Request, parts: Services, served: Served, model: str) 
     return Response(body, headers={key.decode(): value.decode() for key, value in headers})
 
 
-def hot_infer(parts: Services, served: Served, request: HotRequest) -> HotAnswer | None:
+def hot_infer(parts: Services, served: Served, request: HotRequest) -> Asked | None:
     """Infer on the loop."""
-    if parts.inference.parked(served.network.id) or len(request.body) > parts.limits.inline_bytes:
+    if parts.inference.parked(served.network.id):
         return None
     length = request.headers.get(LENGTH.encode())
     begun = time.perf_counter_ns()
     call = _decoded(served, request.body, None if length is None else length.decode())
     decoding = time.perf_counter_ns() - begun
-    outputs = parts.inference.now(served, call.rows)
-    if outputs is None:
-        return None
     place = (request.model, str(served.version))
     accepted = request.headers.get(b"accept-encoding", b"").decode()
-    answer = _encoded(served, call, place, outputs, decoding, accepted)
-    parts.metrics.rows(len(outputs))
-    return HotAnswer(*answer)
+
+    def answer(outputs: Array) -> HotAnswer:
+        body, headers = _encoded(served, call, place, outputs, decoding, accepted)
+        return HotAnswer(body, b"".join(b"%s: %s\r\n" % header for header in headers))
+
+    return Asked(call.rows, answer)
 
 
 def _decoded(served: Served, body: bytes, length: str | None) -> codec.Request:

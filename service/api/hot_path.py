@@ -1,0 +1,215 @@
+"""Inference calls answered before the framework, when nothing about them is unusual.
+
+The ordinary road through tasks, middleware, router, dependencies and models costs many times the
+forward pass of a small network. What is plain is answered here: a POST to a call of the table, for
+a version that is in memory, with a body that decodes, small enough for the loop. Rows that arrive
+in the same turn of the loop go through the network together. All else, and every error, takes the
+ordinary road, so that errors have one source.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol, final
+
+import msgspec
+from starlette.datastructures import State
+
+from service.api.dependencies import ACTING_AS, Services
+from service.api.dialect import HotCalls
+from service.api.hot import Array, Asked, HotAnswer, HotCall, HotRequest
+from service.application.access import allowed
+from service.application.inference import is_small
+from service.application.served import Served
+from service.domain.errors import ServiceError
+from service.domain.keys import Scope
+
+PLAIN: Final = frozenset(
+    {
+        b"accept-encoding",
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"inference-header-content-length",
+    }
+)
+"""Headers that calls look at."""
+
+FORWARDED: Final = b"x-forwarded-for"
+"""Says where a request comes from, which matters to callers without a key alone."""
+
+UNUSUAL: Final = frozenset(
+    {
+        b"content-encoding",
+        b"expect",
+        b"origin",
+        b"sec-fetch-site",
+        b"traceparent",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-request-id",
+        ACTING_AS.encode(),
+    }
+)
+"""Headers that are looked at on the ordinary road."""
+
+TEMPLATES: Final = {
+    "v1": ("/v1/networks/{network}/", "/v1/networks/{network}/versions/{ref}/"),
+    "v2": ("/v2/models/{model}/", "/v2/models/{model}/versions/{version}/"),
+}
+"""Where calls of the table stand without and with a version, as the routes are declared."""
+
+TOGETHER: Final = 4
+"""So many requests are worth a product in common: two or three are sooner done one by one."""
+
+REFUSED: Final = (ServiceError, msgspec.MsgspecError, ValueError, OverflowError, UnicodeError)
+
+
+class Target(NamedTuple):
+    """What the head of a request says."""
+
+    call: HotCall
+    model: str
+    version: str | None
+    route: str
+    headers: Mapping[bytes, bytes]
+    begun: float
+
+
+class Caller(Protocol):
+    """Whoever waits for an answer: a connection."""
+
+    def answered(self, answer: HotAnswer) -> None:
+        """Send the answer."""
+
+    def declined(self) -> None:
+        """Take the ordinary road."""
+
+
+class _Waiting(NamedTuple):
+    target: Target
+    served: Served
+    asked: Asked
+    caller: Caller
+
+
+@final
+class HotPath:
+    """The table of calls, and the requests of this turn of the loop.
+
+    Parameters
+    ----------
+    state
+        The application's; holds its services once it runs.
+    """
+
+    def __init__(self, state: State, calls: HotCalls) -> None:
+        self._state, self._calls = state, calls
+        self._waiting: list[_Waiting] = []
+
+    def target(self, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Target | None:
+        """Return what a POST with this head asks for; None where that is not for here."""
+        services: Services | None = getattr(self._state, "services", None)
+        segments = url.decode("latin-1").split("/")
+        count = len(segments)
+        if count == 7 and segments[4] == "versions":
+            version = segments[5]
+        elif count == 5:
+            version = None
+        else:
+            return None
+        call = self._calls.get((segments[1], segments[2], segments[-1]))
+        if call is None or services is None or b"%" in url or b"?" in url:
+            return None
+        plain = _plain(headers)
+        if plain is None or not _is_for_here(services, plain):
+            return None
+        route = TEMPLATES[segments[1]][version is not None] + segments[-1]
+        return Target(call, segments[3], version, route, plain, time.perf_counter())
+
+    def ask(self, target: Target, body: bytes, address: str, caller: Caller) -> bool:
+        """Let a request be answered at the end of this turn; False where it should not be here."""
+        services: Services = self._state.services
+        try:
+            authorization = target.headers.get(b"authorization", b"").decode("latin-1")
+            who = allowed(services.access.caller(authorization, address), Scope.PREDICT)
+            served = services.inference.ready(who.tenant, target.model, target.version)
+            if served is None or services.closing.is_set():
+                return False
+            request = HotRequest(target.model, target.headers, body)
+            asked = target.call(services, served, request)
+            if asked is None or not is_small(served, asked.rows):
+                return False
+            services.rates.take(who, Scope.PREDICT)
+        except REFUSED:
+            return False
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._waiting.append(_Waiting(target, served, asked, caller))
+        return True
+
+    def flush(self) -> None:
+        """Answer all who wait, those of one version together."""
+        waiting, self._waiting = self._waiting, []
+        groups: dict[int, list[_Waiting]] = {}
+        for one in waiting:
+            groups.setdefault(id(one.served), []).append(one)
+        for group in groups.values():
+            if len(group) < TOGETHER or not self._answered(group):
+                for one in group:
+                    if not self._answered([one]):
+                        one.caller.declined()
+
+    def _answered(self, group: list[_Waiting]) -> bool:
+        """Answer requests of one version; False, and nothing done, where any cannot be."""
+        services: Services = self._state.services
+        try:
+            outputs = services.inference.now(group[0].served, [one.asked.rows for one in group])
+            answers = [
+                one.asked.answer(part)
+                for one, part in zip(group, _parts(group, outputs), strict=True)
+            ]
+        except REFUSED:
+            return False
+        services.metrics.rows(len(outputs))
+        now = time.perf_counter()
+        for one, answer in zip(group, answers, strict=True):
+            one.caller.answered(answer)
+            services.metrics.request("POST", one.target.route, 200, now - one.target.begun)
+        return True
+
+
+def _parts(group: list[_Waiting], outputs: Array) -> list[Array]:
+    """Return the outputs of each request."""
+    parts, begin = [], 0
+    for one in group:
+        end = begin + len(one.asked.rows)
+        parts.append(outputs[begin:end])
+        begin = end
+    return parts
+
+
+def _is_for_here(services: Services, plain: Mapping[bytes, bytes]) -> bool:
+    """Tell whether who asks is known, and how much is bounded."""
+    if services.closing.is_set() or (FORWARDED in plain and services.access.anonymous):
+        return False
+    length = plain.get(b"content-length", b"")
+    return length.isdigit() and int(length) <= services.limits.inline_bytes
+
+
+def _plain(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes] | None:
+    """Return the headers that matter; None where any is unusual."""
+    found: dict[bytes, bytes] = {}
+    hosts = 0
+    for name, value in headers:
+        if name in PLAIN:
+            if name in found:
+                return None
+            found[name] = value
+        elif name == b"host":
+            hosts += 1
+        elif name in UNUSUAL:
+            return None
+        elif name == FORWARDED:
+            found[name] = value
+    return found if hosts <= 1 else None
