@@ -112,6 +112,37 @@ async def test_a_deleted_network_answers_no_more(
     problem(answer, 404, "not_found")
 
 
+async def test_aliases_and_versions_change_under_load_and_fail_nobody(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    path = network["links"]["self"]
+    document = json.loads((await socket_client.get(f"{path}/weights")).content)
+    del document["sha256"]
+    assert (await socket_client.put(f"{path}/weights", json=document)).status_code == 201
+    stable = f"{path}/versions/stable/predict"
+    await socket_client.put(f"{path}/aliases/stable", json={"version": 0})
+    told: list[tuple[int, int]] = []
+    over = asyncio.Event()
+
+    async def ask() -> None:
+        while not over.is_set():
+            answer = await socket_client.post(stable, json={"inputs": [ROW]})
+            told.append((answer.status_code, answer.json().get("version", -1)))
+
+    asking = [asyncio.create_task(ask()) for _ in range(6)]
+    for turn in range(8):
+        pointed = await socket_client.put(f"{path}/aliases/stable", json={"version": turn % 2})
+        assert pointed.status_code == 200
+        answer = await socket_client.post(stable, json={"inputs": [ROW]})
+        assert answer.json()["version"] == turn % 2
+        assert (await socket_client.put(f"{path}/weights", json=document)).status_code == 201
+    over.set()
+    await asyncio.gather(*asking)
+
+    assert set(told) == {(200, 0), (200, 1)}
+    assert len(told) > 50
+
+
 class Wire:
     """A raw connection to the server."""
 

@@ -383,7 +383,7 @@ def _told(name: str, number: int, counts: Statistics) -> dict[str, Any]:
         "inference_stats": {
             "success": infer,
             "fail": {"count": counts.failures, "ns": 0},
-            "queue": none,  # nothing waits: a request is answered as it comes
+            "queue": none,  # nothing waits longer than a turn of the event loop
             "compute_input": {"count": counts.executions, "ns": counts.decoding},
             "compute_infer": infer,
             "compute_output": {"count": counts.executions, "ns": counts.encoding},
