@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     max_rows_per_call: int = Field(10_000, ge=1, description="Most rows of one inference call.")
     max_queued_jobs: int = Field(10_000, ge=1, description="Most queued jobs in all.")
     max_queued_jobs_per_owner: int = Field(
-        10_000, ge=1, description="Most queued jobs of a tenant."
+        1000, ge=1, description="Most queued jobs of a tenant, where there are keys."
     )
     max_attempts: int = Field(
         3, ge=1, description="Attempts at a job whose worker is lost, before it fails."

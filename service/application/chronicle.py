@@ -14,7 +14,7 @@ class Chronicle:
     """Moves jobs and writes down that they moved."""
 
     def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+        self.feed = feed
 
     async def create(self, work: Work, job: Job) -> Job:
         """Add a job and the first entry of its log."""
@@ -57,7 +57,7 @@ class Chronicle:
     async def _append(self, work: Work, *records: Record) -> None:
         await work.log.append(records)
         for record in records:
-            work.after_commit(partial(self._feed.publish, record))
+            work.after_commit(partial(self.feed.publish, record))
 
 
 def state_of(job: Job) -> dict[str, Any]:

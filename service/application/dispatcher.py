@@ -85,6 +85,11 @@ class Dispatcher:
         self._loop: asyncio.Task[None] | None = None
         self._draining = self._recovered = False
 
+    @property
+    def slots(self) -> int:
+        """How many jobs can run at a time."""
+        return self._executor.slots
+
     async def start(self) -> None:
         """Put back what an earlier server left, and begin to hand out jobs."""
         with contextlib.suppress(Unavailable):  # a full disk: reading and classifying go on

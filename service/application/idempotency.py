@@ -1,6 +1,7 @@
 """Creating once: the first answer to a key is stored with what it created."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -23,7 +24,7 @@ class Once:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._under_way: set[tuple[str, str]] = set()
+        self._under_way: set[tuple[str, ...]] = set()
 
     async def __call__(
         self, request: Request, create: Callable[[Work], Awaitable[SavedAnswer]]
@@ -40,13 +41,35 @@ class Once:
         if request.key is None:
             async with self._store.write() as work:
                 return await create(work), False
-        place = (request.owner, request.key)
+        with self._alone(request.owner, request.key):
+            return await self._keyed(request, request.key, create)
+
+    async def around(
+        self, request: Request, make: Callable[[], Awaitable[SavedAnswer]]
+    ) -> tuple[SavedAnswer, bool]:
+        """As calling does, for what takes transactions of its own; its answer is stored after."""
+        if request.key is None:
+            return await make(), False
+        with self._alone(request.owner, request.key):
+            first = await self.replay(request)
+            if first is not None:
+                return first, True
+            made = await make()
+
+            async def remember(_: Work) -> SavedAnswer:
+                return made
+
+            return await self._keyed(request, request.key, remember)
+
+    @contextmanager
+    def _alone(self, *place: str) -> Iterator[None]:
+        """Let nobody else come with the same key meanwhile."""
         if place in self._under_way:
             problem = "a request with this Idempotency-Key is still running"
             raise Conflict(problem, code="idempotency_key_in_use")
         self._under_way.add(place)
         try:
-            return await self._keyed(request, request.key, create)
+            yield
         finally:
             self._under_way.discard(place)
 

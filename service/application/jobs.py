@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import randbits
-from typing import Any, Final, Literal, final
+from statistics import fmean
+from typing import Any, Final, Literal, NamedTuple, final
 
 from core import tensors
 from core.network import Network as Engine
 from service.application.chronicle import Chronicle
 from service.application.datasets import find_dataset
 from service.application.dispatcher import Dispatcher
-from service.application.feed import Feed
 from service.application.history import columns_of
 from service.application.networks import append_version, find_network
 from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
@@ -41,6 +41,9 @@ from service.domain.networks import Network, Version
 SECONDS_PER_PRODUCT: Final = 1.5e-11
 SECONDS_PER_CALL: Final = 1.2e-6
 CALLS_PER_LAYER: Final = 12
+PACE_JOBS: Final = 20
+"""So many of the latest jobs tell how long the next will take."""
+
 MOST_REPLAYS: Final = 2
 """Logs that are read at once; a crowd of subscribers must not take the store from the others."""
 OnDuplicate = Literal["reject", "return", "replace"]
@@ -55,6 +58,22 @@ class NewJob:
     dataset: str | None = None
     inline: Dataset | None = None
     on_duplicate: OnDuplicate | None = None
+
+
+class Place(NamedTuple):
+    """Where a job is in the queue.
+
+    Attributes
+    ----------
+    ahead
+        Jobs before it.
+    seconds
+        About how long until it begins, if jobs go on taking what the latest took; None as long as
+        none has ended.
+    """
+
+    ahead: int
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +95,17 @@ class Jobs:
         store: Store,
         blobs: Blobs,
         chronicle: Chronicle,
-        feed: Feed,
         dispatcher: Dispatcher,
         limits: Limits,
         changed: Callable[[str], None],
         closing: asyncio.Event,
+        open_to_all: Callable[[], bool],
     ) -> None:
-        self._closing = closing
+        self._closing, self._open_to_all = closing, open_to_all
         self._replays = asyncio.Semaphore(MOST_REPLAYS)
         self._glances: dict[tuple[str, str], asyncio.Future[Job]] = {}
         self._store, self._blobs, self._chronicle = store, blobs, chronicle
-        self._feed, self._dispatcher, self._limits = feed, dispatcher, limits
+        self._feed, self._dispatcher, self._limits = chronicle.feed, dispatcher, limits
         self._changed = changed
 
     async def submit(self, work: Work, owner: str, wanted: NewJob) -> tuple[Job, bool]:
@@ -168,7 +187,10 @@ class Jobs:
 
     async def _check_queue(self, work: Work, owner: str) -> None:
         limits = self._limits
-        for limit, whose in ((limits.queued_jobs, None), (limits.queued_jobs_per_owner, owner)):
+        bounds = [(limits.queued_jobs, None), (limits.queued_jobs_per_owner, owner)]
+        if self._open_to_all():  # without keys there is one owner, and no neighbour to protect
+            bounds.pop()
+        for limit, whose in bounds:
             if await work.jobs.count([Status.QUEUED], owner=whose) >= limit:
                 raise QueueFull(limit, retry_after=5)
 
@@ -193,13 +215,21 @@ class Jobs:
             found = await work.jobs.counts()
         return {str(status): float(found.get(status, 0)) for status in Status}
 
-    async def queue_positions(self, jobs: Sequence[Job]) -> dict[str, int]:
-        """Return how many jobs are before each of those that are queued."""
+    async def places(self, jobs: Sequence[Job], work: Work | None = None) -> dict[str, Place]:
+        """Return the places of those jobs that are queued."""
         queued = [job.id for job in jobs if job.status is Status.QUEUED]
         if not queued:
             return {}
-        async with self._store.read() as work:
-            return await work.jobs.queue_positions(queued)
+        if work is None:
+            async with self._store.read() as found:
+                return await self.places(jobs, found)
+        positions = await work.jobs.queue_positions(queued)
+        taken = await work.jobs.recent_seconds(PACE_JOBS)
+        slots = self._dispatcher.slots
+        return {
+            job_id: Place(ahead, round(fmean(taken) * (ahead + 1) / slots, 1) if taken else None)
+            for job_id, ahead in positions.items()
+        }
 
     async def page(
         self, owner: str, page: Page, status: str | None, network: str | None

@@ -120,6 +120,9 @@ class Jobs(Protocol):
     async def equal_work(self, owner: str, fingerprint: str) -> Job | None:
         """Return a job with that fingerprint that is not terminal."""
 
+    async def recent_seconds(self, count: int) -> list[float]:
+        """Return how long the newest of the jobs that ended by themselves took."""
+
     async def queue_positions(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Return how many queued jobs come before each of these."""
 

@@ -27,7 +27,7 @@ class Limits:
     rows_per_call: int = 10_000
     gradient_check_rows: int = 64
     queued_jobs: int = 10_000
-    queued_jobs_per_owner: int = 10_000
+    queued_jobs_per_owner: int = 1000
     attempts: int = 3
 
     def check_network(self, input_shape: Sequence[Any], layers: Sequence[Any]) -> None:

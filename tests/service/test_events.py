@@ -68,19 +68,13 @@ async def test_pages_hold_the_same_events(
     url = f"/v1/jobs/{job['id']}/events"
     stream = parse((await client.get(url)).text)
 
-    pages, after = [], 0
-    while True:
-        page = (
-            await client.get(
-                url,
-                params={"after": after, "limit": 7},
-                headers={"Accept": "application/json"},
-            )
-        ).json()
+    pages, following = [], f"{url}?limit=7"
+    while following:
+        answer = await client.get(following, headers={"Accept": "application/json"})
+        page = answer.json()
         pages += page["data"]
-        after = page["last_event_id"]
-        if not page["has_more"]:
-            break
+        assert page["has_more"] is ("next" in answer.links)
+        following = answer.links.get("next", {}).get("url", "")
 
     assert [(str(e["id"]), e["type"], e["data"]) for e in pages] == stream
 

@@ -301,9 +301,13 @@ async def test_a_checkpoint_can_be_taken_now(
     path = f"/v1/jobs/{job['id']}"
     await until(client, job["id"], "running")
 
-    taken = await client.post(f"{path}/checkpoints")
+    once = {"Idempotency-Key": "a checkpoint"}
+    taken = await client.post(f"{path}/checkpoints", headers=once)
+    again = await client.post(f"{path}/checkpoints", headers=once)
 
     assert taken.status_code == 201
+    assert again.json() == taken.json()
+    assert again.headers["idempotency-replayed"] == "true"
     listed = (await client.get(f"{path}/checkpoints")).json()["data"]
     assert taken.json() in listed
     await client.post(f"{path}/cancel")

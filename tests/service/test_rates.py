@@ -71,6 +71,38 @@ async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
     problem(next(answer for answer in told if answer.status_code != 200), 429, "rate_limited")
 
 
+async def test_a_tenant_queues_so_many_jobs_and_its_neighbour_others(tmp_path: Path) -> None:
+    admin = new_secret()
+    settings = Settings(
+        data_dir=tmp_path, workers=1, first_key=SecretStr(admin), max_queued_jobs_per_owner=2
+    )
+    app = build(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        client.headers["Authorization"] = f"Bearer {admin}"
+        for tenant in ("default", "other"):
+            acting = {"X-Neurond-Tenant": tenant}
+            body = {"name": "n", "input_shape": [2], "layers": LAYERS[-1:]}
+            await client.post("/v1/networks", json=body, headers=acting)
+            job = {
+                "network": "n",
+                "inputs": [[0, 1], [1, 0]] * 20,
+                "targets": [0, 1] * 20,
+                "training": {"epochs": 100_000, "early_stopping": None},
+            }
+            answers = [await client.post("/v1/jobs", json=job, headers=acting) for _ in range(5)]
+
+            refused = next(answer for answer in answers if answer.status_code != 202)
+            problem(refused, 429, "queue_full")
+            assert refused.headers["retry-after"] == "5"
+            queued = [answer.json() for answer in answers if answer.status_code == 202]
+            assert len(queued) >= 2
+            assert queued[-1]["queue_seconds"] is None
+
+
 def test_buckets_fill_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("service.application.rates.time.monotonic", lambda: now[0])

@@ -1,13 +1,12 @@
 """First answers to requests with an Idempotency-Key, in SQL."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
 from sqlalchemy import delete, insert, select, update
 
 from service.application.ports import SavedAnswer
-from service.infrastructure.database.rows import SqlTable
+from service.infrastructure.database.rows import SqlTable, values_of
 from service.infrastructure.database.tables import answers
 
 KEPT: Final = timedelta(days=1)
@@ -32,11 +31,11 @@ class SqlAnswers(SqlTable):
     async def replace(self, owner: str, key: str, answer: SavedAnswer) -> None:
         """Remember another answer in the place of the first."""
         mine = (answers.c.owner == owner) & (answers.c.key == key)
-        await self.connection.execute(update(answers).where(mine).values(asdict(answer)))
+        await self.connection.execute(update(answers).where(mine).values(values_of(answer)))
 
     async def add(self, owner: str, key: str, answer: SavedAnswer) -> None:
         """Remember an answer, and forget those that are too old."""
         now = datetime.now(UTC)
         await self.connection.execute(delete(answers).where(answers.c.created_at < now - KEPT))
-        row = {**asdict(answer), "owner": owner, "key": key, "created_at": now}
+        row = {**values_of(answer), "owner": owner, "key": key, "created_at": now}
         await self.connection.execute(insert(answers).values(row))

@@ -1,12 +1,11 @@
 """Checkpoints in SQL; their bytes are blobs."""
 
-from dataclasses import asdict
 from typing import final
 
 from sqlalchemy import delete, insert, select
 
 from service.domain.jobs import Checkpoint
-from service.infrastructure.database.rows import SqlTable
+from service.infrastructure.database.rows import SqlTable, values_of
 from service.infrastructure.database.tables import checkpoints
 
 
@@ -16,7 +15,7 @@ class SqlCheckpoints(SqlTable):
 
     async def add(self, checkpoint: Checkpoint) -> None:
         """Remember a checkpoint."""
-        await self.connection.execute(insert(checkpoints).values(asdict(checkpoint)))
+        await self.connection.execute(insert(checkpoints).values(values_of(checkpoint)))
 
     async def of(self, job_id: str) -> list[Checkpoint]:
         """Return a job's checkpoints, latest first."""

@@ -1,6 +1,5 @@
 """Datasets in SQL."""
 
-from dataclasses import asdict
 from typing import final
 
 from sqlalchemy import delete, insert, select
@@ -9,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from service.application.ports import Page
 from service.domain.datasets import Dataset
 from service.infrastructure.database.networks import name_taken
-from service.infrastructure.database.rows import SqlTable, newest_first
+from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import datasets
 
 
@@ -20,7 +19,7 @@ class SqlDatasets(SqlTable):
     async def add(self, dataset: Dataset) -> None:
         """Remember a new dataset."""
         try:
-            await self.connection.execute(insert(datasets).values(asdict(dataset)))
+            await self.connection.execute(insert(datasets).values(values_of(dataset)))
         except IntegrityError as error:
             raise name_taken("dataset", dataset.name) from error
 

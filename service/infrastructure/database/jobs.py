@@ -1,7 +1,7 @@
 """Jobs in SQL; every move is a compare-and-set on status and run."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, final
 
@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from service.application.ports import Page
 from service.domain.jobs import ACTIVE, HELD, MOVES, Job, Progress, Status
-from service.infrastructure.database.rows import SqlTable, newest_first
+from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import jobs
 
 LEASE: Final = timedelta(seconds=15)
@@ -21,7 +21,8 @@ class SqlJobs(SqlTable):
 
     async def add(self, job: Job) -> None:
         """Remember a new job."""
-        await self.connection.execute(insert(jobs).values(asdict(job)))
+        row = values_of(job) | {"progress": values_of(job.progress)}
+        await self.connection.execute(insert(jobs).values(row))
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job, whoever owns it."""
@@ -62,7 +63,7 @@ class SqlJobs(SqlTable):
         """Change fields unless someone else moved the job first."""
         unmoved = (jobs.c.id == job.id) & (jobs.c.status == job.status) & (jobs.c.run == job.run)
         if isinstance(changes.get("progress"), Progress):
-            changes["progress"] = asdict(changes["progress"])
+            changes["progress"] = values_of(changes["progress"])
         result = await self.connection.execute(update(jobs).where(unmoved).values(**changes))
         return result.rowcount == 1
 
@@ -130,17 +131,20 @@ class SqlJobs(SqlTable):
         """Return how many queued jobs come before each of these."""
         if not job_ids:
             return {}
-        earlier = jobs.alias()
-        before = (
-            select(func.count())
-            .select_from(earlier)
-            .where(earlier.c.status == Status.QUEUED, earlier.c.id < jobs.c.id)
-            .scalar_subquery()
+        place = (func.row_number().over(order_by=jobs.c.id) - 1).label("place")
+        queue = select(jobs.c.id, place).where(jobs.c.status == Status.QUEUED).subquery()
+        asked = select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))
+        found = await self.connection.execute(asked)
+        return {str(row.id): int(row.place) for row in found}
+
+    async def recent_seconds(self, count: int) -> list[float]:
+        """Return how long the newest of the jobs that ended by themselves took."""
+        ended = jobs.c.status.in_([Status.SUCCEEDED, Status.FAILED])
+        query = select(jobs.c.started_at, jobs.c.finished_at).where(
+            ended, jobs.c.started_at.is_not(None)
         )
-        found = await self.connection.execute(
-            select(jobs.c.id, before).where(jobs.c.id.in_(job_ids))
-        )
-        return {str(row[0]): int(row[1]) for row in found}
+        rows = await self.connection.execute(query.order_by(jobs.c.id.desc()).limit(count))
+        return [(row.finished_at - row.started_at).total_seconds() for row in rows]
 
     async def rename_network(self, network_id: str, name: str) -> None:
         """Let a network's jobs tell its new name."""

@@ -1,6 +1,5 @@
 """Keys in SQL."""
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import final
 
@@ -10,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from service.application.ports import Page
 from service.domain.keys import Key
 from service.infrastructure.database.networks import name_taken
-from service.infrastructure.database.rows import SqlTable, newest_first
+from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import datasets, jobs, keys, networks
 
 
@@ -21,7 +20,7 @@ class SqlKeys(SqlTable):
     async def add(self, key: Key) -> None:
         """Remember a new key."""
         try:
-            await self.connection.execute(insert(keys).values(asdict(key)))
+            await self.connection.execute(insert(keys).values(values_of(key)))
         except IntegrityError as error:
             raise name_taken("key", key.prefix) from error
 

@@ -1,13 +1,12 @@
 """The jobs' log in SQL."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import final
 
 from sqlalchemy import insert, select
 
 from service.domain.jobs import Record
-from service.infrastructure.database.rows import SqlTable
+from service.infrastructure.database.rows import SqlTable, values_of
 from service.infrastructure.database.tables import log
 
 
@@ -17,7 +16,7 @@ class SqlLog(SqlTable):
 
     async def append(self, records: Sequence[Record]) -> None:
         """Add records after the last one."""
-        await self.connection.execute(insert(log), [asdict(record) for record in records])
+        await self.connection.execute(insert(log), [values_of(record) for record in records])
 
     async def after(self, job_id: str, event: int, limit: int) -> list[Record]:
         """Return the records that hold events later than ``event``."""

@@ -1,6 +1,5 @@
 """Networks and versions in SQL."""
 
-from dataclasses import asdict
 from typing import final
 
 from sqlalchemy import delete, insert, select, update
@@ -9,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from service.application.ports import Page
 from service.domain.errors import Conflict
 from service.domain.networks import Network, Version
-from service.infrastructure.database.rows import SqlTable, newest_first
+from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import networks, versions
 
 
@@ -25,7 +24,7 @@ class SqlNetworks(SqlTable):
     async def add(self, network: Network) -> None:
         """Remember a new network."""
         try:
-            await self.connection.execute(insert(networks).values(asdict(network)))
+            await self.connection.execute(insert(networks).values(values_of(network)))
         except IntegrityError as error:
             raise name_taken("network", network.name) from error
 
@@ -48,7 +47,7 @@ class SqlNetworks(SqlTable):
         unchanged = (networks.c.id == network.id) & (networks.c.revision == revision)
         try:
             result = await self.connection.execute(
-                update(networks).where(unchanged).values(asdict(network))
+                update(networks).where(unchanged).values(values_of(network))
             )
         except IntegrityError as error:
             raise name_taken("network", network.name) from error
@@ -65,7 +64,7 @@ class SqlVersions(SqlTable):
 
     async def add(self, version: Version) -> None:
         """Remember a new version."""
-        await self.connection.execute(insert(versions).values(asdict(version)))
+        await self.connection.execute(insert(versions).values(values_of(version)))
 
     async def get(self, network_id: str, number: int) -> Version | None:
         """Return one version."""

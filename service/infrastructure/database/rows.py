@@ -1,13 +1,17 @@
 """Rows as domain records, and back."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.application.ports import Page
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class SqlTable:
@@ -24,6 +28,11 @@ class SqlTable:
     async def all(self, query: Select[Any]) -> list[dict[str, Any]]:
         """Return every row."""
         return [aware(row) for row in (await self.connection.execute(query)).mappings()]
+
+
+def values_of(record: "DataclassInstance") -> dict[str, Any]:
+    """Return a record's fields; not copied to the bottom, as `dataclasses.asdict` does."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def aware(row: Mapping[str, Any]) -> dict[str, Any]:

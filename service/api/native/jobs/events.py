@@ -83,7 +83,9 @@ async def _page(parts: Services, job: Job, after: int, limit: int) -> Response:
     events = events[:limit]
     last = events[-1].id if events else after
     page = EventPage(data=events, has_more=more, last_event_id=last)
-    return Response(page.model_dump_json(), 200, media_type="application/json")
+    path = f"/v1/jobs/{job.id}/events?after={last}&limit={limit}"
+    headers = {"Link": f'<{path}>; rel="next"'} if more else None
+    return Response(page.model_dump_json(), 200, headers, "application/json")
 
 
 async def _stream(parts: Services, job_id: str, after: int) -> AsyncIterator[bytes]:

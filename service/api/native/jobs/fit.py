@@ -79,8 +79,8 @@ async def fit(
         asked = body.training.asked()
         wanted = NewJob(str(reference), asked, None if inline else dataset.id, inline)
         job, _ = await parts.jobs.submit(work, owner, wanted)
-        position = await work.jobs.queue_positions([job.id])
-        return saved(202, job_body(job, position[job.id]), {"Location": f"/v1/jobs/{job.id}"})
+        places = await parts.jobs.places([job], work)
+        return saved(202, job_body(job, places[job.id]), {"Location": f"/v1/jobs/{job.id}"})
 
     submitted, replayed = await parts.once(once, create)
     seconds = preferred_wait(prefer)
@@ -90,8 +90,8 @@ async def fit(
     job = await parts.jobs.finished(owner, job_id, seconds)
     applied = {**submitted.headers, "Preference-Applied": f"wait={seconds:g}"}
     if job.status is not Status.SUCCEEDED:
-        position = await parts.jobs.queue_positions([job])
-        now = job_body(job, position.get(job.id)).model_dump_json().encode()
+        places = await parts.jobs.places([job])
+        now = job_body(job, places.get(job.id)).model_dump_json().encode()
         return answer((replace(submitted, headers=applied, body=now), replayed))
     done = await _done(parts, owner, job, applied)
     await parts.once.amend(once, done)

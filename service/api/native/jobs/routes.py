@@ -68,10 +68,9 @@ async def create_job(
 
     async def create(work: Work) -> SavedAnswer:
         job, new = await parts.jobs.submit(work, owner, wanted)
-        queued = [job.id] if job.status is Status.QUEUED else []
-        position = (await work.jobs.queue_positions(queued)).get(job.id)
+        place = (await parts.jobs.places([job], work)).get(job.id)
         headers = {"Location": f"/v1/jobs/{job.id}"}
-        return saved(202 if new else 200, job_body(job, position), headers)
+        return saved(202 if new else 200, job_body(job, place), headers)
 
     return answer(await parts.once(once, create))
 
@@ -107,13 +106,13 @@ async def list_jobs(
     found = await parts.jobs.page(owner, page, status, network)
     ids = [job.id for job in found]
     shown, more = page_links(request, response, found, page.limit, ids)
-    places = await parts.jobs.queue_positions(shown)
+    places = await parts.jobs.places(shown)
     return JobList(data=[job_body(job, places.get(job.id)) for job in shown], has_more=more)
 
 
 async def _told(parts: Services, job: Job) -> JobBody:
     """Return a job with its place in the queue."""
-    return job_body(job, (await parts.jobs.queue_positions([job])).get(job.id))
+    return job_body(job, (await parts.jobs.places([job])).get(job.id))
 
 
 @router.get("/{job}", summary="Look at a job, or wait for it")
@@ -189,14 +188,21 @@ async def list_checkpoints(job: JobRef, parts: Parts, owner: Reader) -> Checkpoi
     return CheckpointList(data=[checkpoint_body(checkpoint) for checkpoint in found])
 
 
-@router.post("/{job}/checkpoints", status_code=201, summary="Take a checkpoint now")
-async def take_checkpoint(
-    job: JobRef, response: Response, parts: Parts, owner: Trainer
-) -> CheckpointBody:
+@router.post(
+    "/{job}/checkpoints",
+    status_code=201,
+    summary="Take a checkpoint now",
+    response_model=CheckpointBody,
+)
+async def take_checkpoint(job: JobRef, parts: Parts, owner: Trainer, once: OnceOnly) -> Response:
     """Take a checkpoint of a running job after its present epoch."""
-    checkpoint = await parts.jobs.take_checkpoint(owner, job)
-    response.headers["Location"] = f"/v1/jobs/{checkpoint.job_id}/checkpoints"
-    return checkpoint_body(checkpoint)
+
+    async def take() -> SavedAnswer:
+        checkpoint = await parts.jobs.take_checkpoint(owner, job)
+        location = f"/v1/jobs/{checkpoint.job_id}/checkpoints"
+        return saved(201, checkpoint_body(checkpoint), {"Location": location})
+
+    return answer(await parts.once.around(once, take))
 
 
 @router.post(

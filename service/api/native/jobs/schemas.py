@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from service.api.native.datasets.schemas import Row, Target
 from service.api.native.networks.schemas import NetworkBody, VersionBody
 from service.api.schemas import Body, Links, Seed, Time, links
+from service.application.jobs import Place
 from service.application.vocabulary import LOSS_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES
 from service.domain.jobs import Checkpoint, Job, Status, allowed_actions
 
@@ -186,6 +187,9 @@ class JobBody(BaseModel):
     stop_reason: str | None
     allowed_actions: list[str]
     queue_position: int | None
+    queue_seconds: float | None = Field(
+        description="About how long until it begins, going by the latest jobs."
+    )
     attempt: int
     base_version: int
     result_version: int | None
@@ -286,7 +290,7 @@ class FitBody(BaseModel):
     classify_url: str
 
 
-def job_body(job: Job, queue_position: int | None = None) -> JobBody:
+def job_body(job: Job, place: Place | None = None) -> JobBody:
     """Return a job as it is told."""
     progress = asdict(job.progress)
     epochs = job.progress.epochs
@@ -301,7 +305,8 @@ def job_body(job: Job, queue_position: int | None = None) -> JobBody:
         terminal=job.terminal,
         stop_reason=job.stop_reason,
         allowed_actions=allowed_actions(job.status),
-        queue_position=queue_position,
+        queue_position=None if place is None else place.ahead,
+        queue_seconds=None if place is None else place.seconds,
         attempt=job.attempt,
         base_version=job.base_version,
         result_version=job.result_version,
