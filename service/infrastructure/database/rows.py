@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.application.ports import Page
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 
 class SqlTable:
@@ -30,7 +27,7 @@ class SqlTable:
         return [aware(row) for row in (await self.connection.execute(query)).mappings()]
 
 
-def values_of(record: "DataclassInstance") -> dict[str, Any]:
+def values_of(record: Any) -> dict[str, Any]:
     """Return a record's fields; not copied to the bottom, as `dataclasses.asdict` does."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
