@@ -122,7 +122,7 @@ async def caller_of(
     if tenant is not None and not is_tenant(tenant):
         problem = f"{ACTING_AS} names no tenant: small letters, digits, '.', '_' and '-'"
         raise InvalidRequest.at("", "invalid_tenant", problem)
-    if tenant is None:
+    if tenant is None and caller.key_id is not None:  # without keys all belongs to one tenant
         named = (request.path_params.get(kind) for kind in NAMED)
         ids = [reference for reference in named if reference is not None and is_id(reference)]
         tenant = await services_of(request).access.tenant_of(ids[0]) if ids else None

@@ -1,6 +1,7 @@
 """Tells whoever waits that a job has news, and keeps the latest of it at hand."""
 
 import asyncio
+import itertools
 from collections import OrderedDict, deque
 from typing import Final, final
 
@@ -8,6 +9,9 @@ from service.domain.jobs import Record
 
 RECORDS_KEPT: Final = 64
 JOBS_KEPT: Final = 256
+WOKEN_AT_ONCE: Final = 4
+"""Subscribers that are woken in one turn of the loop; a thousand would keep it for a tenth of a
+second."""
 
 
 @final
@@ -19,7 +23,7 @@ class Feed:
     """
 
     def __init__(self) -> None:
-        self._next: dict[str, asyncio.Future[None]] = {}
+        self._next: dict[str, list[asyncio.Future[None]]] = {}
         self._recent: OrderedDict[str, deque[Record]] = OrderedDict()
 
     def publish(self, record: Record) -> None:
@@ -39,21 +43,27 @@ class Feed:
             self._wake(job_id)
 
     def _wake(self, job_id: str) -> None:
-        waited_for = self._next.pop(job_id, None)
-        if waited_for is not None and not waited_for.done():
-            waited_for.set_result(None)
+        self._release(self._next.pop(job_id, []))
+
+    def _release(self, waiting: list[asyncio.Future[None]]) -> None:
+        """Wake some, and the others in the next turns: requests come in between."""
+        for news in waiting[:WOKEN_AT_ONCE]:
+            if not news.done():
+                news.set_result(None)
+        if len(waiting) > WOKEN_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._release, waiting[WOKEN_AT_ONCE:])
 
     def after(self, job_id: str, event: int) -> list[Record] | None:
         """Return the records with later events; None where only the store knows."""
         recent = self._recent.get(job_id)
         if not recent or recent[0].first > event + 1:
             return None
-        return [record for record in recent if record.last > event]
+        later = list(itertools.takewhile(lambda record: record.last > event, reversed(recent)))
+        later.reverse()
+        return later
 
     def next(self, job_id: str) -> asyncio.Future[None]:
-        """Return what is done at the job's next news; all who wait share it, so shield it."""
-        waited_for = self._next.get(job_id)
-        if waited_for is None:
-            waited_for = asyncio.get_running_loop().create_future()
-            self._next[job_id] = waited_for
-        return waited_for
+        """Return what is done at the job's next news, for one who waits."""
+        news = asyncio.get_running_loop().create_future()
+        self._next.setdefault(job_id, []).append(news)
+        return news

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import randbits
@@ -33,6 +33,7 @@ from service.domain.jobs import (
     Status,
     StopReason,
     allowed_actions,
+    merged,
     requested,
 )
 from service.domain.limits import Limits
@@ -103,7 +104,7 @@ class Jobs:
     ) -> None:
         self._closing, self._open_to_all = closing, open_to_all
         self._replays = asyncio.Semaphore(MOST_REPLAYS)
-        self._glances: dict[tuple[str, str], asyncio.Future[Job]] = {}
+        self._reading: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
         self._store, self._blobs, self._chronicle = store, blobs, chronicle
         self._feed, self._dispatcher, self._limits = chronicle.feed, dispatcher, limits
         self._changed = changed
@@ -201,12 +202,16 @@ class Jobs:
 
     async def glance(self, owner: str, job_id: str) -> Job:
         """Return a job; those who ask while it is being read share what was read."""
-        key = (owner, job_id)
-        reading = self._glances.get(key)
+        found: Job = await self._shared((owner, job_id), lambda: self.get(owner, job_id))
+        return found
+
+    async def _shared(self, key: tuple[Any, ...], read: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what is read under that key; those who ask meanwhile wait for the same."""
+        reading = self._reading.get(key)
         if reading is None:
-            reading = asyncio.ensure_future(self.get(owner, job_id))
-            self._glances[key] = reading
-            reading.add_done_callback(lambda _: self._glances.pop(key, None))
+            reading = asyncio.ensure_future(read())
+            self._reading[key] = reading
+            reading.add_done_callback(lambda _: self._reading.pop(key, None))
         return await asyncio.shield(reading)
 
     async def counts(self) -> dict[str, float]:
@@ -325,13 +330,29 @@ class Jobs:
         recent = self._feed.after(job_id, after)
         if recent is not None:
             return recent[:limit]
-        async with self._replays, self._store.read() as work:
-            return await work.log.after(job_id, after, limit)
+
+        async def read() -> list[Record]:
+            async with self._replays, self._store.read() as work:
+                return await work.log.after(job_id, after, limit)
+
+        # A crowd that comes at once asks for the same; the log never changes what it told.
+        found: list[Record] = await self._shared((job_id, after, limit), read)
+        return found
+
+    async def _news(self, job_id: str, after: int, caught_up: set[str]) -> list[Record]:
+        """Return later records; to one who had caught up and fell behind, epochs merged."""
+        recent = self._feed.after(job_id, after)
+        if recent is not None:
+            caught_up.add(job_id)
+            return recent
+        found = await self.records(job_id, after)
+        return [merged(record, after) for record in found] if job_id in caught_up else found
 
     async def follow(self, cursors: dict[str, int]) -> AsyncIterator[Record | None]:
         """Yield the records of jobs after each cursor, as they come, until all have ended.
 
-        None is yielded when the feed pulses and there is no news.
+        Who reads slower than records come is given the last of each run of epochs, and every
+        other event. None is yielded when the feed pulses and there is no news.
 
         Parameters
         ----------
@@ -339,13 +360,16 @@ class Jobs:
             The last event that is known of each job, of which none may be its last of all; moved
             on as records are yielded.
         """
-        following = set(cursors)
+        following, caught_up = set(cursors), set[str]()
+        news: dict[str, asyncio.Future[None]] = {}
         while following and not self._closing.is_set():
-            news = [self._feed.next(job_id) for job_id in following]
+            for job_id in following:
+                if job_id not in news or news[job_id].done():
+                    news[job_id] = self._feed.next(job_id)
             fresh = [
                 record
                 for job_id in following
-                for record in await self.records(job_id, cursors[job_id])
+                for record in await self._news(job_id, cursors[job_id], caught_up)
             ]
             for record in fresh:
                 yield record
@@ -353,10 +377,9 @@ class Jobs:
             following -= {record.job_id for record in fresh if record.type == "end"}
             if fresh:
                 continue
-            if len(news) == 1:
-                await asyncio.shield(news[0])
-            else:
-                await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                [news[job_id] for job_id in following], return_when=asyncio.FIRST_COMPLETED
+            )
             if not any(self._feed.after(job_id, cursors[job_id]) for job_id in following):
                 yield None
 

@@ -224,3 +224,12 @@ class Record:
     last: int
     type: str
     data: dict[str, Any]
+
+
+def merged(record: Record, after: int) -> Record:
+    """Return a run of epochs as its last one, which says for how many later than ``after``."""
+    if record.type != "epoch":
+        return record
+    last = {name: values[-1:] for name, values in record.data.items()}
+    count = record.last - max(record.first - 1, after)
+    return Record(record.job_id, record.last, record.last, "epoch", last | {"merged": [count]})

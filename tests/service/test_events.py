@@ -1,11 +1,30 @@
 """A job's events: one log, as a stream and as pages."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
 
+from service.api.native.jobs.event_encoding import expanded
+from service.application.chronicle import Chronicle
+from service.application.feed import RECORDS_KEPT, Feed
+from service.application.jobs import Jobs, find_job
+from service.bootstrap import prepare
+from service.domain.jobs import Progress, Record, merged
+from service.domain.limits import Limits
+from service.infrastructure.database.engine import SqlStore, sqlite_url
+from service.settings import Settings
 from tests.service.conftest import Json, Train, problem
+from tests.service.fakes import seeded_job
+
+if TYPE_CHECKING:
+    from service.application.dispatcher import Dispatcher
+    from service.application.ports import Blobs
 
 
 def parse(text: str) -> list[tuple[str | None, str, Json]]:
@@ -99,3 +118,101 @@ async def test_several_jobs_are_followed_on_one_connection(
     )
     assert rest == events[len(events) // 2 + 1 :]
     problem(await client.get("/v1/events", params={"job": ["job_none"]}), 404, "not_found")
+
+
+@dataclass
+class Log:
+    """A job that nobody trains, and what is written down of it."""
+
+    store: SqlStore
+    chronicle: Chronicle
+    jobs: Jobs
+    job_id: str
+
+    async def runs(self, count: int) -> None:
+        """Write down runs of two epochs."""
+        for _ in range(count):
+            async with self.store.write() as work:
+                job = await find_job(work, "me", self.job_id)
+                epoch = job.progress.epoch
+                columns: dict[str, list[Any]] = {
+                    "epoch": [epoch + 1, epoch + 2],
+                    "train_loss": [0.5, 0.25],
+                }
+                await self.chronicle.epochs(work, job, columns, Progress(epoch=epoch + 2))
+
+    async def note(self) -> None:
+        async with self.store.write() as work:
+            job = await find_job(work, "me", self.job_id)
+            await self.chronicle.note(work, job, "log", {"text": "not lost"})
+
+    async def follow(self) -> AsyncIterator[Record]:
+        async for record in self.jobs.follow({self.job_id: 0}):
+            if record is not None:
+                yield record
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[Log]:
+    folder = prepare(Settings(data_dir=tmp_path / "data"))
+    store, chronicle, unused = SqlStore(sqlite_url(folder.database)), Chronicle(Feed()), Any
+    jobs = Jobs(
+        store,
+        cast("Blobs", unused),
+        chronicle,
+        cast("Dispatcher", unused),
+        Limits(),
+        lambda _: None,
+        asyncio.Event(),
+        open_to_all=lambda: True,
+    )
+    yield Log(store, chronicle, jobs, (await seeded_job(store)).id)
+    await store.close()
+    folder.release()
+
+
+async def test_who_reads_slower_than_epochs_come_is_told_the_last_of_each_run(log: Log) -> None:
+    following = log.follow()
+    assert (await anext(following)).type == "state"
+    await log.runs(1)
+    assert (await anext(following)).data["epoch"] == [1, 2]
+    await log.runs(20)
+    await log.note()
+    await log.runs(RECORDS_KEPT + 10)
+    last = 2 * (31 + RECORDS_KEPT)  # epochs; before them a state, among them a note
+
+    behind = [await anext(following)]
+    while behind[-1].last < last + 2:
+        behind.append(await anext(following))
+
+    assert [record.type for record in behind].count("log") == 1
+    epochs = [record for record in behind if record.type == "epoch"]
+    slow = [record for record in epochs if "merged" in record.data]
+    assert slow
+    assert all(record.data["merged"] == [2] and record.first == record.last for record in slow)
+    assert [record.data["epoch"][-1] for record in epochs] == [*range(4, last + 1, 2)]
+    await log.runs(1)
+    assert (await anext(following)).data["epoch"] == [last + 1, last + 2]
+
+
+def test_a_run_is_merged_from_where_it_was_read() -> None:
+    record = Record("job", 5, 9, "epoch", {"epoch": [1, 2, 3, 4, 5], "train_loss": [5, 4, 3, 2, 1]})
+
+    told = merged(record, after=6)
+
+    assert told == Record("job", 9, 9, "epoch", {"epoch": [5], "train_loss": [1], "merged": [3]})
+    assert [*expanded(told, 6)] == [(9, "epoch", {"epoch": 5, "train_loss": 1, "merged": 3})]
+    state = Record("job", 1, 1, "state", {"status": "queued"})
+    assert merged(state, 0) is state
+
+
+async def test_a_crowd_is_woken_in_parts_and_nobody_is_forgotten() -> None:
+    feed = Feed()
+    news = [feed.next("job") for _ in range(50)]
+
+    feed.publish(Record("job", 1, 1, "state", {}))
+    await asyncio.sleep(0)
+    at_once = sum(one.done() for one in news)
+    await asyncio.wait_for(asyncio.gather(*news), 5)
+
+    assert 0 < at_once < 50
