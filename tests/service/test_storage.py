@@ -47,6 +47,19 @@ def blobs(tmp_path: Path) -> FolderBlobs:
     return made
 
 
+async def test_the_names_of_a_blob_that_is_there_are_made_durable_too(
+    blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await blobs.put(b"weights")
+    synced = list[int]()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+
+    name = await blobs.put(b"weights")
+
+    folders = (blobs.path(name).parent, blobs.path(name).parent.parent)
+    assert synced == [folder.stat().st_ino for folder in folders]
+
+
 @pytest.mark.parametrize(
     ("code", "told"), [(errno.ENOSPC, "storage_full"), (errno.EIO, "storage_unavailable")]
 )

@@ -61,24 +61,26 @@ class FolderBlobs:
         try:
             if target.exists() and target.read_bytes() == data:
                 os.utime(target)  # a sweep must not take it before its row is there
-                return name
-            new_folder = not target.parent.exists()
-            target.parent.mkdir(exist_ok=True)
-            temporary = self._temporary / secrets.token_hex(8)
-            try:
-                with temporary.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            else:
+                self._write(target, data)
+            # Also where it was there: whoever wrote it may not have come to this yet, or crashed.
             _fsync_folder(target.parent)
-            if new_folder:
-                _fsync_folder(self._root)
+            _fsync_folder(self._root)
         except OSError as error:
             raise Unavailable.because_of(error) from error
         return name
+
+    def _write(self, target: Path, data: bytes) -> None:
+        target.parent.mkdir(exist_ok=True)
+        temporary = self._temporary / secrets.token_hex(8)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _get(self, name: str) -> bytes:
         try:
