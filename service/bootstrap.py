@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from core.formats import FILE_FORMATS, WRITTEN_FORMATS, Reads, Writes
 from service.api.app import create_api
-from service.api.dependencies import Services
+from service.api.dependencies import Metrics, Services
 from service.api.dialect import Dialect
 from service.api.invocations import door
 from service.api.native.jobs.event_encoding import EncodedEvents
@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 
 PULSE_SECONDS: Final = 15.0
 REFRESH_SECONDS: Final = 0.5
+WATCH_SECONDS: Final = 0.25
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -192,6 +193,16 @@ async def _pulse(feed: Feed, closing: asyncio.Event) -> None:
         feed.pulse()
 
 
+async def _watch(metrics: Metrics, closing: asyncio.Event) -> None:
+    """Note how late the event loop is."""
+    loop = asyncio.get_running_loop()
+    while not closing.is_set():
+        due = loop.time() + WATCH_SECONDS
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(closing.wait(), WATCH_SECONDS)
+        metrics.lag(loop.time() - due)
+
+
 async def _refresh(access: Access, closing: asyncio.Event) -> None:
     """See keys that another process made or revoked."""
     while not closing.is_set():
@@ -272,6 +283,7 @@ async def running(
     tasks = [
         asyncio.create_task(_pulse(feed, closing)),
         asyncio.create_task(_refresh(access, closing)),
+        asyncio.create_task(_watch(services.metrics, closing)),
     ]
     try:
         await access.refresh()

@@ -1,8 +1,10 @@
 """Settings: every one can be given as NEUROND_<NAME> in the environment."""
 
+import math
 import os
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,9 +21,23 @@ class Protocol(StrEnum):
     AZURE_ML = "azure_ml"
 
 
+CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
+"""Where a container's share of the CPU is told: quota and period in microseconds, or "max"."""
+
+
+def cores() -> int:
+    """Return how many cores this process may keep busy, going by its affinity and its quota."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CPU_MAX.read_text().split()
+        return max(1, min(allowed, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or no quota
+        return allowed
+
+
 def default_workers() -> int:
     """Return one less than the cores this process may use, at least one."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, cores() - 1)
 
 
 class Settings(BaseSettings):

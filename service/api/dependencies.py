@@ -43,6 +43,12 @@ class Metrics(Protocol):
     def gauge(self, name: str, help_text: str, values: dict[str, float], label: str = "") -> None:
         """Set a gauge, or one for each value of a label."""
 
+    def counter(self, name: str, help_text: str, value: float) -> None:
+        """Set what is counted elsewhere."""
+
+    def lag(self, seconds: float) -> None:
+        """Note how much later than due something ran on the event loop."""
+
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
 

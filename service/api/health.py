@@ -76,7 +76,11 @@ async def metrics(parts: Parts, _: Reader) -> Response:
     told.gauge("neurond_workers_free", "Workers that wait.", {"": parts.executor.free()})
     told.gauge("neurond_workers", "Workers there are.", {"": parts.executor.alive()})
     told.gauge("neurond_event_streams", "Event streams.", {"": parts.rates.streams()})
-    told.gauge("neurond_networks_loaded", "Networks in memory.", {"": parts.inference.loaded()})
+    told.gauge("neurond_worker_memory_bytes", "Held by all workers.", {"": parts.executor.memory()})
+    loaded = parts.inference.loaded()
+    told.gauge("neurond_networks_loaded", "Networks in memory.", {"": loaded["loaded"]})
+    told.counter("neurond_model_cache_hits", "Requests that found it loaded.", loaded["hits"])
+    told.counter("neurond_model_cache_misses", "Versions that were loaded.", loaded["misses"])
     return Response(told.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -61,7 +61,16 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ModelCache(Protocol):
-    """Loaded versions, the least recently used out first."""
+    """Loaded versions, the least recently used out first.
+
+    Attributes
+    ----------
+    hits, misses
+        Requests that found their version loaded, and versions that had to be.
+    """
+
+    hits: int
+    misses: int
 
     def peek(self, key: tuple[str, ...]) -> Served | None:
         """Return what is loaded under that key."""
@@ -140,9 +149,10 @@ class Inference:
         )
         raise NoDefaultNetwork(f"{problem}; the setting NEUROND_DEFAULT_NETWORK names the one")
 
-    def loaded(self) -> int:
-        """Return how many versions are in memory."""
-        return len(self._cache)
+    def loaded(self) -> dict[str, float]:
+        """Return how many versions are in memory, and how often one was found there or not."""
+        cache = self._cache
+        return {"loaded": len(cache), "hits": cache.hits, "misses": cache.misses}
 
     def statistics(self, network_id: str) -> dict[int, Statistics]:
         """Return what the versions of a network were asked since the server started."""

@@ -407,6 +407,9 @@ class Executor(Protocol):
     def alive(self) -> int:
         """Return how many workers there are, those that are starting included."""
 
+    def memory(self) -> int:
+        """Return the bytes that all workers hold."""
+
     async def begin(self, assignment: Assignment) -> Attempt:
         """Hand a job to a worker."""
 

@@ -26,12 +26,14 @@ class LeastRecentlyUsed:
         self._loading: dict[Key, asyncio.Task[Served]] = {}
         self._bytes = 0
         self._changes = 0
+        self.hits = self.misses = 0
 
     def peek(self, key: Key) -> Served | None:
         """Return what is loaded under that key, and count it as used."""
         served = self._loaded.get(key)
         if served is not None:
             self._loaded.move_to_end(key)
+            self.hits += 1
         return served
 
     async def get(self, key: Key, load: Callable[[], Awaitable[Served]]) -> Served:
@@ -48,6 +50,7 @@ class LeastRecentlyUsed:
 
     async def _load(self, key: Key, load: Callable[[], Awaitable[Served]]) -> Served:
         changes = self._changes
+        self.misses += 1
         served = await load()
         # What changed while it was read may be old already: it answers, and is not kept.
         if changes == self._changes:

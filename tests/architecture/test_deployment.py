@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 
 import httpx
+import pytest
+
+from service import settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ROOT = Path(__file__).parents[2]
@@ -39,3 +42,18 @@ def test_the_head_is_the_newest_migration() -> None:
     from service.infrastructure.database.upgrade import script  # noqa: PLC0415
 
     assert script()[1].get_current_head() == HEAD
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1), ("", 8)]
+)
+def test_workers_follow_the_quota_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, expected: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    quota = tmp_path / "cpu.max"
+    quota.write_text(told)
+    monkeypatch.setattr(settings, "CPU_MAX", quota)
+
+    assert settings.cores() == expected
+    assert settings.default_workers() == max(1, expected - 1)

@@ -85,6 +85,9 @@ class Hands:
     def alive(self) -> int:
         return 1
 
+    def memory(self) -> int:
+        return 0
+
     async def begin(self, assignment: Assignment) -> Hand:
         if self.refuses is not None:
             refusal, self.refuses = self.refuses, None

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any, Final, final
 
 from service.application.ports import (
@@ -63,6 +65,10 @@ class LocalExecutor:
     def alive(self) -> int:
         """Return how many workers there are, those that are starting included."""
         return len(self._workers) + len(self._starting)
+
+    def memory(self) -> int:
+        """Return the bytes that all workers hold; none where the system does not tell."""
+        return sum(_resident(worker.process.pid) for worker in self._workers)
 
     async def begin(self, assignment: Assignment) -> "LocalAttempt":
         """Hand a job to a worker that waits."""
@@ -143,6 +149,15 @@ class LocalExecutor:
         if worker in self._idle:
             self._idle.remove(worker)
         self._hire()
+
+
+def _resident(pid: int) -> int:
+    """Return the bytes that a process holds."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 @final

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -35,6 +40,8 @@ class Prometheus(Collector):
         self._rows = 0
         self._requests: dict[tuple[str, str, int], _Durations] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._counters: dict[str, tuple[str, float]] = {}
+        self._lag = 0.0
         self._registry.register(self)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -64,9 +71,17 @@ class Prometheus(Collector):
                 buckets.append((bound, total))
             requests.add_metric((method, route, str(status)), buckets, durations.seconds)
         yield requests
-        rows = CounterMetricFamily("neurond_rows_answered", "Rows that networks answered.")
-        rows.add_metric((), self._rows)
-        yield rows
+        yield CounterMetricFamily(
+            "neurond_rows_answered", "Rows that networks answered.", self._rows
+        )
+        for name, (help_text, value) in self._counters.items():
+            yield CounterMetricFamily(name, help_text, value)
+        yield GaugeMetricFamily(
+            "neurond_event_loop_lag_seconds",
+            "The longest that something due had to wait since this was last asked for.",
+            self._lag,
+        )
+        self._lag = 0.0
 
     def gauge(self, name: str, help_text: str, values: dict[str, float], label: str = "") -> None:
         """Set a gauge, or one for each value of a label."""
@@ -76,6 +91,14 @@ class Prometheus(Collector):
             gauge = self._gauges[name] = Gauge(name, help_text, labels, registry=self._registry)
         for key, value in values.items():
             (gauge.labels(key) if label else gauge).set(value)
+
+    def counter(self, name: str, help_text: str, value: float) -> None:
+        """Set what is counted elsewhere."""
+        self._counters[name] = (help_text, value)
+
+    def lag(self, seconds: float) -> None:
+        """Note how much later than due something ran on the event loop."""
+        self._lag = max(self._lag, seconds)
 
     def text(self) -> bytes:
         """Return everything in the text format."""
