@@ -117,7 +117,7 @@ def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
         finally:
             folder.release()
 
-    return create_api(lifespan, dialects(settings))
+    return create_api(lifespan, dialects(settings), traced=settings.telemetry)
 
 
 def dialects(settings: Settings) -> list[Dialect]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import signal
 import socket
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ from service.settings import Settings
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
+EXPORTER = "opentelemetry.exporter"
+"""What FastAPI sends traces with."""
+
 LAST_REQUEST_SECONDS = 0.2
 """How long a connection that is open at the end has to send what it was about to send."""
 
@@ -55,6 +59,8 @@ def serve(**options: Any) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         refuse(f"{first['loc'][0]}: {first['msg']}")
+    if settings.telemetry and importlib.util.find_spec(EXPORTER) is None:
+        refuse("NEUROND_TELEMETRY takes more packages: pip install 'neurond[telemetry]'")
     logging.configure(settings.log_level)
     listener = _listen(settings.host, settings.port)
     try:
@@ -93,8 +99,10 @@ def serve(**options: Any) -> None:
 
 
 def _protocol(app: FastAPI, settings: Settings) -> Any:
-    """Return what makes a connection; where each request is logged, all take the ordinary road."""
-    return GuardedProtocol if settings.access_log else partial(HotProtocol, hot=app.state.hot)
+    """Return what makes a connection."""
+    if settings.access_log or settings.telemetry:
+        return GuardedProtocol  # what is to be told of every request is told on the ordinary road
+    return partial(HotProtocol, hot=app.state.hot)
 
 
 async def _without_keys(settings: Settings, folder: DataFolder) -> bool:

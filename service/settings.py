@@ -72,6 +72,11 @@ class Settings(BaseSettings):
         description="Address space of a worker; 0 is no limit. Beyond, its job fails.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
+    telemetry: bool = Field(
+        default=False,
+        description="Send traces where the OTEL_* variables say; takes neurond[telemetry], and "
+        "time on the hot path.",
+    )
     access_log: bool = Field(
         default=False, description="Log every request; costs time on the hot path."
     )

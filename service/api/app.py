@@ -52,7 +52,7 @@ HOT: Final = {
 }
 
 
-def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
+def create_api(lifespan: Lifespan, dialects: Sequence[Dialect], *, traced: bool = False) -> FastAPI:
     """Return the application; its lifespan sets ``app.state.services``.
 
     ``app.state.hot`` answers plain inference calls before it, to a server that asks there.
@@ -61,6 +61,8 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
     ----------
     dialects
         Protocols that are spoken beside the native one.
+    traced
+        Whether a span of each request goes where OpenTelemetry's own variables say.
     """
     app = FastAPI(
         title="neurond",
@@ -70,6 +72,13 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect]) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={
+            "tracing": traced,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": traced,
+        },
         strict_content_type=False,  # api/strict.py refuses what matters, by name
         redirect_slashes=False,
     )
