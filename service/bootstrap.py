@@ -43,6 +43,7 @@ from service.domain.keys import Scope, new_secret
 from service.domain.limits import Limits
 from service.infrastructure.blobs.folder import FolderBlobs
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
+from service.infrastructure.database import postgres
 from service.infrastructure.database.damage import DatabaseUnusable
 from service.infrastructure.database.engine import (
     SqlStore,
@@ -90,15 +91,25 @@ def prepare(settings: Settings) -> DataFolder:
     """
     folder = DataFolder(settings.data_dir)
     folder.take()
-    if folder.lost_its_database():
+    if settings.database_url is not None:
+        postgres.migrate(settings.database_url.get_secret_value())
+    elif folder.lost_its_database():
         problem = f"{folder.database} is missing or empty, and {folder.blobs} is not"
         raise DatabaseUnusable(f"{problem}; put the database's backup in its place")
-    migrate(folder.database)
+    else:
+        migrate(folder.database)
     try:
         FolderBlobs(folder.blobs).prepare()
     except OSError as error:
         raise FolderUnusable(f"{folder.blobs} cannot be written: {error.strerror}") from error
     return folder
+
+
+def database_of(settings: Settings, folder: DataFolder) -> str:
+    """Return the address of the database."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return sqlite_url(folder.database)
 
 
 def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
@@ -151,7 +162,7 @@ def exchange_formats() -> tuple[list[Writes], list[Reads]]:
 @asynccontextmanager
 async def access_of(settings: Settings, folder: DataFolder) -> AsyncIterator[Access]:
     """Open the keys alone, for a command."""
-    store = SqlStore(sqlite_url(folder.database))
+    store = SqlStore(database_of(settings, folder))
     access = Access(store, anywhere=settings.allow_anonymous)
     try:
         await access.refresh()
@@ -218,7 +229,7 @@ async def running(
 ) -> AsyncIterator[Services]:
     """Run everything behind the API."""
     blobs = FolderBlobs(folder.blobs)
-    store = SqlStore(sqlite_url(folder.database))
+    store = SqlStore(database_of(settings, folder))
     cache = LeastRecentlyUsed(settings.model_cache_bytes)
     board, feed, closing = LiveBoard(), Feed(), asyncio.Event()
     chronicle = Chronicle(feed)

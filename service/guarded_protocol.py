@@ -11,7 +11,7 @@ import json
 import secrets
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_BYTES: Final = 16 << 10
 HEADERS: Final = 100
@@ -31,6 +31,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
 
     _timer: asyncio.TimerHandle | None = None
+    _current: RequestResponseCycle | None = None
+    _refusal = b""
     _in_head = _in_body = _refused = False
     _head_bytes = _body_bytes = 0
     _body_since = 0.0
@@ -41,8 +43,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop to wait."""
+        """Stop to wait, and tell all requests of the connection."""
         self._stop_waiting()
+        for cycle in (self._current, *(queued for queued, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -100,6 +106,17 @@ class GuardedProtocol(HttpToolsProtocol):
         """Refuse what is no HTTP, or no honest one."""
         self._refuse(400, msg)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._current = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Go on with what waited for this answer: another request, or a refusal."""
+        super().on_response_complete()
+        current = self._current
+        if self._refusal and (current is None or current.response_complete):
+            self._close_with(self._refusal)
+
     def _head_is_late(self) -> None:
         self._timer = None
         if self._in_head:
@@ -123,14 +140,21 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._refused = True
         self._stop_waiting()
-        cycle = self.cycle
-        running = cycle is not None and not cycle.response_complete
-        if not (running and cycle.response_started):
-            self.transport.write(_answer(status, detail))
-        if running:
-            cycle.disconnected = True
-            cycle.message_event.set()
-        self.transport.close()
+        answer, current = _answer(status, detail), self._current
+        if current is None or current.response_complete:
+            self._close_with(answer)
+        elif current is not self.cycle or not self._in_body:
+            self._refusal = answer  # after the answers to the requests before it
+        else:
+            current.disconnected = True
+            current.message_event.set()
+            self._close_with(b"" if current.response_started else answer)
+
+    def _close_with(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            if answer:
+                self.transport.write(answer)
+            self.transport.close()
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

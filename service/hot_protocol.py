@@ -32,19 +32,20 @@ class HotProtocol(GuardedProtocol):
         super().__init__(**options)
         self._hot = hot
         self._target: Target | None = None
-        self._body = b""
+        self._pieces: list[bytes] = []
         self._waits = False
 
     def on_message_begin(self) -> None:
         """Begin a head; whoever sends the next request at once gets answers in their order."""
         if self._waits:
             self._hot.flush()
+            self._unset_keepalive_if_required()  # the next request is here already
         super().on_message_begin()
 
     def begin(self) -> None:
         """Keep a request that the hot path may answer until its body is there."""
-        self._body = b""
-        self._target = self._hot.target(self.url, self.headers) if self._is_plain() else None
+        self._pieces = []
+        self._target = self._asked() if self._is_plain() else None
         if self._target is None:
             super().begin()
 
@@ -54,7 +55,7 @@ class HotProtocol(GuardedProtocol):
             super().on_body(body)
         else:
             self._body_bytes += len(body)
-            self._body = self._body + body if self._body else body
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """Ask for the answer, here or on the ordinary road."""
@@ -63,8 +64,7 @@ class HotProtocol(GuardedProtocol):
             super().on_message_complete()
             return
         self._in_body = False
-        address = self.client[0] if self.client else ""
-        self._waits = self._hot.ask(target, self._body, address, self)
+        self._waits = self._hot.ask(target, b"".join(self._pieces), self)
         if not self._waits:
             self.declined()
 
@@ -87,6 +87,10 @@ class HotProtocol(GuardedProtocol):
         if not self.transport.is_closing():
             self._hand_on()
             super().on_message_complete()
+
+    def abandoned(self) -> None:
+        """Close: there will be no answer."""
+        self.transport.abort()
 
     def shutdown(self) -> None:
         """Close when what has begun is answered."""
@@ -111,11 +115,15 @@ class HotProtocol(GuardedProtocol):
 
     def _hand_on(self) -> None:
         """Let the framework have what has come of a request."""
-        body = self._body
+        pieces = self._pieces
         self._forget()
         super().begin()
-        if body:
-            self.cycle.body += body
+        for piece in pieces:
+            self.cycle.body += piece
+
+    def _asked(self) -> Target | None:
+        address = self.client[0] if self.client else ""
+        return self._hot.target(self.url, self.headers, address)
 
     def _forget(self) -> None:
-        self._target, self._body, self._waits = None, b"", False
+        self._target, self._pieces, self._waits = None, [], False

@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         description="Port to listen on; 0 picks a free one. AIP_HTTP_PORT (Vertex AI) and "
         "SAGEMAKER_BIND_TO_PORT set it too.",
     )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL instead of SQLite: postgresql://user:password@host/name; takes "
+        "neurond[postgres].",
+    )
     data_dir: Path = Field(
         Path("neurond-data"),
         description="Folder that holds everything: the database, weights, datasets, checkpoints.",

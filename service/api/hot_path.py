@@ -8,8 +8,10 @@ ordinary road, so that errors have one source.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple, Protocol, final
 
 import msgspec
@@ -22,7 +24,9 @@ from service.application.access import allowed
 from service.application.inference import is_small
 from service.application.served import Served
 from service.domain.errors import ServiceError
-from service.domain.keys import Scope
+from service.domain.keys import Caller, Scope
+
+log = logging.getLogger(__name__)
 
 PLAIN: Final = frozenset(
     {
@@ -37,6 +41,9 @@ PLAIN: Final = frozenset(
 
 FORWARDED: Final = b"x-forwarded-for"
 """Says where a request comes from, which matters to callers without a key alone."""
+
+OF_STRANGERS: Final = frozenset({FORWARDED, b"user-agent"})
+"""Looked at where there are no keys: who is far away, and which browser was led here."""
 
 UNUSUAL: Final = frozenset(
     {
@@ -69,6 +76,7 @@ class Target(NamedTuple):
     """What the head of a request says."""
 
     call: HotCall
+    who: Caller
     model: str
     version: str | None
     route: str
@@ -76,8 +84,8 @@ class Target(NamedTuple):
     begun: float
 
 
-class Caller(Protocol):
-    """Whoever waits for an answer: a connection."""
+class Connection(Protocol):
+    """Whoever waits for an answer."""
 
     def answered(self, answer: HotAnswer) -> None:
         """Send the answer."""
@@ -85,12 +93,15 @@ class Caller(Protocol):
     def declined(self) -> None:
         """Take the ordinary road."""
 
+    def abandoned(self) -> None:
+        """Close: there will be no answer."""
+
 
 class _Waiting(NamedTuple):
     target: Target
     served: Served
     asked: Asked
-    caller: Caller
+    connection: Connection
 
 
 @final
@@ -107,12 +118,18 @@ class HotPath:
         self._state, self._calls = state, calls
         self._waiting: list[_Waiting] = []
 
-    def target(self, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Target | None:
-        """Return what a POST with this head asks for; None where that is not for here."""
+    def target(
+        self, url: bytes, headers: Sequence[tuple[bytes, bytes]], address: str
+    ) -> Target | None:
+        """Return what a POST with this head asks for; None where that is not for here.
+
+        Its key is looked at before its body is taken.
+        """
         services: Services | None = getattr(self._state, "services", None)
         segments = url.decode("latin-1").split("/")
         count = len(segments)
-        if count == 7 and segments[4] == "versions":
+        version: str | None
+        if count == 7 and segments[4] == "versions" and segments[5]:
             version = segments[5]
         elif count == 5:
             version = None
@@ -124,28 +141,34 @@ class HotPath:
         plain = _plain(headers)
         if plain is None or not _is_for_here(services, plain):
             return None
+        try:
+            authorization = plain.get(b"authorization", b"").decode("latin-1")
+            who = allowed(services.access.caller(authorization, address), Scope.PREDICT)
+        except ServiceError:
+            return None
         route = TEMPLATES[segments[1]][version is not None] + segments[-1]
-        return Target(call, segments[3], version, route, plain, time.perf_counter())
+        return Target(call, who, segments[3], version, route, plain, time.perf_counter())
 
-    def ask(self, target: Target, body: bytes, address: str, caller: Caller) -> bool:
+    def ask(self, target: Target, body: bytes, connection: Connection) -> bool:
         """Let a request be answered at the end of this turn; False where it should not be here."""
         services: Services = self._state.services
         try:
-            authorization = target.headers.get(b"authorization", b"").decode("latin-1")
-            who = allowed(services.access.caller(authorization, address), Scope.PREDICT)
-            served = services.inference.ready(who.tenant, target.model, target.version)
+            served = services.inference.ready(target.who.tenant, target.model, target.version)
             if served is None or services.closing.is_set():
                 return False
             request = HotRequest(target.model, target.headers, body)
             asked = target.call(services, served, request)
             if asked is None or not is_small(served, asked.rows):
                 return False
-            services.rates.take(who, Scope.PREDICT)
+            services.rates.take(target.who, Scope.PREDICT)
         except REFUSED:
+            return False
+        except Exception:  # the ordinary road will meet it too, and answer for it
+            log.exception("the hot path stumbled over a request")
             return False
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append(_Waiting(target, served, asked, caller))
+        self._waiting.append(_Waiting(target, served, asked, connection))
         return True
 
     def flush(self) -> None:
@@ -158,7 +181,8 @@ class HotPath:
             if len(group) < TOGETHER or not self._answered(group):
                 for one in group:
                     if not self._answered([one]):
-                        one.caller.declined()
+                        self._state.services.rates.give_back(one.target.who, Scope.PREDICT)
+                        _told(one, one.connection.declined)
 
     def _answered(self, group: list[_Waiting]) -> bool:
         """Answer requests of one version; False, and nothing done, where any cannot be."""
@@ -171,12 +195,24 @@ class HotPath:
             ]
         except REFUSED:
             return False
+        except Exception:  # nobody may hang for what a stranger sent
+            log.exception("the hot path stumbled over %d requests", len(group))
+            return False
         services.metrics.rows(len(outputs))
         now = time.perf_counter()
         for one, answer in zip(group, answers, strict=True):
-            one.caller.answered(answer)
+            _told(one, partial(one.connection.answered, answer))
             services.metrics.request("POST", one.target.route, 200, now - one.target.begun)
         return True
+
+
+def _told(one: _Waiting, call: Callable[[], None]) -> None:
+    """Tell one connection; what goes wrong with it is no other's trouble."""
+    try:
+        call()
+    except Exception:
+        log.exception("a connection cannot be answered")
+        one.connection.abandoned()
 
 
 def _parts(group: list[_Waiting], outputs: Array) -> list[Array]:
@@ -191,10 +227,12 @@ def _parts(group: list[_Waiting], outputs: Array) -> list[Array]:
 
 def _is_for_here(services: Services, plain: Mapping[bytes, bytes]) -> bool:
     """Tell whether who asks is known, and how much is bounded."""
-    if services.closing.is_set() or (FORWARDED in plain and services.access.anonymous):
+    if services.closing.is_set():
+        return False
+    if services.access.anonymous and not plain.keys().isdisjoint(OF_STRANGERS):
         return False
     length = plain.get(b"content-length", b"")
-    return length.isdigit() and int(length) <= services.limits.inline_bytes
+    return length.isdigit() and len(length) < 10 and int(length) <= services.limits.inline_bytes
 
 
 def _plain(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes] | None:
@@ -210,6 +248,6 @@ def _plain(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes] | No
             hosts += 1
         elif name in UNUSUAL:
             return None
-        elif name == FORWARDED:
+        elif name in OF_STRANGERS and (name == FORWARDED or value.startswith(b"Mozilla/")):
             found[name] = value
     return found if hosts <= 1 else None

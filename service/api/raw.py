@@ -81,8 +81,8 @@ def packed(body: bytes, accepted: str) -> tuple[bytes, str | None]:
 
 def check_announced(request: Request, limit: int) -> None:
     """Refuse a body that says it is too long, before it is read."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    announced = request.headers.get("content-length", "").lstrip("0")
+    if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
         raise too_large(limit)
 
 

@@ -38,6 +38,9 @@ from service.domain.networks import Network
 INLINE_MULTIPLICATIONS: Final = 4_000_000
 """A forward pass of fewer multiplications takes under a millisecond: not worth a thread."""
 
+INLINE_OUTPUTS: Final = 50_000
+"""So many numbers take some milliseconds to write."""
+
 COUNTED_NETWORKS: Final = 1000
 COUNTED_VERSIONS: Final = 100
 """What is counted apart, of networks and of the versions of each; the oldest are forgotten."""
@@ -304,6 +307,8 @@ class Inference:
 def is_small(served: Served, rows: Sized) -> bool:
     """Tell whether the rows are answered sooner on the loop than by a thread."""
     count = len(rows)
+    if count * served.forward.units > INLINE_OUTPUTS:
+        return False
     return count == 1 or count * served.network.parameter_count < INLINE_MULTIPLICATIONS
 
 

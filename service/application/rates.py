@@ -72,6 +72,12 @@ class Rates:
             raise RateLimited(f"at most {rate:g} {kind} requests a second", wait, policy)
         bucket[0] = tokens - 1.0
 
+    def give_back(self, caller: Caller, scope: Scope) -> None:
+        """Forget a request that will be counted again."""
+        bucket = self._buckets.get((caller.key_id or "", CLASSES[scope]))
+        if bucket is not None:
+            bucket[0] += 1.0
+
     @contextmanager
     def stream(self, tenant: str) -> Iterator[None]:
         """Hold a place for an event stream."""

@@ -12,10 +12,12 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from service.bootstrap import build
 from service.hot_protocol import HotProtocol
 from service.settings import Settings
+from tests import postgres
 
 Json = dict[str, Any]
 Train = Callable[..., Awaitable[Json]]
@@ -27,10 +29,29 @@ LAYERS = [
 
 
 @pytest.fixture(scope="session")
-async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FastAPI]:
-    folder = tmp_path_factory.mktemp("data")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    if postgres.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+async def app(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[FastAPI]:
+    url = None
+    if request.param == "postgres":
+        url = SecretStr(request.getfixturevalue("postgres_server").create("api"))
     made = build(
-        Settings(data_dir=folder, workers=2, max_json_bytes=1 << 20, max_dataset_bytes=8 << 20)
+        Settings(
+            data_dir=tmp_path_factory.mktemp("data"),
+            database_url=url,
+            workers=2,
+            max_json_bytes=1 << 20,
+            max_dataset_bytes=8 << 20,
+        )
     )
     async with made.router.lifespan_context(made):
         yield made
@@ -49,6 +70,10 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
+KEEP_ALIVE = 1
+"""Seconds that a connection may be idle in tests."""
+
+
 class QuietServer(uvicorn.Server):
     """One that leaves the signals to pytest."""
 
@@ -62,7 +87,10 @@ async def on_a_socket(app: FastAPI) -> AsyncIterator[str]:
     """Serve a running application as the command line does, and give its address."""
     listener = socket.create_server(("127.0.0.1", 0))
     http: Any = partial(HotProtocol, hot=app.state.hot)
-    server = QuietServer(uvicorn.Config(app, http=http, lifespan="off", log_config=None))
+    config = uvicorn.Config(
+        app, http=http, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE
+    )
+    server = QuietServer(config)
     serving = asyncio.create_task(server.serve([listener]))
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True

@@ -3,14 +3,16 @@
 import asyncio
 import json
 import math
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from core.inference import ROUNDING
+from service.application.served import Served
 from service.hot_protocol import PROCESS
-from tests.service.conftest import Json, problem
+from tests.service.conftest import KEEP_ALIVE, Json, problem
 
 ROW = [0.5] * 25
 ORDINARY = {"X-Request-ID": "by-the-ordinary-road"}
@@ -258,6 +260,7 @@ async def test_a_request_may_come_in_pieces_or_not_at_all(
         {"Connection": "close"},
         {"X-Forwarded-For": "10.1.2.3"},
         {"X-Request-ID": "mine"},
+        {"User-Agent": "Mozilla/5.0"},
     ],
 )
 async def test_what_is_unusual_takes_the_ordinary_road(
@@ -269,3 +272,71 @@ async def test_what_is_unusual_takes_the_ordinary_road(
     answer = await socket_client.post(url, json={"inputs": [ROW]}, headers=headers)
 
     assert not is_hot(answer)
+
+
+async def test_an_empty_version_is_none(socket_client: httpx.AsyncClient, network: Json) -> None:
+    path = network["links"]["self"]
+    await socket_client.post(f"{path}/predict", json={"inputs": [ROW]})
+
+    answer = await socket_client.post(f"{path}/versions//predict", json={"inputs": [ROW]})
+
+    assert answer.status_code == 404
+
+
+async def test_who_sends_the_next_request_at_once_may_take_time_over_it(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
+    wire, sent = await Wire.to(socket_client), request(network, ROW)
+
+    wire.writer.write(sent + sent[:-30])
+    assert (await wire.answer())[0] == 200
+    await asyncio.sleep(KEEP_ALIVE + 0.4)
+    wire.writer.write(sent[-30:])
+
+    assert (await wire.answer())[0] == 200
+    wire.writer.close()
+
+
+async def test_a_fault_of_ours_hangs_nobody(
+    app: FastAPI,
+    socket_client: httpx.AsyncClient,
+    network: Json,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
+    inference = app.state.services.inference
+    honest = inference.now
+
+    def now(served: Served, calls: list[list[list[float]]]) -> Any:
+        if any(row[0] == 99.0 for rows in calls for row in rows):
+            raise KeyError(99)
+        return honest(served, calls)
+
+    monkeypatch.setattr(inference, "now", now)
+    wires = [await Wire.to(socket_client) for _ in range(6)]
+    for index, wire in enumerate(wires):
+        row = [99.0, *ROW[1:]] if index == 3 else ROW
+        wire.writer.write(request(network, row))
+
+    assert [(await wire.answer())[0] for wire in wires] == [200] * 6
+    for wire in wires:
+        wire.writer.close()
+
+
+async def test_nonsense_behind_a_request_waits_for_its_answer(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    wire = await Wire.to(socket_client)
+    wire.writer.write(b"GET /v1/networks HTTP/1.1\r\nHost: x" + END + b"NONSENSE" + END)
+
+    assert [(await wire.answer())[0] for _ in range(2)] == [200, 400]
+    assert await asyncio.wait_for(wire.reader.read(), 5) == b""
+    wire.writer.close()
+    path = f"{network['links']['self']}/predict"
+    wire = await Wire.to(socket_client)
+    zeros = "0" * 5000
+    wire.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {zeros}2".encode())
+    wire.writer.write(END + b"{}")
+    assert (await wire.answer())[0] == 422
+    wire.writer.close()

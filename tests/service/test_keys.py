@@ -253,6 +253,12 @@ async def test_the_hot_path_asks_for_keys_too(guarded: Guarded) -> None:
         assert answer.headers["x-request-id"].startswith(PROCESS.decode())
 
         assert (await client.post(url, json=rows)).status_code == 401
+        # A key is looked at before the body is there.
+        reader_, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        head = f"POST {url} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer nrd_no\r\n"
+        writer.write(f"{head}Content-Length: 900\r\n\r\n{{".encode())
+        assert b" 401 " in await asyncio.wait_for(reader_.readline(), 5)
+        writer.close()
         reader, theirs = bearer(guarded.keys["reader"]), bearer(guarded.keys["theirs"])
         problem(await client.post(url, json=rows, headers=reader), 403, "insufficient_scope")
         problem(await client.post(url, json=rows, headers=theirs), 404, "not_found")

@@ -61,6 +61,12 @@ async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
     body = {"name": "n", "input_shape": [25], "layers": LAYERS}
     await limited.client.post("/v1/networks", json=body, headers=limited.headers)
     rows = {"inputs": [[0.0] * 25]}
+    url = "/v1/networks/n/classify"
+    assert (await limited.client.post(url, json=rows, headers=limited.headers)).is_success
+    for _ in range(8):  # a bad one is counted once, though two roads look at it
+        bad = await limited.client.post(url, json={"inputs": [[0.0]]}, headers=limited.headers)
+        assert bad.status_code == 422
+    await asyncio.sleep(1.0)
 
     told = [
         (await limited.client.post("/v1/networks/n/classify", json=rows, headers=limited.headers))

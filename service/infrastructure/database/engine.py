@@ -1,13 +1,12 @@
 """The database behind the Store port: connections, transactions, migrations."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -22,7 +21,7 @@ from service.application.ports import (
     Versions,
 )
 from service.domain.errors import Unavailable
-from service.infrastructure.database import tables
+from service.infrastructure.database import postgres, tables
 from service.infrastructure.database.answers import SqlAnswers
 from service.infrastructure.database.checkpoints import SqlCheckpoints
 from service.infrastructure.database.damage import DatabaseUnusable
@@ -68,8 +67,9 @@ class SqlWork:
 class SqlStore:
     """The Store over SQLAlchemy.
 
-    SQLite gets one connection for writing, which takes the write lock at its beginning, and a few
-    for reading. With a single writer, transactions never meet SQLITE_BUSY half way.
+    A process gets one connection for writing, whose transactions take the lock of all writers at
+    their beginning, and a few for reading. With a single writer, transactions of SQLite never meet
+    SQLITE_BUSY half way, and those of PostgreSQL nothing that another is just changing.
     """
 
     def __init__(self, url: str) -> None:
@@ -122,17 +122,21 @@ class _translated:  # noqa: N801 - reads as a statement
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if isinstance(error, PoolTimeout):
             raise Unavailable("the database is busy") from error
+        if isinstance(error, OSError):  # a server that is away, or too slow
+            raise Unavailable(f"the database does not answer: {error}") from error
         if isinstance(error, DBAPIError):
             original = str(error.orig)
             if "full" in original:
                 raise Unavailable("the disk is full", code="storage_full") from error
-            if isinstance(error.orig, sqlite3.IntegrityError):
+            if isinstance(error, IntegrityError):
                 return
             raise Unavailable(f"the database does not answer: {original[:200]}") from error
 
 
 def _engine(url: str, *, writes: bool) -> AsyncEngine:
     """Return an engine whose transactions begin as they should."""
+    if postgres.is_postgres(url):
+        return postgres.engine(url, writes=writes, pool_timeout=POOL_TIMEOUT)
     size = 1 if writes else 4
     engine = create_async_engine(
         url,

@@ -18,19 +18,19 @@ def script() -> tuple[Config, ScriptDirectory]:
     return config, ScriptDirectory.from_config(config)
 
 
-def upgrade(connection: Any, path: Path) -> None:
+def upgrade(connection: Any, name: object) -> None:
     """Run what is missing, on a connection in a transaction.
 
     Raises
     ------
     DatabaseUnusable
-        When the tables are newer than these migrations.
+        When the tables are newer than these migrations; its text begins with the database's name.
     """
     config, scripts = script()
     present = MigrationContext.configure(connection).get_current_revision()
     known = {revision.revision for revision in scripts.walk_revisions()}
     if present is not None and present not in known:
-        problem = f"{path} was written by a newer version of neurond ({present})"
+        problem = f"{name} was written by a newer version of neurond ({present})"
         raise DatabaseUnusable(problem)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

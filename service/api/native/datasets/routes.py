@@ -101,7 +101,8 @@ async def create_dataset(
     """Take rows as JSON, CSV or npz, or draw a built-in set; nothing is kept of bad rows."""
     if is_upload(request):
         async with _uploaded(request, parts) as (path, kind, digest):
-            once = replace(once, fingerprint=once.fingerprint + digest[:24])
+            both = hashlib.sha256(f"{once.fingerprint} {digest}".encode())
+            once = replace(once, fingerprint=both.hexdigest())
             dataset = await parts.datasets.from_file(owner, name, path, kind, target, task)
     else:
         dataset = await _from_json(request, parts, owner, (name, target, task))

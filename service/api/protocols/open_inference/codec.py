@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from service.application.inference import probabilities_of
 from service.domain.errors import InvalidRequest
 
 Array = npt.NDArray[Any]
@@ -117,6 +118,10 @@ _NESTED: Final = {
 }
 
 
+LARGEST: Final = 1 << 40
+"""No tensor has so many rows; a number of thousands of digits cannot even be shown."""
+
+
 def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> Request:
     """Return the request.
 
@@ -146,6 +151,9 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
     rows = _rows(tensor, body[length:], columns)
     binary = _flag(request.parameters, "binary_data_output", default=False)
     wanted = request.outputs
+    asked = [output.name for output in wanted or ()]
+    if len(set(asked)) < len(asked):
+        raise InvalidRequest("an output is asked for twice")
     return Request(
         request.id,
         rows,
@@ -179,8 +187,9 @@ def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
         problem = f"input {INPUT!r} takes {known}; its datatype is {tensor.datatype[:40]!r}"
         raise InvalidRequest(problem)
     shape = tensor.shape
-    if len(shape) != 2 or shape[0] < 1 or shape[1] != columns:
-        problem = f"input {INPUT!r} has the shape [-1, {columns}], got {str(shape)[:80]}"
+    if len(shape) != 2 or not 1 <= shape[0] < LARGEST or shape[1] != columns:
+        shown = str(shape)[:80] if all(abs(size) < LARGEST for size in shape) else "another"
+        problem = f"input {INPUT!r} has the shape [-1, {columns}], got {shown}"
         raise InvalidRequest(problem)
     data = bytes(tensor.data)
     size = tensor.parameters.get("binary_data_size")
@@ -199,7 +208,7 @@ def _binary_rows(data: bytes, size: object, kind: np.dtype[Any], shape: list[int
     """Return the bytes that follow the JSON as rows."""
     due = math.prod(shape) * kind.itemsize
     if type(size) is not int or size != due:
-        raise InvalidRequest(f"input {INPUT!r} takes {due} bytes, binary_data_size is {size!r:.40}")
+        raise InvalidRequest(f"input {INPUT!r} takes {due} bytes; binary_data_size says otherwise")
     if len(data) != due:
         raise InvalidRequest(f"{due} bytes are announced, {len(data)} follow the JSON")
     if kind.kind == "b" and max(data) > 1:
@@ -281,6 +290,8 @@ def _values(
     if wanted.name == OUTPUT and wanted.classes is None:
         return FLOAT_NAMES[outputs.dtype.name], list(outputs.shape), outputs
     if wanted.name == OUTPUT and wanted.classes is not None:
+        if classes is not None:
+            outputs = probabilities_of(outputs)
         count = min(wanted.classes, outputs.shape[1])
         order = np.argsort(-outputs, axis=1, kind="stable")[:, :count]
         named = classes if classes is not None and len(classes) == outputs.shape[1] else None
@@ -290,10 +301,17 @@ def _values(
             for at in best
         ]
         return "BYTES", [len(outputs), count], values
-    if wanted.name == LABEL and classes is not None and wanted.classes is None:
-        return "BYTES", [len(outputs)], [classes[index] for index in best_classes(outputs)]
-    known = repr(OUTPUT) if classes is None else f"{OUTPUT!r} and {LABEL!r}"
-    raise InvalidRequest(f"there is no such output {wanted.name[:80]!r}; there is {known}")
+    names = classes or []
+    return "BYTES", [len(outputs)], [names[index] for index in best_classes(outputs)]
+
+
+def check_outputs(wanted: list[Wanted] | None, classes: list[str] | None) -> None:
+    """Refuse outputs that a network with these classes does not have."""
+    for output in wanted or ():
+        if output.name == OUTPUT or (output.name == LABEL and classes and output.classes is None):
+            continue
+        known = repr(OUTPUT) if classes is None else f"{OUTPUT!r} and {LABEL!r}"
+        raise InvalidRequest(f"there is no such output {output.name[:80]!r}; there is {known}")
 
 
 def best_classes(outputs: Array) -> list[int]:

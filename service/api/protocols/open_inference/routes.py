@@ -263,7 +263,9 @@ def hot_infer(parts: Services, served: Served, request: HotRequest) -> Asked | N
 
 def _decoded(served: Served, body: bytes, length: str | None) -> codec.Request:
     """Return the request."""
-    return codec.decode(body, length, served.forward.inputs, served.forward.dtype.name)
+    call = codec.decode(body, length, served.forward.inputs, served.forward.dtype.name)
+    codec.check_outputs(call.wanted, served.classes)
+    return call
 
 
 def _encoded(
