@@ -146,7 +146,8 @@ def dialects(settings: Settings) -> list[Dialect]:
     if codecs:
         found.append(door(codecs))
     if Protocol.VERTEX in spoken:
-        found.append(vertex.dialect(settings.aip_health_route, settings.aip_predict_route))
+        # First: its paths are set for this server, and may be those of another protocol.
+        found.insert(0, vertex.dialect(settings.aip_health_route, settings.aip_predict_route))
     return found
 
 

@@ -14,6 +14,7 @@ import click
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from service import version
 from service.bootstrap import access_of, build, prepare
@@ -54,13 +55,7 @@ for command in (backup, check, keys, restore):
 @click.option("--workers", type=int, help="Trainings that run at the same time.")
 def serve(**options: Any) -> None:
     """Start the server; NEUROND_* variables set what no option does."""
-    try:
-        settings = Settings(**{key: value for key, value in options.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        refuse(f"{first['loc'][0]}: {first['msg']}")
-    if settings.telemetry and importlib.util.find_spec(EXPORTER) is None:
-        refuse("NEUROND_TELEMETRY takes more packages: pip install 'neurond[telemetry]'")
+    settings = _settings({key: value for key, value in options.items() if value is not None})
     logging.configure(settings.log_level)
     listener = _listen(settings.host, settings.port)
     try:
@@ -96,6 +91,20 @@ def serve(**options: Any) -> None:
     server.run(sockets=[listener])
     if not server.started:
         refuse("the server did not start; the log says why")
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    """Return the settings, or end with a line that says what is wrong with them."""
+    try:
+        settings = Settings(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        refuse(f"{first['loc'][0]}: {first['msg']}")
+    except SettingsError as error:  # a list or a mapping that is no JSON
+        refuse(error)
+    if settings.telemetry and importlib.util.find_spec(EXPORTER) is None:
+        refuse("NEUROND_TELEMETRY takes more packages: pip install 'neurond[telemetry]'")
+    return settings
 
 
 def _protocol(app: FastAPI, settings: Settings) -> Any:

@@ -4,9 +4,9 @@ import math
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -38,6 +38,9 @@ def cores() -> int:
 def default_workers() -> int:
     """Return one less than the cores this process may use, at least one."""
     return max(1, cores() - 1)
+
+
+Route = Annotated[str, StringConstraints(pattern="^/")]
 
 
 class Settings(BaseSettings):
@@ -123,12 +126,12 @@ class Settings(BaseSettings):
         description="Folder whose weights documents become networks at start, "
         "each named after its file.",
     )
-    aip_health_route: str | None = Field(
+    aip_health_route: Route | None = Field(
         None,
         validation_alias="AIP_HEALTH_ROUTE",
         description="Vertex AI: path of the health check.",
     )
-    aip_predict_route: str | None = Field(
+    aip_predict_route: Route | None = Field(
         None, validation_alias="AIP_PREDICT_ROUTE", description="Vertex AI: path of predictions."
     )
     rate_read: float = Field(

@@ -38,6 +38,8 @@ class Invocations:
 
     Attributes
     ----------
+    kinds
+        Media types of its bodies.
     takes
         Tells whether a body of this media type is this protocol's.
     decode
@@ -46,6 +48,7 @@ class Invocations:
         Returns body and media type of the answer to a request of that type and Accept header.
     """
 
+    kinds: frozenset[str]
     takes: Callable[[str, bytes], bool]
     decode: Callable[[str, bytes], object]
     encode: Callable[[Array, str, str], tuple[bytes, str]]

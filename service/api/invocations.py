@@ -78,7 +78,10 @@ async def answer(
     body = await read_packed(request, parts.limits.inference_bytes)
     if not body:
         raise MalformedBody("a body is due")
-    codec = next((codec for codec in codecs if codec.takes(kind, body)), None)
+    spoken = [codec for codec in codecs if kind in codec.kinds]
+    # What none takes for its own is told what is wrong with it by the first that could.
+    codec = next((codec for codec in spoken if codec.takes(kind, body)), None)
+    codec = codec or next(iter(spoken), None)
     if codec is None:
         problem = f"{kind[:80]!r} is not taken here: send JSON, CSV, JSON lines or npy"
         raise UnsupportedFormat(problem)

@@ -46,6 +46,8 @@ CANCEL_GRACE: Final = 0.4
 PAUSE_GRACE: Final = 60.0
 SHUTDOWN_GRACE: Final = 4.0
 CHECKPOINTS_KEPT: Final = 2
+ASKED_KEPT: Final = 20
+"""Checkpoints that a client asked for are kept beside those that are taken anyway."""
 RETRY_SECONDS: Final = (0.2, 5.0)
 SWEEP_SECONDS: Final = 600.0
 
@@ -346,11 +348,12 @@ class Dispatcher:
             validation_loss=report.validation_loss,
             best_epoch=report.best_epoch,
             preprocessing=report.preprocessing,
+            asked=report.asked,
         )
         data = {"id": checkpoint.id, "epoch": report.epoch}
         if await self._chronicle.note(work, job, "checkpoint", data):
             await work.checkpoints.add(checkpoint)
-            await work.checkpoints.prune(job.id, CHECKPOINTS_KEPT)
+            await work.checkpoints.prune(job.id, CHECKPOINTS_KEPT, ASKED_KEPT)
 
     async def _finish(self, work: Work, job: Job, report: Finished, blob: str) -> None:
         """Publish the result; a job that is being cancelled publishes nothing."""

@@ -35,14 +35,14 @@ def columns_of(records: list[Record], max_points: int, after_epoch: int) -> dict
 
 
 def thinned(columns: Mapping[str, list[Any]], most: int) -> list[int]:
-    """Return about ``most`` indices, with first, last and the extremes of the losses.
+    """Return about ``most`` indices, with first, last and the extremes of every column.
 
     Even steps would miss a spike; so the extremes come first, and even steps fill up. There are
-    at most six that are always kept, also where ``most`` is less.
+    at most fourteen that are always kept, also where ``most`` is less.
     """
     count = len(columns["epoch"])
     kept = {0, count - 1}
-    for name in ("train_loss", "validation_loss"):
+    for name in HISTORY:
         values = columns[name]
         known = [index for index in range(count) if values[index] is not None]
         if known:

@@ -24,7 +24,7 @@ class Once:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._under_way: set[tuple[str, ...]] = set()
+        self._under_way: set[tuple[str, str]] = set()
 
     async def __call__(
         self, request: Request, create: Callable[[Work], Awaitable[SavedAnswer]]
@@ -38,11 +38,8 @@ class Once:
         Conflict
             When a request with this key is still running.
         """
-        if request.key is None:
-            async with self._store.write() as work:
-                return await create(work), False
-        with self._alone(request.owner, request.key):
-            return await self._keyed(request, request.key, create)
+        with self.alone(request):
+            return await self.keyed(request, create)
 
     async def around(
         self, request: Request, make: Callable[[], Awaitable[SavedAnswer]]
@@ -50,7 +47,7 @@ class Once:
         """As calling does, for what takes transactions of its own; its answer is stored after."""
         if request.key is None:
             return await make(), False
-        with self._alone(request.owner, request.key):
+        with self.alone(request):
             first = await self.replay(request)
             if first is not None:
                 return first, True
@@ -59,11 +56,15 @@ class Once:
             async def remember(_: Work) -> SavedAnswer:
                 return made
 
-            return await self._keyed(request, request.key, remember)
+            return await self.keyed(request, remember)
 
     @contextmanager
-    def _alone(self, *place: str) -> Iterator[None]:
+    def alone(self, request: Request) -> Iterator[None]:
         """Let nobody else come with the same key meanwhile."""
+        if request.key is None:
+            yield
+            return
+        place = (request.owner, request.key)
         if place in self._under_way:
             problem = "a request with this Idempotency-Key is still running"
             raise Conflict(problem, code="idempotency_key_in_use")
@@ -73,10 +74,14 @@ class Once:
         finally:
             self._under_way.discard(place)
 
-    async def _keyed(
-        self, request: Request, key: str, create: Callable[[Work], Awaitable[SavedAnswer]]
+    async def keyed(
+        self, request: Request, create: Callable[[Work], Awaitable[SavedAnswer]]
     ) -> tuple[SavedAnswer, bool]:
+        """As calling does, for one who is `alone` already."""
+        key = request.key
         async with self._store.write() as work:
+            if key is None:
+                return await create(work), False
             saved = await work.answers.get(request.owner, key)
             if saved is not None:
                 if saved.fingerprint != request.fingerprint:

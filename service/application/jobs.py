@@ -69,8 +69,8 @@ class Place(NamedTuple):
     ahead
         Jobs before it.
     seconds
-        About how long until it begins, if jobs go on taking what the latest took; None as long as
-        none has ended.
+        About how long until it begins, if those before it take what the latest took; None as long
+        as nothing is known.
     """
 
     ahead: int
@@ -115,13 +115,12 @@ class Jobs:
         asked = {**training, "seed": wanted.training.get("seed")}
         fingerprint = _digest([network.id, base.number, dataset.sha256, asked])
         if wanted.on_duplicate is not None:
-            twin = await work.jobs.equal_work(owner, fingerprint)
-            if twin is not None and wanted.on_duplicate == "return":
-                return twin, False
-            if twin is not None and wanted.on_duplicate == "reject":
-                problem = f"job {twin.id} is {twin.status} with equal work"
-                raise Conflict(problem, code="duplicate_job", job=twin.id)
-            if twin is not None:
+            for twin in await work.jobs.equal_work(owner, fingerprint):
+                if wanted.on_duplicate == "return":
+                    return twin, False
+                if wanted.on_duplicate == "reject":
+                    problem = f"job {twin.id} is {twin.status} with equal work"
+                    raise Conflict(problem, code="duplicate_job", job=twin.id)
                 await self._ask(work, twin, Action.CANCEL)
         await self._check_queue(work, owner)
         if wanted.inline is not None:
@@ -230,11 +229,19 @@ class Jobs:
                 return await self.places(jobs, found)
         positions = await work.jobs.queue_positions(queued)
         taken = await work.jobs.recent_seconds(PACE_JOBS)
+        running = [job.progress.eta_seconds for job in await work.jobs.held_by(None)]
+        left = [seconds for seconds in running if seconds is not None]
         slots = self._dispatcher.slots
-        return {
-            job_id: Place(ahead, round(fmean(taken) * (ahead + 1) / slots, 1) if taken else None)
-            for job_id, ahead in positions.items()
-        }
+
+        def wait(ahead: int) -> float | None:
+            """Go by what runs now, and for those before it by what the latest took."""
+            if len(left) < len(running) or (ahead and not taken):
+                return None
+            between = fmean(taken) * ahead if ahead else 0.0
+            begins = min(left) if len(left) >= slots else 0.0
+            return round(begins + between / slots, 1)
+
+        return {job_id: Place(ahead, wait(ahead)) for job_id, ahead in positions.items()}
 
     async def page(
         self, owner: str, page: Page, status: str | None, network: str | None
@@ -423,6 +430,11 @@ class Jobs:
         engine = Engine.from_spec(network.spec())
         arrays, _ = tensors.decode(state)
         engine.parameters[:] = arrays["best_parameters"]
+        dataset = await work.datasets.find(owner, job.dataset_id)
+        losses = {
+            "train_loss": checkpoint.train_loss,
+            "validation_loss": checkpoint.validation_loss,
+        }
         version = Version(
             network.id,
             0,
@@ -432,7 +444,12 @@ class Jobs:
             parent=job.base_version,
             job_id=job.id,
             training=job.training,
-            metrics={"epochs": checkpoint.epoch, "best_epoch": checkpoint.best_epoch},
+            metrics={
+                "epochs": checkpoint.epoch,
+                "best_epoch": checkpoint.best_epoch,
+                **{name: loss for name, loss in losses.items() if loss is not None},
+            },
+            dataset_sha256=None if dataset is None else dataset.sha256,
             preprocessing=checkpoint.preprocessing,
         )
         return network, await append_version(work, network, version, self._changed)

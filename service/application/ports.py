@@ -117,8 +117,8 @@ class Jobs(Protocol):
     async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
         """Return a job that is not terminal on that network, or on that dataset."""
 
-    async def equal_work(self, owner: str, fingerprint: str) -> Job | None:
-        """Return a job with that fingerprint that is not terminal."""
+    async def equal_work(self, owner: str, fingerprint: str) -> list[Job]:
+        """Return the jobs with that fingerprint that are queued or running, the oldest first."""
 
     async def recent_seconds(self, count: int) -> list[float]:
         """Return how long the newest of the jobs that ended by themselves took."""
@@ -164,8 +164,8 @@ class Checkpoints(Protocol):
     async def get(self, job_id: str, checkpoint_id: str) -> Checkpoint | None:
         """Return one checkpoint."""
 
-    async def prune(self, job_id: str, keep: int) -> None:
-        """Forget all but the latest ``keep``."""
+    async def prune(self, job_id: str, keep: int, asked: int) -> None:
+        """Forget all but the latest ``keep``, and the latest ``asked`` that were asked for."""
 
 
 class Answers(Protocol):
@@ -343,6 +343,7 @@ class CheckpointTaken:
     validation_loss: float | None
     best_epoch: int | None
     preprocessing: dict[str, Any] | None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

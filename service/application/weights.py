@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from service.domain.errors import (
 )
 from service.domain.limits import Limits
 from service.domain.networks import Network, Version
+
+log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
 ANYTHING: Final = frozenset({"", "*/*", "application/*", JSON})
@@ -89,6 +92,7 @@ class Weights:
         self._written = {part.type: part for part in written}
         self._read = {part.media_type: part for part in read}
         self._by_suffix = {part.suffix: part for part in read}
+        self._damaged: set[str] = set()  # what was told once
 
     @property
     def media_types(self) -> frozenset[str]:
@@ -192,6 +196,9 @@ class Weights:
         except BlobCorrupt as error:
             if ours and not self._blobs.path(version.weights_sha256).exists():
                 return self._loaded(network, version, ours)  # a newer snapshot came meanwhile
+            if version.weights_sha256 not in self._damaged:
+                self._damaged.add(version.weights_sha256)
+                log.error("%s: %s", network.id, error)  # noqa: TRY400 - it has no more to tell
             problem = f"the weights of version {version.number} are damaged: {error}"
             raise WeightsCorrupt(problem) from error
 

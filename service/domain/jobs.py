@@ -205,6 +205,7 @@ class Checkpoint:
     validation_loss: float | None = None
     best_epoch: int | None = None
     preprocessing: dict[str, Any] | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,12 @@ class SqlCheckpoints(SqlTable):
         row = await self.one(query)
         return None if row is None else Checkpoint(**row)
 
-    async def prune(self, job_id: str, keep: int) -> None:
-        """Forget all but the latest ``keep``."""
-        for checkpoint in (await self.of(job_id))[keep:]:
+    async def prune(self, job_id: str, keep: int, asked: int) -> None:
+        """Forget all but the latest ``keep``, and the latest ``asked`` that were asked for."""
+        found = await self.of(job_id)
+        kept = {checkpoint.id for checkpoint in found[:keep]}
+        kept |= {checkpoint.id for checkpoint in [one for one in found if one.asked][:asked]}
+        for checkpoint in (one for one in found if one.id not in kept):
             await self.connection.execute(
                 delete(checkpoints).where(checkpoints.c.id == checkpoint.id)
             )

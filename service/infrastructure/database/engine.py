@@ -36,7 +36,7 @@ POOL_TIMEOUT: Final = 2.0
 """Seconds that a request waits for a connection before it is told to come back."""
 
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest revision; a test holds it against the migrations."""
 
 LARGEST_CHECKED: Final = 256 << 20

@@ -12,6 +12,7 @@ from service.domain.jobs import ACTIVE, HELD, MOVES, Job, Progress, Status
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import jobs
 
+UNDER_WAY: Final = (Status.QUEUED, Status.STARTING, Status.RUNNING)
 LEASE: Final = timedelta(seconds=15)
 
 
@@ -119,13 +120,12 @@ class SqlJobs(SqlTable):
         row = await self.one(query.order_by(jobs.c.id.desc()).limit(1))
         return None if row is None else _job(row)
 
-    async def equal_work(self, owner: str, fingerprint: str) -> Job | None:
-        """Return a job with that fingerprint that is not terminal."""
+    async def equal_work(self, owner: str, fingerprint: str) -> list[Job]:
+        """Return the jobs with that fingerprint that are queued or running, the oldest first."""
         query = select(jobs).where(
-            jobs.c.owner == owner, jobs.c.fingerprint == fingerprint, jobs.c.status.in_(ACTIVE)
+            jobs.c.owner == owner, jobs.c.fingerprint == fingerprint, jobs.c.status.in_(UNDER_WAY)
         )
-        row = await self.one(query.order_by(jobs.c.id).limit(1))
-        return None if row is None else _job(row)
+        return [_job(row) for row in await self.all(query.order_by(jobs.c.id))]
 
     async def queue_positions(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Return how many queued jobs come before each of these."""

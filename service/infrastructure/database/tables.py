@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata: Final = MetaData(
@@ -157,6 +158,7 @@ checkpoints: Final = Table(
     Column("validation_loss", Double),
     Column("best_epoch", Integer),
     Column("preprocessing", JSON),
+    Column("asked", Boolean, nullable=False, server_default=false()),
     Index("ix_checkpoints_job_id_epoch", "job_id", "epoch"),
 )
 

@@ -36,6 +36,9 @@ BURST_SECONDS: Final = 0.05
 """About how long the worker trains before it looks up."""
 REPORT_SECONDS: Final = 0.15
 SNAPSHOT_SECONDS: Final = 0.25
+LONG_EPOCH_SECONDS: Final = 0.2
+"""An epoch that takes longer may outlast the time that a cancelled worker has."""
+
 CHECKPOINT_SECONDS: Final = (1.0, 10.0)
 BYTES_PER_CHECKPOINT_SECOND: Final = 8 << 20
 """A larger state is saved less often, within the bounds above."""
@@ -75,10 +78,11 @@ def run(
             yield session.checkpoint()
             yield Stopped()
             return
-        if checkpoint_asked.is_set() or session.checkpoint_due():
+        asked = checkpoint_asked.is_set()
+        if asked or session.checkpoint_due():
             checkpoint_asked.clear()
             yield from session.report()
-            yield session.checkpoint()
+            yield session.checkpoint(asked=asked)
     yield from session.report()
     yield session.result()
 
@@ -195,11 +199,14 @@ class _Session:
     def checkpoint_due(self) -> bool:
         """Tell whether enough time has passed, and an epoch ended since."""
         least, most = CHECKPOINT_SECONDS
+        if self._pace > LONG_EPOCH_SECONDS:
+            # A cancel would not wait for the end of the next: what is best so far must be there.
+            most = least if self._saved_epoch else 0.0
         wait = self.network.parameters.nbytes * 4 / BYTES_PER_CHECKPOINT_SECOND
         due = time.monotonic() - self._saved >= min(max(wait, least), most)
         return due and self.trainer.progress.epoch > self._saved_epoch
 
-    def checkpoint(self) -> CheckpointTaken:
+    def checkpoint(self, *, asked: bool = False) -> CheckpointTaken:
         """Return the whole state."""
         self._saved = time.monotonic()
         self._saved_epoch = self.trainer.progress.epoch
@@ -211,6 +218,7 @@ class _Session:
             last and last.validation_loss,
             self.trainer.progress.best_epoch or None,
             self.preprocessing.to_document(),
+            asked,
         )
 
     def result(self) -> Finished:

@@ -1,5 +1,6 @@
 """Data in, served network out, in one call."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from service.api.native.jobs.schemas import (
 from service.api.native.networks.schemas import network_body, network_path, version_body
 from service.api.strict import StrictRoute
 from service.application.fit import suggested
+from service.application.idempotency import Request as OnceRequest
 from service.application.jobs import NewJob
 from service.application.networks import NewNetwork
 from service.application.ports import SavedAnswer, Work
@@ -82,8 +84,19 @@ async def fit(
         places = await parts.jobs.places([job], work)
         return saved(202, job_body(job, places[job.id]), {"Location": f"/v1/jobs/{job.id}"})
 
-    submitted, replayed = await parts.once(once, create)
-    seconds = preferred_wait(prefer)
+    with parts.once.alone(once):
+        return await _answered(parts, owner, once, create, preferred_wait(prefer))
+
+
+async def _answered(
+    parts: Services,
+    owner: str,
+    once: OnceRequest,
+    create: Callable[[Work], Awaitable[SavedAnswer]],
+    seconds: float | None,
+) -> Response:
+    """Submit, and wait as long as is wanted; what is answered is the first answer from then on."""
+    submitted, replayed = await parts.once.keyed(once, create)
     if seconds is None or replayed:
         return answer((submitted, replayed))
     job_id = submitted.headers["Location"].rpartition("/")[2]
@@ -92,7 +105,9 @@ async def fit(
     if job.status is not Status.SUCCEEDED:
         places = await parts.jobs.places([job])
         now = job_body(job, places.get(job.id)).model_dump_json().encode()
-        return answer((replace(submitted, headers=applied, body=now), replayed))
+        told = replace(submitted, headers=applied, body=now)
+        await parts.once.amend(once, told)
+        return answer((told, replayed))
     done = await _done(parts, owner, job, applied)
     await parts.once.amend(once, done)
     return answer((done, replayed))

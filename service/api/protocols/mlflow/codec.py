@@ -34,6 +34,9 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
     params: dict[str, Any] | None = None
 
 
+KINDS: Final = frozenset({"application/json", "text/csv"})
+
+
 def takes(kind: str, body: bytes) -> bool:
     """Tell whether a body is MLflow's."""
     return kind == "application/json" or (kind == "text/csv" and has_header(body))

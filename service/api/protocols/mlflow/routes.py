@@ -30,5 +30,5 @@ DIALECT: Final = Dialect(
     router=router,
     owns=lambda path: path in {"/health", "/version"},
     error=error,
-    invocations=Invocations(codec.takes, codec.decode, codec.encode),
+    invocations=Invocations(codec.KINDS, codec.takes, codec.decode, codec.encode),
 )

@@ -16,6 +16,7 @@ CSV: Final = "text/csv"
 JSON: Final = "application/json"
 LINES: Final = frozenset({"application/jsonlines", "application/x-jsonlines"})
 NPY: Final = "application/x-npy"
+KINDS: Final = LINES | {CSV, JSON, NPY}
 
 
 class _Instances(msgspec.Struct, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from service.api.tabular import decoded
 from service.application.ports import Page
 
 PAGE: Final = 100
-INVOCATIONS: Final = Invocations(codec.takes, codec.decode, codec.encode)
+INVOCATIONS: Final = Invocations(codec.KINDS, codec.takes, codec.decode, codec.encode)
 
 router = APIRouter(prefix="/models", tags=["sagemaker"], responses=FAILURES)
 
