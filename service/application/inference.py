@@ -235,7 +235,7 @@ class Inference:
             not 1 <= len(call) <= self._limits.rows_per_call for call in calls
         ):
             raise _wrong_rows(calls[0], served.forward.inputs)
-        return forward(served, rows)
+        return forward(served, rows, len(calls))
 
     def _checked(self, served: Served, inputs: object) -> Array:
         """Return rows of the right width, in float64."""
@@ -312,8 +312,8 @@ def is_small(served: Served, rows: Sized) -> bool:
     return count == 1 or count * served.network.parameter_count < INLINE_MULTIPLICATIONS
 
 
-def forward(served: Served, rows: Array) -> Array:
-    """Return the outputs for raw float64 rows, and count the pass.
+def forward(served: Served, rows: Array, requests: int = 1) -> Array:
+    """Return the outputs for raw float64 rows of some requests, and count the pass.
 
     Raises
     ------
@@ -325,7 +325,7 @@ def forward(served: Served, rows: Array) -> Array:
         outputs = served.forward(rows)
     except (NonFiniteError, ShapeError) as error:
         raise engine_fault(error, "inputs") from None
-    served.statistics.ran(len(rows), time.perf_counter_ns() - begun)
+    served.statistics.ran(len(rows), time.perf_counter_ns() - begun, requests)
     return outputs
 
 

@@ -19,6 +19,8 @@ class Statistics:
 
     Attributes
     ----------
+    requests
+        Calls that were answered; several may share a forward pass.
     executions
         Forward passes.
     decoding, encoding
@@ -28,6 +30,7 @@ class Statistics:
     """
 
     rows: int = 0
+    requests: int = 0
     executions: int = 0
     nanoseconds: int = 0
     decoding: int = 0
@@ -36,9 +39,10 @@ class Statistics:
     last_at: float = 0.0
     by_batch: dict[int, list[int]] = field(default_factory=dict)
 
-    def ran(self, rows: int, nanoseconds: int) -> None:
+    def ran(self, rows: int, nanoseconds: int, requests: int) -> None:
         """Count a forward pass."""
         self.rows += rows
+        self.requests += requests
         self.executions += 1
         self.nanoseconds += nanoseconds
         self.last_at = time.time()

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from service.application.chronicle import Chronicle
 from service.application.dispatcher import Dispatcher
@@ -29,6 +32,7 @@ from service.domain.jobs import Job, Progress, Status
 from service.domain.limits import Limits
 from service.infrastructure.blobs.folder import FolderBlobs
 from service.infrastructure.database.engine import SqlStore, sqlite_url
+from service.infrastructure.database.tables import jobs
 from service.settings import Settings
 from tests.service.fakes import seeded_job
 
@@ -187,6 +191,43 @@ async def test_a_supervisor_that_fails_does_not_leave_the_job_behind(stage: Stag
     ended = await stage.reaches(job, Status.SUCCEEDED)
 
     assert ended.attempt == 2
+
+
+async def test_a_server_whose_lease_ran_out_can_change_nothing_any_more(
+    stage: Stage, tmp_path: Path
+) -> None:
+    job = await stage.job()
+    await stage.report(Started(0))
+    await stage.reaches(job, Status.RUNNING)
+    assert stage.dispatcher._loop is not None
+    stage.dispatcher._loop.cancel()  # it renews no lease any more, and its worker goes on
+    async with stage.store.write() as work:
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        await work.jobs.connection.execute(update(jobs).values(lease_until=past))  # type: ignore[attr-defined]
+    hands = Hands()
+    blobs = FolderBlobs(tmp_path / "data" / "blobs")
+    parts = (Chronicle(Feed()), stage.board, Limits(), "there", lambda _: None)
+    other = Dispatcher(stage.store, blobs, hands, *parts)
+    other._recovered = True  # the first server is not gone, it is only silent
+    other._loop = asyncio.create_task(other._run())
+    while not hands.hands:
+        other.wake()
+        await asyncio.sleep(0.05)
+
+    stale = Finished("epochs_done", b"stale", None, {})
+    await stage.report(EpochsDone(COLUMNS, progress(1)), stale)
+    hands.hands[0].reported.put_nowait(Started(0))
+    hands.hands[0].reported.put_nowait(Finished("epochs_done", b"right", None, {}))
+    ended = await stage.reaches(job, Status.SUCCEEDED)
+
+    assert (ended.result_version, ended.attempt) == (1, 2)
+    async with stage.store.read() as work:
+        version = await work.versions.get(job.network_id, 1)
+        assert await work.log.epochs(job.id) == []
+    assert version is not None
+    assert version.weights_sha256 == sha256(b"right").hexdigest()
+    hands.hands[0].reported.put_nowait(Stopped())
+    await other.stop()
 
 
 async def test_a_job_that_no_worker_can_be_given_fails_and_the_next_one_runs(stage: Stage) -> None:

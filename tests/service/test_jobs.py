@@ -310,6 +310,11 @@ async def test_a_checkpoint_can_be_taken_now(
     assert again.headers["idempotency-replayed"] == "true"
     listed = (await client.get(f"{path}/checkpoints")).json()["data"]
     assert taken.json() in listed
+    await asyncio.sleep(2.5)  # some that nobody asked for come and go meanwhile
+    promoted = await client.post(f"{path}/checkpoints/{taken.json()['id']}/promote")
+    assert promoted.status_code == 201
+    assert promoted.json()["dataset_sha256"]
+    assert promoted.json()["metrics"]["train_loss"] > 0
     await client.post(f"{path}/cancel")
     await ended(client, job["id"])
     problem(await client.post(f"{path}/checkpoints"), 409, "illegal_move")
@@ -377,7 +382,7 @@ async def test_history_is_thinned_without_losing_extremes(
     assert (thin["sampled"], thin["total_epochs"]) == (True, 300)
     assert thin["hidden_epochs"] == 300 - len(thin["epoch"])
     assert (thin["epoch"][0], thin["epoch"][-1]) == (1, 300)
-    for column in ("train_loss", "validation_loss"):
+    for column in ("train_loss", "validation_loss", "validation_accuracy", "gradient_norm"):
         assert max(thin[column]) == max(whole[column])
         assert min(thin[column]) == min(whole[column])
     assert late["epoch"] == list(range(291, 301))
@@ -396,9 +401,20 @@ async def test_equal_work_can_be_refused_returned_or_replaced(
     assert problem(rejected, 409, "duplicate_job")["job"] == first["id"]
     assert (returned.status_code, returned.json()["id"]) == (200, first["id"])
     assert replaced.status_code == 202
-    assert (await ended(client, first["id"]))["status"] == "cancelled"
-    await client.post(f"/v1/jobs/{replaced.json()['id']}/cancel")
-    await ended(client, replaced.json()["id"])
+    # One that is ending is no equal work any more, and each replacement replaces all before it.
+    replacing = [
+        (await client.post("/v1/jobs", json={**body, "on_duplicate": "replace"})).json()
+        for _ in range(2)
+    ]
+    for job in (first, replaced.json(), replacing[0]):
+        assert (await ended(client, job["id"]))["status"] == "cancelled"
+    await client.post(f"/v1/jobs/{replacing[1]['id']}/pause")
+    await until(client, replacing[1]["id"], "paused")
+    again = await client.post("/v1/jobs", json={**body, "on_duplicate": "return"})
+    assert (again.status_code, again.json()["id"] == replacing[1]["id"]) == (202, False)
+    for job in (replacing[1], again.json()):
+        await client.post(f"/v1/jobs/{job['id']}/cancel")
+        await ended(client, job["id"])
 
 
 async def test_waiting_answers_at_the_next_change(
@@ -460,3 +476,76 @@ async def test_fit_takes_a_dataset_and_a_network_too(
     assert late.status_code == 202
     await client.post(f"/v1/jobs/{late.json()['id']}/cancel")
     await ended(client, late.json()["id"])
+
+
+async def test_a_job_that_is_cancelled_in_a_long_epoch_keeps_its_best_weights(
+    client: httpx.AsyncClient,
+) -> None:
+    layers = [
+        {"type": "dense", "units": 1000, "activation": "relu"},
+        {"type": "dense", "units": 800, "activation": "relu"},
+        {"type": "dense", "units": 10, "activation": "softmax"},
+    ]
+    network = (
+        await client.post("/v1/networks", json={"input_shape": [25], "layers": layers})
+    ).json()
+    data = {"builtin": "digits", "samples": 12_000}
+    dataset = (await client.post("/v1/datasets", json=data)).json()
+    job = await submit(client, network, dataset["id"], **FOREVER, batch_size=2000)
+    path = f"/v1/jobs/{job['id']}"
+    while (await client.get(path)).json()["progress"]["epoch"] < 1:
+        await asyncio.sleep(0.02)
+
+    await client.post(f"{path}/cancel")
+    told = await ended(client, job["id"])
+
+    assert told["status"] == "cancelled"
+    kept = (await client.get(f"{path}/checkpoints")).json()["data"]
+    promoted = await client.post(f"{path}/checkpoints/{kept[0]['id']}/promote")
+    assert promoted.status_code == 201
+
+
+async def test_a_queued_job_tells_about_when_it_begins(
+    client: httpx.AsyncClient, network: Json, digits: str, train: Train
+) -> None:
+    await train(network["id"], epochs=2)
+    busy = [await submit(client, network, digits, **FOREVER) for _ in range(2)]
+    for job in busy:
+        await until(client, job["id"], "running")
+    await asyncio.sleep(0.5)
+
+    waiting = await submit(client, network, digits, epochs=2)
+
+    told = (await client.get(f"/v1/jobs/{waiting['id']}")).json()
+    etas = [
+        (await client.get(f"/v1/jobs/{job['id']}")).json()["progress"]["eta_seconds"]
+        for job in busy
+    ]
+    assert told["queue_seconds"] > 0.5 * min(etas)
+    for job in (*busy, waiting):
+        await client.post(f"/v1/jobs/{job['id']}/cancel")
+        await ended(client, job["id"])
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e-4])
+async def test_fit_gives_its_first_answer_again_whatever_it_was(
+    client: httpx.AsyncClient, rate: float
+) -> None:
+    body = {
+        "inputs": [[float(number)] for number in range(40)],
+        "targets": [1.5 * number for number in range(40)],
+        "training": {"optimizer": {"type": "sgd", "learning_rate": rate}, "epochs": 5},
+    }
+    headers = {"Prefer": "wait=20", "Idempotency-Key": f"fit at {rate}"}
+
+    first, twin = await asyncio.gather(
+        *(client.post("/v1/fit", json=body, headers=headers) for _ in range(2))
+    )
+    if first.status_code == 409:
+        first, twin = twin, first
+    again = await client.post("/v1/fit", json=body, headers=headers)
+
+    problem(twin, 409, "idempotency_key_in_use")
+    assert again.status_code == first.status_code
+    assert again.content == first.content
+    assert again.headers["preference-applied"] == first.headers["preference-applied"] == "wait=20"

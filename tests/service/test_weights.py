@@ -79,6 +79,28 @@ async def test_a_file_comes_back_as_a_network_and_as_a_version(
         assert np.allclose(one["probabilities"], other["probabilities"], atol=1e-6)
 
 
+async def test_a_yes_or_no_network_comes_back_from_onnx_with_its_labels(
+    client: httpx.AsyncClient,
+) -> None:
+    pytest.importorskip("onnx")
+    layers = [{"type": "dense", "units": 1, "activation": "sigmoid"}]
+    body = {"input_shape": [2], "layers": layers, "labels": ["no", "yes"], "seed": 4}
+    path = (await client.post("/v1/networks", json=body)).json()["links"]["self"]
+    file = await client.get(f"{path}/weights?format=onnx")
+    kind = {"Content-Type": "application/onnx"}
+
+    made = await client.post("/v1/networks/import", content=file.content, headers=kind)
+
+    assert made.status_code == 201, made.text
+    assert made.json()["labels"] == ["no", "yes"]
+    rows = {"inputs": [[1.0, -2.0], [-1.0, 2.0]]}
+    first = (await client.post(f"{path}/classify", json=rows)).json()["predictions"]
+    other = f"{made.json()['links']['self']}/classify"
+    second = (await client.post(other, json=rows)).json()["predictions"]
+    assert [one["label"] for one in first] == [one["label"] for one in second]
+    assert {one["label"] for one in first} == {"no", "yes"}
+
+
 async def test_onnx_runs_elsewhere_and_says_how_it_was_checked(
     client: httpx.AsyncClient, train: Train
 ) -> None:

@@ -20,7 +20,10 @@ PASSED_OVER: Final = frozenset(
 )
 """Operators that leave the numbers of a dense network as they are."""
 LABELLING: Final = frozenset(
-    {"ArgMax", "ArrayFeatureExtractor", "ZipMap", "Normalizer", "Concat", "Sub", "Gather"}
+    {
+        *("ArgMax", "ArrayFeatureExtractor", "ZipMap", "Normalizer"),
+        *("Concat", "Sub", "Gather", "Greater"),
+    }
 )
 """Operators after the last layer that turn probabilities into labels."""
 

@@ -376,6 +376,7 @@ def _statistics(parts: Services, network: Network, only: int | None) -> list[dic
 def _told(name: str, number: int, counts: Statistics) -> dict[str, Any]:
     none = {"count": 0, "ns": 0}
     infer = {"count": counts.executions, "ns": counts.nanoseconds}
+    answered = {"count": counts.requests, "ns": counts.nanoseconds}
     return {
         "name": name,
         "version": str(number),
@@ -383,7 +384,7 @@ def _told(name: str, number: int, counts: Statistics) -> dict[str, Any]:
         "inference_count": counts.rows,
         "execution_count": counts.executions,
         "inference_stats": {
-            "success": infer,
+            "success": answered,
             "fail": {"count": counts.failures, "ns": 0},
             "queue": none,  # nothing waits longer than a turn of the event loop
             "compute_input": {"count": counts.executions, "ns": counts.decoding},
