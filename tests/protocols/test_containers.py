@@ -10,6 +10,8 @@ import httpx
 import numpy as np
 import pytest
 
+from service.bootstrap import build
+from service.settings import Protocol, Settings
 from tests.acceptance.server import Server
 from tests.protocols.conftest import World
 
@@ -239,3 +241,23 @@ def test_head_is_answered_as_get_is_and_nothing_follows_it(world: World) -> None
         assert head.status_code == get.status_code == 200
         assert head.headers["content-length"] == str(len(get.content))
         assert head.content == b""
+
+
+async def test_a_protocol_that_is_not_spoken_has_no_routes(tmp_path: Path) -> None:
+    app = build(
+        Settings(data_dir=tmp_path, workers=1, protocols=frozenset({Protocol.OPEN_INFERENCE}))
+    )
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        spoken = await client.get("/v2")
+        silent = [
+            await client.post(path, json={"instances": [[1]]})
+            for path in ("/v1/models/x:predict", "/invocations", "/models/x/invoke", "/score")
+        ]
+
+    assert spoken.status_code == 200
+    assert {answer.status_code for answer in silent} == {404}
+    assert {answer.headers["content-type"] for answer in silent} == {"application/problem+json"}

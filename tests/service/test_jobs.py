@@ -1,11 +1,15 @@
 """Jobs over HTTP: from the queue to the version, with every turn on the way."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from service.bootstrap import build
+from service.settings import Settings
 from tests.service.conftest import LAYERS, Json, Train, ended, problem, until
 
 FOREVER = {"epochs": 100_000, "early_stopping": None}
@@ -549,3 +553,52 @@ async def test_fit_gives_its_first_answer_again_whatever_it_was(
     assert again.status_code == first.status_code
     assert again.content == first.content
     assert again.headers["preference-applied"] == first.headers["preference-applied"] == "wait=20"
+
+
+async def test_a_job_whose_checkpoints_are_damaged_says_so_and_does_not_begin_anew(
+    app: FastAPI, client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    job = await submit(client, network, digits, **FOREVER)
+    path = f"/v1/jobs/{job['id']}"
+    await until(client, job["id"], "running")
+    await client.post(f"{path}/pause")
+    await until(client, job["id"], "paused")
+    services = app.state.services
+    async with services.store.read() as work:
+        kept = await work.checkpoints.of(job["id"])
+    for checkpoint in kept:
+        file = services.blobs.path(checkpoint.blob)
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+
+    promoted = await client.post(f"{path}/checkpoints/{kept[0].id}/promote")
+    await client.post(f"{path}/resume")
+    told = await ended(client, job["id"])
+
+    problem(promoted, 409, "checkpoint_corrupt")
+    assert told["status"] == "failed"
+    assert told["error"]["code"] == "checkpoint_corrupt"
+    assert told["result_version"] is None
+
+
+async def test_a_training_that_takes_too_much_memory_fails_at_once(tmp_path: Path) -> None:
+    app = build(Settings(data_dir=tmp_path, workers=1, worker_memory_bytes=700 << 20))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        layers = [
+            *[{"type": "dense", "units": 1000, "activation": "relu"} for _ in range(2)],
+            {"type": "dense", "units": 10, "activation": "softmax"},
+        ]
+        body = {"input_shape": [25], "layers": layers, "dtype": "float64"}
+        network = (await client.post("/v1/networks", json=body)).json()
+        data = {"builtin": "digits", "samples": 60_000}
+        dataset = (await client.post("/v1/datasets", json=data)).json()
+
+        job = await submit(client, network, dataset["id"], epochs=5, batch_size=40_000)
+        told = await ended(client, job["id"])
+
+        assert (told["status"], told["error"]["code"]) == ("failed", "out_of_memory")
+        assert told["attempt"] == 1
+        assert (await client.get("/readyz")).status_code == 200
