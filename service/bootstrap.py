@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -122,13 +122,20 @@ def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
         if folder is None:
             folder = await asyncio.to_thread(prepare, settings)
         try:
-            async with running(settings, limits, folder) as services:
+            async with _held(settings), running(settings, limits, folder) as services:
                 app.state.services = services
                 yield
         finally:
             folder.release()
 
     return create_api(lifespan, dialects(settings), traced=settings.telemetry)
+
+
+def _held(settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Hold the database, where it is not in the folder that is held already."""
+    if settings.database_url is None:
+        return contextlib.nullcontext()
+    return postgres.held(settings.database_url.get_secret_value())
 
 
 def dialects(settings: Settings) -> list[Dialect]:

@@ -19,7 +19,10 @@ data_dir = click.option(
 
 
 def _folder(root: Path | None) -> DataFolder:
-    return DataFolder(Settings().data_dir if root is None else root)
+    settings = Settings()
+    if settings.database_url is not None:
+        refuse("the rows are in PostgreSQL: use pg_dump, and copy the folder of blobs after it")
+    return DataFolder(settings.data_dir if root is None else root)
 
 
 @click.command()

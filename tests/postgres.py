@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def running() -> Iterator[Postgres]:
     """Run a server in a folder that its user may enter."""
     found = programs()
     assert found is not None
-    folder = Path(f"/tmp/neurond-postgres-{os.getpid()}")  # noqa: S108 - pytest's are root's alone
+    folder = Path(tempfile.mkdtemp(prefix="neurond-postgres-"))  # pytest's are root's alone
     server = Postgres(folder, found)
     try:
         server.start()

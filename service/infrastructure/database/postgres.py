@@ -6,6 +6,8 @@ ends with it, however that ends.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection, event, make_url
@@ -17,6 +19,9 @@ from service.infrastructure.database.damage import DatabaseUnusable
 DIALECT: Final = "postgresql"
 WRITERS: Final = 7_206_410
 """Number of the advisory lock that writers and migrations take."""
+
+SERVER: Final = 7_206_411
+"""Number of the advisory lock that a running server holds."""
 
 PATIENCE: Final = 2.0
 """Seconds for a connection, a statement or the lock; then a request is told to come back."""
@@ -55,7 +60,8 @@ def migrate(url: str) -> None:
     Raises
     ------
     DatabaseUnusable
-        When the database does not answer, or was written by a newer version.
+        When the database does not answer, was written by a newer version, or another server
+        holds it.
     """
     try:
         asyncio.run(_migrated(url))
@@ -65,12 +71,37 @@ def migrate(url: str) -> None:
         raise DatabaseUnusable(problem) from error
 
 
+@asynccontextmanager
+async def held(url: str) -> AsyncIterator[None]:
+    """Hold the database for this server, for as long as its connection lives.
+
+    Raises
+    ------
+    DatabaseUnusable
+        When another server holds it: it would take over that one's jobs.
+    """
+    made = _created(url, PATIENCE)
+    try:
+        async with made.connect() as connection:
+            mine = await connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({SERVER})")
+            if not mine.scalar_one():
+                name = make_url(url).database
+                problem = f"the database {name} is held by another server"
+                raise DatabaseUnusable(problem)
+            await connection.commit()
+            yield
+    finally:
+        await made.dispose()
+
+
 async def _migrated(url: str) -> None:
     made = _created(url, MIGRATION_PATIENCE)
     try:
         async with made.begin() as connection:
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
             await connection.run_sync(_upgrade, make_url(url).database or "the database")
+        async with held(url):  # told before anything is started
+            pass
     finally:
         await made.dispose()
 
