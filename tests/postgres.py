@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.server import free_port
 
 PROGRAMS = Path("/usr/lib/postgresql")
@@ -19,6 +21,13 @@ def programs() -> Path | None:
     """Return where the newest server's programs are."""
     found = sorted(PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
+
+
+def required() -> None:
+    """Skip what needs a server where there is none."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 
 
 class Postgres:

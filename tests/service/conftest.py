@@ -30,9 +30,7 @@ LAYERS = [
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Postgres]:
-    if postgres.programs() is None:
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
+    postgres.required()
     with postgres.running() as server:
         yield server
 

@@ -26,9 +26,7 @@ class World(NamedTuple):
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[postgres.Postgres]:
-    if postgres.programs() is None:
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
+    postgres.required()
     with postgres.running() as server:
         yield server
 
