@@ -109,7 +109,9 @@ def rows_of_csv(body: bytes, *, header: bool) -> Rows:
 
 def _number(cell: str, row: int, column: int) -> float:
     try:
-        return float(cell if len(cell) <= LONGEST_CELL else "")
+        # Python takes 1_0 and digits of other scripts for numbers; nobody who writes CSV does.
+        plain = len(cell) <= LONGEST_CELL and "_" not in cell and cell.isascii()
+        return float(cell if plain else "")
     except ValueError:
         problem = f"line {row}, column {column}: {cell[:40]!r} is no number"
         raise InvalidRequest(problem) from None
