@@ -6,9 +6,9 @@ import importlib.util
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastapi import FastAPI
 
@@ -27,7 +27,7 @@ from service.api.protocols.vertex import routes as vertex
 from service.application.access import Access
 from service.application.chronicle import Chronicle
 from service.application.datasets import Datasets
-from service.application.dispatcher import Dispatcher
+from service.application.dispatcher import Dispatcher, Server
 from service.application.explanations import Explanations
 from service.application.feed import Feed
 from service.application.idempotency import Once
@@ -90,7 +90,8 @@ def prepare(settings: Settings) -> DataFolder:
         With one line for whoever starts the server.
     """
     folder = DataFolder(settings.data_dir)
-    folder.take()
+    shared = settings.database_url is not None
+    folder.take(shared=shared)
     if settings.database_url is not None:
         postgres.migrate(settings.database_url.get_secret_value())
     elif folder.lost_its_database():
@@ -99,7 +100,7 @@ def prepare(settings: Settings) -> DataFolder:
     else:
         migrate(folder.database)
     try:
-        FolderBlobs(folder.blobs).prepare()
+        FolderBlobs(folder.blobs).prepare(shared=shared)
     except OSError as error:
         raise FolderUnusable(f"{folder.blobs} cannot be written: {error.strerror}") from error
     return folder
@@ -122,20 +123,13 @@ def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
         if folder is None:
             folder = await asyncio.to_thread(prepare, settings)
         try:
-            async with _held(settings), running(settings, limits, folder) as services:
+            async with running(settings, limits, folder) as services:
                 app.state.services = services
                 yield
         finally:
             folder.release()
 
     return create_api(lifespan, dialects(settings), traced=settings.telemetry)
-
-
-def _held(settings: Settings) -> AbstractAsyncContextManager[None]:
-    """Hold the database, where it is not in the folder that is held already."""
-    if settings.database_url is None:
-        return contextlib.nullcontext()
-    return postgres.held(settings.database_url.get_secret_value())
 
 
 def dialects(settings: Settings) -> list[Dialect]:
@@ -222,6 +216,27 @@ async def _watch(metrics: Metrics, closing: asyncio.Event) -> None:
         metrics.lag(loop.time() - due)
 
 
+async def _listen(url: str, parts: "Running") -> None:
+    """Let what other servers change be seen here."""
+
+    def heard(kind: str, reference: str) -> None:
+        if kind == "network":
+            parts.cache.drop(reference)
+        else:
+            parts.feed.elsewhere(reference)
+            parts.dispatcher.heard(reference)
+
+    def missed() -> None:
+        parts.cache.clear()
+        parts.feed.pulse()
+        parts.dispatcher.wake()
+
+    listening = asyncio.create_task(postgres.listen(url, parts.server.id, heard, missed))
+    await parts.services.closing.wait()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+
+
 async def _refresh(access: Access, closing: asyncio.Event) -> None:
     """See keys that another process made or revoked."""
     while not closing.is_set():
@@ -231,13 +246,50 @@ async def _refresh(access: Access, closing: asyncio.Event) -> None:
             await access.refresh()
 
 
+class Running(NamedTuple):
+    """What the API runs on, and what is started and stopped around it."""
+
+    services: Services
+    store: SqlStore
+    server: Server
+    dispatcher: Dispatcher
+    cache: LeastRecentlyUsed
+    feed: Feed
+
+
 @asynccontextmanager
 async def running(
     settings: Settings, limits: Limits, folder: DataFolder
 ) -> AsyncIterator[Services]:
     """Run everything behind the API."""
+    parts = _built(settings, limits, folder)
+    services, closing = parts.services, parts.services.closing
+    news = [
+        _pulse(parts.feed, closing),
+        _refresh(services.access, closing),
+        _watch(services.metrics, closing),
+    ]
+    if not parts.server.alone:
+        news.append(_listen(database_of(settings, folder), parts))
+    tasks = [asyncio.create_task(one) for one in news]
+    try:
+        await services.access.refresh()
+        await make_first_key(settings, services.access)
+        await parts.dispatcher.start()
+        await services.shelf.fill()
+        yield services
+    finally:
+        closing.set()
+        await asyncio.gather(*tasks)
+        await asyncio.shield(parts.dispatcher.stop())
+        await parts.store.close()
+
+
+def _built(settings: Settings, limits: Limits, folder: DataFolder) -> Running:
+    """Return every part, joined and not yet started."""
     blobs = FolderBlobs(folder.blobs)
-    store = SqlStore(database_of(settings, folder))
+    server = Server(secrets.token_hex(8), alone=settings.database_url is None)
+    store = SqlStore(database_of(settings, folder), server.id)
     cache = LeastRecentlyUsed(settings.model_cache_bytes)
     board, feed, closing = LiveBoard(), Feed(), asyncio.Event()
     chronicle = Chronicle(feed)
@@ -249,8 +301,8 @@ async def running(
         chronicle,
         board,
         limits,
-        server_id=secrets.token_hex(8),
-        changed=cache.drop,
+        server,
+        cache.drop,
     )
     executor.on_free = dispatcher.wake
     access = Access(store, anywhere=settings.allow_anonymous)
@@ -299,19 +351,4 @@ async def running(
         uploads=folder.uploads,
         closing=closing,
     )
-    tasks = [
-        asyncio.create_task(_pulse(feed, closing)),
-        asyncio.create_task(_refresh(access, closing)),
-        asyncio.create_task(_watch(services.metrics, closing)),
-    ]
-    try:
-        await access.refresh()
-        await make_first_key(settings, access)
-        await dispatcher.start()
-        await shelf.fill()
-        yield services
-    finally:
-        closing.set()
-        await asyncio.gather(*tasks)
-        await asyncio.shield(dispatcher.stop())
-        await store.close()
+    return Running(services, store, server, dispatcher, cache, feed)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from service.application.chronicle import Chronicle
 from service.application.live import Live, LiveBoard
@@ -54,14 +54,27 @@ SWEEP_SECONDS: Final = 600.0
 log = logging.getLogger(__name__)
 
 
+class Server(NamedTuple):
+    """A server among those that use the store.
+
+    Attributes
+    ----------
+    id
+        Under which it holds its leases.
+    alone
+        Whether there can be no other.
+    """
+
+    id: str
+    alone: bool = True
+
+
 @final
 class Dispatcher:
     """The loop and its supervisors.
 
     Parameters
     ----------
-    server_id
-        Under which this server holds its leases.
     changed
         Called with a network's id when it got a version.
     """
@@ -74,12 +87,13 @@ class Dispatcher:
         chronicle: Chronicle,
         board: LiveBoard,
         limits: Limits,
-        server_id: str,
+        server: Server,
         changed: Callable[[str], None],
     ) -> None:
         self._store, self._blobs, self._executor = store, blobs, executor
         self._chronicle, self._board, self._limits = chronicle, board, limits
-        self._server_id, self._changed = server_id, changed
+        self._server_id, self._alone = server
+        self._changed = changed
         self._attempts: dict[str, Attempt] = {}
         self._supervisors: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
@@ -101,9 +115,10 @@ class Dispatcher:
 
     async def _recover(self) -> None:
         """Put back what an earlier server left; a restart is not the job's fault."""
-        async with self._store.write() as work:
-            for job in await work.jobs.held_by(None):
-                await self._let_go(work, job, attempt=job.attempt + 1)
+        if self._alone:  # else their leases tell which servers are gone
+            async with self._store.write() as work:
+                for job in await work.jobs.held_by(None):
+                    await self._let_go(work, job, attempt=job.attempt + 1)
         self._recovered = True
 
     async def stop(self) -> None:
@@ -129,6 +144,21 @@ class Dispatcher:
             attempt.stop(kill_after=CANCEL_GRACE)
         elif attempt is not None and job.status is Status.PAUSING:
             attempt.stop(kill_after=PAUSE_GRACE)
+
+    def heard(self, job_id: str) -> None:
+        """Act on what another server wrote down about a job: a new one, or one of ours."""
+        self.wake()
+        if job_id in self._attempts:
+            task = asyncio.create_task(self._look(job_id))
+            self._supervisors.add(task)
+            task.add_done_callback(self._supervisors.discard)
+
+    async def _look(self, job_id: str) -> None:
+        with contextlib.suppress(Unavailable):  # its lease will be looked at anyway
+            async with self._store.read() as work:
+                job = await work.jobs.get(job_id)
+            if job is not None:
+                self.signal(job)
 
     def checkpoint(self, job_id: str) -> bool:
         """Ask a job's worker for a checkpoint; False when no worker has the job."""

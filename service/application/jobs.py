@@ -353,7 +353,8 @@ class Jobs:
             caught_up.add(job_id)
             return recent
         found = await self.records(job_id, after)
-        return [merged(record, after) for record in found] if job_id in caught_up else found
+        slow = job_id in caught_up and self._feed.knows(job_id)
+        return [merged(record, after) for record in found] if slow else found
 
     async def follow(self, cursors: dict[str, int]) -> AsyncIterator[Record | None]:
         """Yield the records of jobs after each cursor, as they come, until all have ended.

@@ -48,8 +48,8 @@ class DataFolder:
         empty = not self.database.exists() or self.database.stat().st_size == 0
         return empty and any(file.is_file() for file in self.blobs.glob("??/*"))
 
-    def take(self) -> None:
-        """Make the folder ours.
+    def take(self, *, shared: bool = False) -> None:
+        """Make the folder ours, or one that servers of one database share.
 
         Raises
         ------
@@ -64,7 +64,8 @@ class DataFolder:
             message = f"the data folder {self.root} cannot be written: {error.strerror}"
             raise FolderUnusable(message) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
@@ -75,7 +76,7 @@ class DataFolder:
             self._lock.truncate(0)
             self._lock.write(str(os.getpid()))
             self._lock.flush()
-        for leftover in self.uploads.iterdir():
+        for leftover in () if shared else self.uploads.iterdir():
             if leftover.is_file():
                 leftover.unlink(missing_ok=True)
 

@@ -72,6 +72,13 @@ class LeastRecentlyUsed:
             self._bytes -= self._loaded.pop(key).bytes
         self._loading.clear()  # later requests must not be given what is being read now
 
+    def clear(self) -> None:
+        """Forget everything that is loaded."""
+        self._changes += 1
+        self._loaded.clear()
+        self._loading.clear()
+        self._bytes = 0
+
     def __len__(self) -> int:
         """Return how many entries are loaded."""
         return len(self._loaded)

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from service.application.chronicle import Chronicle
-from service.application.dispatcher import Dispatcher
+from service.application.dispatcher import Dispatcher, Server
 from service.application.feed import Feed
 from service.application.live import LiveBoard
 from service.application.ports import (
@@ -141,7 +141,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         Chronicle(Feed()),
         board,
         Limits(),
-        "here",
+        Server("here"),
         lambda _: None,
     )
     await dispatcher.start()
@@ -206,10 +206,9 @@ async def test_a_server_whose_lease_ran_out_can_change_nothing_any_more(
         await work.jobs.connection.execute(update(jobs).values(lease_until=past))  # type: ignore[attr-defined]
     hands = Hands()
     blobs = FolderBlobs(tmp_path / "data" / "blobs")
-    parts = (Chronicle(Feed()), stage.board, Limits(), "there", lambda _: None)
+    parts = (Chronicle(Feed()), stage.board, Limits(), Server("there", alone=False), lambda _: None)
     other = Dispatcher(stage.store, blobs, hands, *parts)
-    other._recovered = True  # the first server is not gone, it is only silent
-    other._loop = asyncio.create_task(other._run())
+    await other.start()
     while not hands.hands:
         other.wake()
         await asyncio.sleep(0.05)

@@ -86,13 +86,6 @@ def refused_start(folder: Path, url: str) -> str:
     return ended.stderr
 
 
-async def test_a_second_server_does_not_take_the_database(world: World, tmp_path: Path) -> None:
-    told = await asyncio.to_thread(refused_start, tmp_path / "second", world.url)
-
-    assert "is held by another server" in told
-    assert "Traceback" not in told
-
-
 def test_a_database_that_does_not_answer_ends_the_start_with_one_line(tmp_path: Path) -> None:
     pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 

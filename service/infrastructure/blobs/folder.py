@@ -7,10 +7,13 @@ import secrets
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from service.application.ports import BlobCorrupt
 from service.domain.errors import Unavailable
+
+LONGEST_WRITE: Final = 3600.0
+"""Seconds."""
 
 
 @final
@@ -25,11 +28,15 @@ class FolderBlobs:
         self._root = root
         self._temporary = root / "tmp"
 
-    def prepare(self) -> None:
-        """Make the folders, and remove what an interrupted write left behind."""
+    def prepare(self, *, shared: bool = False) -> None:
+        """Make the folders, and remove what an interrupted write left behind.
+
+        Where other servers may be writing just now, only what no write takes so long for.
+        """
         self._temporary.mkdir(parents=True, exist_ok=True)
+        newest = time.time() - (LONGEST_WRITE if shared else 0.0)
         for leftover in self._temporary.iterdir():
-            if leftover.is_file():
+            if leftover.is_file() and leftover.stat().st_mtime <= newest:
                 leftover.unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:

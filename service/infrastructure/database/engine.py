@@ -70,11 +70,16 @@ class SqlStore:
     A process gets one connection for writing, whose transactions take the lock of all writers at
     their beginning, and a few for reading. With a single writer, transactions of SQLite never meet
     SQLITE_BUSY half way, and those of PostgreSQL nothing that another is just changing.
+
+    Parameters
+    ----------
+    name
+        What PostgreSQL knows this server by.
     """
 
-    def __init__(self, url: str) -> None:
-        self._writer = _engine(url, writes=True)
-        self._reader = _engine(url, writes=False)
+    def __init__(self, url: str, name: str = "neurond") -> None:
+        self._writer = _engine(url, name, writes=True)
+        self._reader = _engine(url, name, writes=False)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[SqlWork]:
@@ -133,10 +138,10 @@ class _translated:  # noqa: N801 - reads as a statement
             raise Unavailable(f"the database does not answer: {original[:200]}") from error
 
 
-def _engine(url: str, *, writes: bool) -> AsyncEngine:
+def _engine(url: str, name: str, *, writes: bool) -> AsyncEngine:
     """Return an engine whose transactions begin as they should."""
     if postgres.is_postgres(url):
-        return postgres.engine(url, writes=writes, pool_timeout=POOL_TIMEOUT)
+        return postgres.engine(url, name, writes=writes, pool_timeout=POOL_TIMEOUT)
     size = 1 if writes else 4
     engine = create_async_engine(
         url,

@@ -6,8 +6,8 @@ ends with it, however that ends.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import contextlib
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import Connection, event, make_url
@@ -20,8 +20,8 @@ DIALECT: Final = "postgresql"
 WRITERS: Final = 7_206_410
 """Number of the advisory lock that writers and migrations take."""
 
-SERVER: Final = 7_206_411
-"""Number of the advisory lock that a running server holds."""
+CHANNEL: Final = "neurond"
+RECONNECT_SECONDS: Final = 0.5
 
 PATIENCE: Final = 2.0
 """Seconds for a connection, a statement or the lock; then a request is told to come back."""
@@ -29,15 +29,39 @@ PATIENCE: Final = 2.0
 MIGRATION_PATIENCE: Final = 60.0
 
 
+TRIGGERS: Final = (
+    f"""
+    CREATE OR REPLACE FUNCTION neurond_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_notify('{CHANNEL}', TG_ARGV[0] || ' ' ||
+            CASE TG_ARGV[0] WHEN 'job' THEN to_jsonb(NEW) ->> 'job_id'
+                            ELSE to_jsonb(OLD) ->> 'id' END || ' ' ||
+            current_setting('application_name'));
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER neurond_network AFTER UPDATE OR DELETE ON networks
+    FOR EACH ROW EXECUTE FUNCTION neurond_tell('network')
+    """,
+    """
+    CREATE OR REPLACE TRIGGER neurond_job AFTER INSERT ON job_log
+    FOR EACH ROW EXECUTE FUNCTION neurond_tell('job')
+    """,
+)
+"""Whoever changes a network or a job tells the others so, with its name, as it commits."""
+
+
 def is_postgres(url: str) -> bool:
     """Tell whether the address of a database is PostgreSQL's."""
     return make_url(url).get_backend_name() == DIALECT
 
 
-def engine(url: str, *, writes: bool, pool_timeout: float) -> AsyncEngine:
+def engine(url: str, name: str, *, writes: bool, pool_timeout: float) -> AsyncEngine:
     """Return an engine whose transactions begin as they should."""
     made = _created(
         url,
+        name,
         PATIENCE,
         isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
         pool_size=1 if writes else 4,
@@ -60,8 +84,7 @@ def migrate(url: str) -> None:
     Raises
     ------
     DatabaseUnusable
-        When the database does not answer, was written by a newer version, or another server
-        holds it.
+        When the database does not answer, or was written by a newer version.
     """
     try:
         asyncio.run(_migrated(url))
@@ -71,37 +94,12 @@ def migrate(url: str) -> None:
         raise DatabaseUnusable(problem) from error
 
 
-@asynccontextmanager
-async def held(url: str) -> AsyncIterator[None]:
-    """Hold the database for this server, for as long as its connection lives.
-
-    Raises
-    ------
-    DatabaseUnusable
-        When another server holds it: it would take over that one's jobs.
-    """
-    made = _created(url, PATIENCE)
-    try:
-        async with made.connect() as connection:
-            mine = await connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({SERVER})")
-            if not mine.scalar_one():
-                name = make_url(url).database
-                problem = f"the database {name} is held by another server"
-                raise DatabaseUnusable(problem)
-            await connection.commit()
-            yield
-    finally:
-        await made.dispose()
-
-
 async def _migrated(url: str) -> None:
-    made = _created(url, MIGRATION_PATIENCE)
+    made = _created(url, "neurond", MIGRATION_PATIENCE)
     try:
         async with made.begin() as connection:
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
             await connection.run_sync(_upgrade, make_url(url).database or "the database")
-        async with held(url):  # told before anything is started
-            pass
     finally:
         await made.dispose()
 
@@ -111,16 +109,54 @@ def _upgrade(connection: Connection, name: str) -> None:
     from service.infrastructure.database import upgrade  # noqa: PLC0415
 
     upgrade.upgrade(connection, name)
+    for statement in TRIGGERS:
+        connection.exec_driver_sql(statement)
 
 
-def _created(url: str, patience: float, **options: Any) -> AsyncEngine:
+async def listen(
+    url: str, name: str, heard: Callable[[str, str], None], missed: Callable[[], None]
+) -> None:
+    """Hear what other servers change, for ever.
+
+    Parameters
+    ----------
+    name
+        This server's, whose own changes are no news.
+    heard
+        Is given "network" or "job", and an id.
+    missed
+        Is called when something may have been told and not heard.
+    """
+    import asyncpg  # noqa: PLC0415 - an extra
+
+    def on_told(_: object, __: int, ___: str, told: str) -> None:
+        kind, reference, teller = told.split(" ", 2)
+        if teller != name:
+            heard(kind, reference)
+
+    dsn = make_url(url).set(drivername=DIALECT).render_as_string(hide_password=False)
+    while True:
+        lost = asyncio.Event()
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+            connection = await asyncpg.connect(dsn, timeout=PATIENCE)
+            try:
+                connection.add_termination_listener(lambda _, lost=lost: lost.set())
+                await connection.add_listener(CHANNEL, on_told)
+                missed()
+                await lost.wait()
+            finally:
+                connection.terminate()
+        await asyncio.sleep(RECONNECT_SECONDS)
+
+
+def _created(url: str, name: str, patience: float, **options: Any) -> AsyncEngine:
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         connect_args={
             "timeout": PATIENCE,
             "command_timeout": patience,
             "server_settings": {
-                "application_name": "neurond",
+                "application_name": name,
                 "lock_timeout": str(int(1000 * patience)),
                 "idle_in_transaction_session_timeout": "60000",
             },
