@@ -1,9 +1,10 @@
 # syntax=docker/dockerfile:1
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /build
-COPY requirements.txt requirements-build.txt requirements-node.txt ./
+COPY requirements.txt requirements-postgres.txt requirements-build.txt requirements-node.txt ./
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.txt \
+    && /venv/bin/pip install --no-cache-dir --require-hashes \
+        -r requirements.txt -r requirements-postgres.txt \
     && python -m venv /tools \
     && /tools/bin/pip install --no-cache-dir --require-hashes -r requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
