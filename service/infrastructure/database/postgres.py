@@ -137,7 +137,9 @@ async def listen(
     dsn = make_url(url).set(drivername=DIALECT).render_as_string(hide_password=False)
     while True:
         lost = asyncio.Event()
-        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+        with contextlib.suppress(
+            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError
+        ):
             connection = await asyncpg.connect(dsn, timeout=PATIENCE)
             try:
                 connection.add_termination_listener(lambda _, lost=lost: lost.set())
