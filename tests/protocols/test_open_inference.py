@@ -321,6 +321,9 @@ GOOD = {"name": "input", "shape": [1, 25], "datatype": "FP32", "data": ROW}
         json.dumps({"inputs": [{**GOOD, "name": "x"}]}).encode(),
         json.dumps({"inputs": [{**GOOD, "shape": [25]}]}).encode(),
         json.dumps({"inputs": [{**GOOD, "shape": [2, 25]}]}).encode(),
+        json.dumps({"inputs": [GOOD], "outputs": [{"name": "output"}] * 100}).encode(),
+        b'{"inputs": [{"name": "input", "datatype": "FP32", "shape": [%s, 25], "data": [1]}]}'
+        % (b"9" * 4300),
         json.dumps({"inputs": [{**GOOD, "shape": [-1, 25]}]}).encode(),
         json.dumps({"inputs": [{**GOOD, "shape": [True, 25]}]}).encode(),
         json.dumps({"inputs": [{**GOOD, "shape": [10**30, 25]}]}).encode(),
