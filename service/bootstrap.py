@@ -228,7 +228,7 @@ async def _listen(url: str, parts: "Running") -> None:
 
     def missed() -> None:
         parts.cache.clear()
-        parts.feed.pulse()
+        parts.feed.missed()
         parts.dispatcher.wake()
 
     listening = asyncio.create_task(postgres.listen(url, parts.server.id, heard, missed))

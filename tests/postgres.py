@@ -23,13 +23,6 @@ def programs() -> Path | None:
     return found[-1].parent if found else None
 
 
-def required() -> None:
-    """Skip what needs a server where there is none."""
-    if programs() is None:
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
-
-
 class Postgres:
     """A server; it refuses to run as root, so it runs as somebody else there."""
 
@@ -85,9 +78,11 @@ class Postgres:
 
 @contextmanager
 def running() -> Iterator[Postgres]:
-    """Run a server in a folder that its user may enter."""
+    """Run a server in a folder that its user may enter; skip what needs one where there is none."""
     found = programs()
-    assert found is not None
+    if found is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
     folder = Path(tempfile.mkdtemp(prefix="neurond-postgres-"))  # pytest's are root's alone
     server = Postgres(folder, found)
     try:

@@ -25,7 +25,7 @@ class Feed:
     def __init__(self) -> None:
         self._next: dict[str, list[asyncio.Future[None]]] = {}
         self._recent: OrderedDict[str, deque[Record]] = OrderedDict()
-        self._elsewhere: set[str] = set()
+        self._elsewhere: OrderedDict[str, None] = OrderedDict()
 
     def publish(self, record: Record) -> None:
         """Keep a committed record, and wake everyone who waits for its job."""
@@ -40,13 +40,21 @@ class Feed:
 
     def elsewhere(self, job_id: str) -> None:
         """Note that another server has written to a job's log: the store knows more than we."""
-        self._elsewhere.add(job_id)
+        self._elsewhere[job_id] = None
+        self._elsewhere.move_to_end(job_id)
+        if len(self._elsewhere) > JOBS_KEPT:
+            self._elsewhere.popitem(last=False)
         self._recent.pop(job_id, None)
         self._wake(job_id)
 
     def knows(self, job_id: str) -> bool:
         """Tell whether this server alone writes a job's log."""
         return job_id not in self._elsewhere
+
+    def missed(self) -> None:
+        """Forget all records: others may have written, and it was not heard."""
+        self._recent.clear()
+        self.pulse()
 
     def pulse(self) -> None:
         """Wake everyone, news or not: to show that they live, or to let them go."""

@@ -21,16 +21,9 @@ FOREVER = {"epochs": 100_000, "early_stopping": None}
 ROW = {"inputs": [[0.5] * 25]}
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[postgres.Postgres]:
-    postgres.required()
-    with postgres.running() as server:
-        yield server
-
-
 @pytest.fixture
-def pair(database: postgres.Postgres, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
-    environment = {"NEUROND_DATABASE_URL": database.create(f"db{time.time_ns()}")}
+def pair(own_postgres: postgres.Postgres, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    environment = {"NEUROND_DATABASE_URL": own_postgres.create(f"db{time.time_ns()}")}
     made = [Server(tmp_path / "data", workers=1, environment=environment) for _ in range(2)]
     for server in made:
         server.start()

@@ -4,25 +4,17 @@ import json
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
 from service import settings
+from tests.service.conftest import in_process
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ROOT = Path(__file__).parents[2]
 
 
 async def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
-    from service.bootstrap import build  # noqa: PLC0415
-    from service.settings import Settings  # noqa: PLC0415
-
-    app = build(Settings(data_dir=tmp_path, workers=1))
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    async with in_process(settings.Settings(data_dir=tmp_path, workers=1)) as client:
         await client.get("/v1/version")
         told = (await client.get("/metrics")).text
     dashboard = json.loads((DEPLOY / "grafana/dashboards/neurond.json").read_text())

@@ -10,10 +10,10 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bootstrap import build
 from service.settings import Protocol, Settings
 from tests.acceptance.server import Server
 from tests.protocols.conftest import World
+from tests.service.conftest import in_process
 
 INVOKE = "/invocations"
 
@@ -244,14 +244,8 @@ def test_head_is_answered_as_get_is_and_nothing_follows_it(world: World) -> None
 
 
 async def test_a_protocol_that_is_not_spoken_has_no_routes(tmp_path: Path) -> None:
-    app = build(
-        Settings(data_dir=tmp_path, workers=1, protocols=frozenset({Protocol.OPEN_INFERENCE}))
-    )
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    protocols = frozenset({Protocol.OPEN_INFERENCE})
+    async with in_process(Settings(data_dir=tmp_path, workers=1, protocols=protocols)) as client:
         spoken = await client.get("/v2")
         silent = [
             await client.post(path, json={"instances": [[1]]})

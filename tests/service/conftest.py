@@ -30,7 +30,6 @@ LAYERS = [
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Postgres]:
-    postgres.required()
     with postgres.running() as server:
         yield server
 
@@ -59,6 +58,18 @@ async def app(
 def data_dir(app: FastAPI) -> Path:
     folder: Path = app.state.services.uploads.parent
     return folder
+
+
+@asynccontextmanager
+async def in_process(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Run an application of these settings, and give a client of it."""
+    app = build(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -216,3 +216,15 @@ async def test_a_crowd_is_woken_in_parts_and_nobody_is_forgotten() -> None:
     await asyncio.wait_for(asyncio.gather(*news), 5)
 
     assert 0 < at_once < 50
+
+
+async def test_what_was_not_heard_is_asked_of_the_store_again() -> None:
+    feed = Feed()
+    feed.publish(Record("job", 1, 1, "state", {}))
+    assert feed.after("job", 1) == []
+    news = feed.next("job")
+
+    feed.missed()
+
+    await asyncio.wait_for(news, 5)
+    assert feed.after("job", 1) is None

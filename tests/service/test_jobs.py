@@ -8,9 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from service.bootstrap import build
 from service.settings import Settings
-from tests.service.conftest import LAYERS, Json, Train, ended, problem, until
+from tests.service.conftest import LAYERS, Json, Train, ended, in_process, problem, until
 
 FOREVER = {"epochs": 100_000, "early_stopping": None}
 
@@ -581,12 +580,9 @@ async def test_a_job_whose_checkpoints_are_damaged_says_so_and_does_not_begin_an
 
 
 async def test_a_training_that_takes_too_much_memory_fails_at_once(tmp_path: Path) -> None:
-    app = build(Settings(data_dir=tmp_path, workers=1, worker_memory_bytes=700 << 20))
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    async with in_process(
+        Settings(data_dir=tmp_path, workers=1, worker_memory_bytes=700 << 20)
+    ) as client:
         layers = [
             *[{"type": "dense", "units": 1000, "activation": "relu"} for _ in range(2)],
             {"type": "dense", "units": 10, "activation": "softmax"},

@@ -17,7 +17,7 @@ from service.bootstrap import build
 from service.domain.keys import new_secret
 from service.hot_protocol import PROCESS
 from service.settings import Settings
-from tests.service.conftest import LAYERS, Json, on_a_socket, problem
+from tests.service.conftest import LAYERS, Json, in_process, on_a_socket, problem
 
 OPEN = {
     "/",
@@ -279,12 +279,7 @@ async def test_a_first_key_is_drawn_into_its_file_once(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", workers=1, first_key_file=file)
     secrets = []
     for _ in range(2):
-        app = build(settings)
-        transport = httpx.ASGITransport(app=app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-        ):
+        async with in_process(settings) as client:
             secrets.append(await asyncio.to_thread(file.read_text))
             answer = await client.get("/v1/keys", headers=bearer(secrets[-1].strip()))
             assert len(answer.json()["data"]) == 1
@@ -294,12 +289,7 @@ async def test_a_first_key_is_drawn_into_its_file_once(tmp_path: Path) -> None:
 
 
 async def test_the_first_key_must_be_able_to_make_others(tmp_path: Path) -> None:
-    app = build(Settings(data_dir=tmp_path, workers=1))
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    async with in_process(Settings(data_dir=tmp_path, workers=1)) as client:
         refused = await client.post("/v1/keys", json={"name": "shop", "scopes": ["predict"]})
         problem(refused, 422, "validation_failed", "/scopes")
         assert (await client.get("/v1/networks")).status_code == 200

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,35 +12,21 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.bootstrap import build
 from service.settings import Settings
 from tests import postgres
-from tests.service.conftest import LAYERS, problem
+from tests.service.conftest import LAYERS, in_process, problem
 
 
 class World(NamedTuple):
     server: postgres.Postgres
-    url: str
     client: httpx.AsyncClient
 
 
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[postgres.Postgres]:
-    postgres.required()
-    with postgres.running() as server:
-        yield server
-
-
 @pytest.fixture
-async def world(own_server: postgres.Postgres, tmp_path: Path) -> AsyncIterator[World]:
-    url = own_server.create(f"db{time.time_ns()}")
-    app = build(Settings(data_dir=tmp_path / "data", workers=1, database_url=SecretStr(url)))
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        yield World(own_server, url, client)
+async def world(own_postgres: postgres.Postgres, tmp_path: Path) -> AsyncIterator[World]:
+    url = SecretStr(own_postgres.create("away"))
+    async with in_process(Settings(data_dir=tmp_path, workers=1, database_url=url)) as client:
+        yield World(own_postgres, client)
 
 
 async def test_a_database_that_is_away_is_told_of_soon_and_found_again(world: World) -> None:

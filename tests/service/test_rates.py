@@ -13,7 +13,7 @@ from service.application.rates import RateLimited, Rates
 from service.bootstrap import build
 from service.domain.keys import Caller, Scope, new_secret
 from service.settings import Settings
-from tests.service.conftest import LAYERS, on_a_socket, problem
+from tests.service.conftest import LAYERS, in_process, on_a_socket, problem
 
 
 class Limited(NamedTuple):
@@ -82,12 +82,7 @@ async def test_a_tenant_queues_so_many_jobs_and_its_neighbour_others(tmp_path: P
     settings = Settings(
         data_dir=tmp_path, workers=1, first_key=SecretStr(admin), max_queued_jobs_per_owner=2
     )
-    app = build(settings)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    async with in_process(settings) as client:
         client.headers["Authorization"] = f"Bearer {admin}"
         for tenant in ("default", "other"):
             acting = {"X-Neurond-Tenant": tenant}

@@ -105,7 +105,7 @@ async def _migrated(url: str) -> None:
 
 
 def _upgrade(connection: Connection, name: str) -> None:
-    # Loaded only where it is needed: it takes a quarter of a second.
+    # Loaded here: a start on SQLite mostly does without, and it takes a quarter of a second.
     from service.infrastructure.database import upgrade  # noqa: PLC0415
 
     upgrade.upgrade(connection, name)

@@ -5,11 +5,9 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from service.api.hot import Array
 from service.domain.errors import InvalidRequest
-
-Array = npt.NDArray[Any]
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"

@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 import msgspec
-import numpy.typing as npt
 
+from service.api.hot import Array
 from service.api.tabular import (
     Rows,
     decoded,
@@ -15,8 +15,6 @@ from service.api.tabular import (
     rows_of_split,
 )
 from service.domain.errors import InvalidRequest
-
-Array = npt.NDArray[Any]
 
 FORMS: Final = {
     "dataframe_split": rows_of_split,

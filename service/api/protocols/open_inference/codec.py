@@ -7,12 +7,10 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from service.api.hot import Array
 from service.application.inference import probabilities_of
 from service.domain.errors import InvalidRequest
-
-Array = npt.NDArray[Any]
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"

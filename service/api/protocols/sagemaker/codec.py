@@ -1,16 +1,14 @@
 """Bodies as SageMaker's clients send them: CSV without a header, JSON, JSON lines, npy."""
 
 import io
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from service.api.hot import Array
 from service.api.tabular import Rows, decoded, has_header, rows_of, rows_of_csv
 from service.application.dataset_npz import rows_of_npy
-
-Array = npt.NDArray[Any]
 
 CSV: Final = "text/csv"
 JSON: Final = "application/json"
