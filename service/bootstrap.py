@@ -76,7 +76,8 @@ def limits_of(settings: Settings) -> Limits:
         epochs=settings.max_epochs,
         rows_per_call=settings.max_rows_per_call,
         queued_jobs=settings.max_queued_jobs,
-        queued_jobs_per_owner=settings.max_queued_jobs_per_owner,
+        queued_jobs_per_tenant=settings.max_queued_jobs_per_tenant,
+        running_jobs_per_tenant=settings.max_running_jobs_per_tenant,
         attempts=settings.max_attempts,
     )
 
@@ -222,6 +223,8 @@ async def _listen(url: str, parts: "Running") -> None:
     def heard(kind: str, reference: str) -> None:
         if kind == "network":
             parts.cache.drop(reference)
+        elif kind == "checkpoint":
+            parts.dispatcher.checkpoint(reference)
         else:
             parts.feed.elsewhere(reference)
             parts.dispatcher.heard(reference)
@@ -291,7 +294,8 @@ def _built(settings: Settings, limits: Limits, folder: DataFolder) -> Running:
     server = Server(secrets.token_hex(8), alone=settings.database_url is None)
     store = SqlStore(database_of(settings, folder), server.id)
     cache = LeastRecentlyUsed(settings.model_cache_bytes)
-    board, feed, closing = LiveBoard(), Feed(), asyncio.Event()
+    board = LiveBoard(store, blobs, alone=server.alone)
+    feed, closing = Feed(), asyncio.Event()
     chronicle = Chronicle(feed)
     executor = LocalExecutor(settings.workers, settings.worker_memory_bytes)
     dispatcher = Dispatcher(

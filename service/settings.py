@@ -164,8 +164,11 @@ class Settings(BaseSettings):
     max_epochs: int = Field(100_000, ge=1, description="Most epochs of a job.")
     max_rows_per_call: int = Field(10_000, ge=1, description="Most rows of one inference call.")
     max_queued_jobs: int = Field(10_000, ge=1, description="Most queued jobs in all.")
-    max_queued_jobs_per_owner: int = Field(
+    max_queued_jobs_per_tenant: int = Field(
         1000, ge=1, description="Most queued jobs of a tenant, where there are keys."
+    )
+    max_running_jobs_per_tenant: int | None = Field(
+        default=None, ge=1, description="Most running jobs of a tenant; as many as can run."
     )
     max_attempts: int = Field(
         3, ge=1, description="Attempts at a job whose worker is lost, before it fails."

@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, final
+from typing import Any, Final, final
 
-from service.application.ports import Page, Store
+from service.application.ports import Page, Store, Work
 from service.domain.errors import InvalidRequest, NotFound, ServiceError
 from service.domain.identifiers import new_id
 from service.domain.keys import (
@@ -99,8 +99,16 @@ class Access:
             raise Unauthorized("a valid key is due: Authorization: Bearer <key>")
         return caller
 
-    async def create(
+    async def create(self, name: str, **options: Any) -> tuple[Key, str]:
+        """Make a key in a transaction of its own; see `add`."""
+        async with self._store.write() as work:
+            made = await self.add(work, name, **options)
+        await self.refresh()
+        return made
+
+    async def add(
         self,
+        work: Work,
         name: str,
         *,
         tenant: str = DEFAULT_TENANT,
@@ -108,7 +116,7 @@ class Access:
         expires_at: datetime | None = None,
         secret: str | None = None,
     ) -> tuple[Key, str]:
-        """Make a key; its secret is told here and never again.
+        """Make a key; its secret is told here, and is not remembered.
 
         Parameters
         ----------
@@ -129,9 +137,7 @@ class Access:
         now = datetime.now(UTC)
         ordered = [scope.value for scope in Scope if scope in set(scopes)]
         key = Key(new_id("key"), prefix, digest_of(secret), name, tenant, ordered, now, expires_at)
-        async with self._store.write() as work:
-            await work.keys.add(key)
-        await self.refresh()
+        await work.keys.add(key)
         return key, secret
 
     async def page(self, page: Page) -> list[Key]:

@@ -219,10 +219,10 @@ class Dispatcher:
         """Hand the job that has waited longest to a worker; False when none waits."""
         # Looked at without the write lock first: most of the time none waits.
         async with self._store.read() as work:
-            if await work.jobs.next_queued() is None:
+            if await work.jobs.next_queued(self._limits.running_jobs_per_tenant) is None:
                 return False
         async with self._store.write() as work:
-            job = await work.jobs.next_queued()
+            job = await work.jobs.next_queued(self._limits.running_jobs_per_tenant)
             if job is None:
                 return False
             try:
@@ -378,7 +378,6 @@ class Dispatcher:
             validation_loss=report.validation_loss,
             best_epoch=report.best_epoch,
             preprocessing=report.preprocessing,
-            asked=report.asked,
         )
         data = {"id": checkpoint.id, "epoch": report.epoch}
         if await self._chronicle.note(work, job, "checkpoint", data):

@@ -41,23 +41,6 @@ class Once:
         with self.alone(request):
             return await self.keyed(request, create)
 
-    async def around(
-        self, request: Request, make: Callable[[], Awaitable[SavedAnswer]]
-    ) -> tuple[SavedAnswer, bool]:
-        """As calling does, for what takes transactions of its own; its answer is stored after."""
-        if request.key is None:
-            return await make(), False
-        with self.alone(request):
-            first = await self.replay(request)
-            if first is not None:
-                return first, True
-            made = await make()
-
-            async def remember(_: Work) -> SavedAnswer:
-                return made
-
-            return await self.keyed(request, remember)
-
     @contextmanager
     def alone(self, request: Request) -> Iterator[None]:
         """Let nobody else come with the same key meanwhile."""

@@ -179,7 +179,7 @@ class Inference:
 
     async def _live(self, owner: str, reference: str) -> Served:
         network = await self._networks.get(owner, reference)
-        live = self._board.get(network.id)
+        live = await self._board.look(network)
         if live is None:
             return await self.served(owner, reference, "latest")
         engine = Engine.from_spec(network.spec())

@@ -187,7 +187,7 @@ class Jobs:
 
     async def _check_queue(self, work: Work, owner: str) -> None:
         limits = self._limits
-        bounds = [(limits.queued_jobs, None), (limits.queued_jobs_per_owner, owner)]
+        bounds = [(limits.queued_jobs, None), (limits.queued_jobs_per_tenant, owner)]
         if self._open_to_all():  # without keys there is one owner, and no neighbour to protect
             bounds.pop()
         for limit, whose in bounds:
@@ -397,23 +397,29 @@ class Jobs:
             job = await find_job(work, owner, job_id)
             return await work.checkpoints.of(job.id)
 
-    async def take_checkpoint(self, owner: str, job_id: str) -> Checkpoint:
-        """Ask for a checkpoint now, and return it when it is stored."""
+    async def take_checkpoint(self, owner: str, job_id: str) -> None:
+        """Have a checkpoint taken now, and return when it is stored; `keep_checkpoint` keeps it."""
         job = await self.get(owner, job_id)
         job_id = job.id
         before = {checkpoint.id for checkpoint in await self.checkpoints(owner, job_id)}
         news = self._feed.next(job_id)
-        if job.status is not Status.RUNNING or not self._dispatcher.checkpoint(job_id):
-            raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
-        while job.status in HELD and not self._closing.is_set():
-            await asyncio.wait([news])
-            news = self._feed.next(job_id)
-            found = await self.checkpoints(owner, job_id)
-            fresh = [checkpoint for checkpoint in found if checkpoint.id not in before]
-            if fresh:
-                return fresh[0]
-            job = await self.get(owner, job_id)
+        if job.status is Status.RUNNING:
+            if not self._dispatcher.checkpoint(job_id):
+                await self._store.tell("checkpoint", job_id)  # a worker of another server has it
+            while job.status in HELD and not self._closing.is_set():
+                await asyncio.wait([news])
+                news = self._feed.next(job_id)
+                if any(found.id not in before for found in await self.checkpoints(owner, job_id)):
+                    return
+                job = await self.get(owner, job_id)
         raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
+
+    async def keep_checkpoint(self, work: Work, owner: str, job_id: str) -> Checkpoint:
+        """Keep the newest checkpoint for its client, beside those that come later."""
+        job = await find_job(work, owner, job_id)
+        newest = (await work.checkpoints.of(job.id))[0]
+        await work.checkpoints.keep(newest.id)
+        return newest
 
     async def promote(
         self, work: Work, owner: str, job_id: str, checkpoint_id: str

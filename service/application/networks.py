@@ -207,8 +207,8 @@ class Networks:
         """Return a network with one of its versions."""
         async with self._store.read() as work:
             network, version = await find_version(work, owner, reference, ref)
-        live = self._board.get(network.id)
-        if ref != "live" or live is None:
+        live = await self._board.look(network) if ref == "live" else None
+        if live is None:
             return network, version
         return network, replace(
             version,

@@ -102,8 +102,8 @@ class Jobs(Protocol):
     async def update(self, job: Job, **changes: Any) -> bool:
         """Change fields of a job whose stored status and run are still those of ``job``."""
 
-    async def next_queued(self) -> Job | None:
-        """Return the job that has waited longest."""
+    async def next_queued(self, per_owner: int | None) -> Job | None:
+        """Return the longest waiting job of an owner with fewer than ``per_owner`` running."""
 
     async def held_by(self, lease_owner: str | None) -> list[Job]:
         """Return the jobs that workers of that server have; of all servers for None."""
@@ -163,6 +163,9 @@ class Checkpoints(Protocol):
 
     async def get(self, job_id: str, checkpoint_id: str) -> Checkpoint | None:
         """Return one checkpoint."""
+
+    async def keep(self, checkpoint_id: str) -> None:
+        """Note that a client asked for a checkpoint."""
 
     async def prune(self, job_id: str, keep: int, asked: int) -> None:
         """Forget all but the latest ``keep``, and the latest ``asked`` that were asked for."""
@@ -233,6 +236,9 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Raise Unavailable unless the store answers."""
+
+    async def tell(self, kind: str, reference: str) -> None:
+        """Tell the other servers on the store something that it does not hold."""
 
     async def referenced_blobs(self) -> set[str]:
         """Return the names of all blobs that a row refers to."""
@@ -343,7 +349,6 @@ class CheckpointTaken:
     validation_loss: float | None
     best_epoch: int | None
     preprocessing: dict[str, Any] | None
-    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ class Limits:
     rows_per_call: int = 10_000
     gradient_check_rows: int = 64
     queued_jobs: int = 10_000
-    queued_jobs_per_owner: int = 1000
+    queued_jobs_per_tenant: int = 1000
+    running_jobs_per_tenant: int | None = None
     attempts: int = 3
 
     def check_network(self, input_shape: Sequence[Any], layers: Sequence[Any]) -> None:

@@ -98,6 +98,32 @@ def test_they_share_the_work_and_tell_of_each_others(pair: tuple[Server, Server]
         assert server.ended(job)["status"] == "cancelled"
 
 
+def test_a_job_is_seen_live_and_saved_on_request_from_the_other(
+    pair: tuple[Server, Server],
+) -> None:
+    one, other = pair
+    prepare(one)
+    job = submit(one, **FOREVER)
+    one.reaches(job, "running", epoch=50)
+    path = "/v1/networks/net/versions/live/predict"
+    initial = one.client.post("/v1/networks/net/versions/0/predict", json=ROW).json()["outputs"]
+
+    for server in pair:  # one of them has the worker
+        begun = time.monotonic()
+        taken = server.client.post(f"/v1/jobs/{job}/checkpoints")
+        assert taken.status_code == 201, taken.text
+        assert time.monotonic() - begun < 3
+        assert server.client.post(path, json=ROW).json()["outputs"] != initial
+        version = server.client.get("/v1/networks/net/versions/live").json()
+        assert version["job"] == job
+        assert server.client.get("/v1/networks/net/versions/live/weights").status_code == 200
+
+    other.client.post(f"/v1/jobs/{job}/cancel")
+    one.ended(job)
+    for server in pair:
+        assert server.client.post(path, json=ROW).json()["outputs"] == initial
+
+
 def test_what_a_killed_server_worked_on_is_finished_by_the_other(
     pair: tuple[Server, Server],
 ) -> None:

@@ -133,10 +133,11 @@ class Stage:
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     folder = prepare(Settings(data_dir=tmp_path / "data"))
     store = SqlStore(sqlite_url(folder.database))
-    hands, board = Hands(), LiveBoard()
+    blobs = FolderBlobs(folder.blobs)
+    hands, board = Hands(), LiveBoard(store, blobs, alone=True)
     dispatcher = Dispatcher(
         store,
-        FolderBlobs(folder.blobs),
+        blobs,
         hands,
         Chronicle(Feed()),
         board,

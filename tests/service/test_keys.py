@@ -44,6 +44,7 @@ class Guarded(NamedTuple):
     app: FastAPI
     client: httpx.AsyncClient
     keys: dict[str, str]
+    folder: Path
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -75,7 +76,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
             )
             assert answer.status_code == 201, answer.text
             keys[name] = answer.json()["key"]
-        yield Guarded(app, client, keys)
+        yield Guarded(app, client, keys, settings.data_dir)
 
 
 def routes(app: FastAPI) -> list[tuple[str, str]]:
@@ -195,6 +196,30 @@ async def test_an_admin_sees_what_an_id_names_and_acts_for_a_tenant(guarded: Gua
     ignored = {**bearer(guarded.keys["ours"]), "X-Neurond-Tenant": "them"}
     answer = await guarded.client.get(f"/v1/networks/{made['id']}", headers=ignored)
     problem(answer, 404, "not_found")
+
+
+async def test_a_key_is_made_once_and_told_again_to_its_maker_alone(guarded: Guarded) -> None:
+    once = {**bearer(guarded.keys["admin"]), "Idempotency-Key": "one key"}
+    wanted = {"name": "once", "scopes": ["admin"]}
+
+    first = await guarded.client.post("/v1/keys", json=wanted, headers=once)
+    again = await guarded.client.post("/v1/keys", json=wanted, headers=once)
+    other = {**once, **bearer(first.json()["key"])}
+    stranger = await guarded.client.post("/v1/keys", json=wanted, headers=other)
+    changed = await guarded.client.post("/v1/keys", json={"name": "x"}, headers=once)
+
+    assert (first.status_code, first.content) == (again.status_code, again.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers["cache-control"] == "no-store"
+    problem(stranger, 409, "key_already_told")
+    problem(changed, 422, "idempotency_key_reused")
+    stored = guarded.folder / "neurond.sqlite3"
+    secret = first.json()["key"].rpartition("_")[2].encode()
+    written = b"".join(file.read_bytes() for file in stored.parent.glob("neurond.sqlite3*"))
+    assert first.json()["prefix"].encode() in written
+    assert secret not in written
+    mine = await guarded.client.get("/v1/networks", headers=bearer(first.json()["key"]))
+    assert mine.status_code == 200
 
 
 async def test_a_revoked_or_expired_key_opens_nothing(guarded: Guarded) -> None:

@@ -80,7 +80,7 @@ async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
 async def test_a_tenant_queues_so_many_jobs_and_its_neighbour_others(tmp_path: Path) -> None:
     admin = new_secret()
     settings = Settings(
-        data_dir=tmp_path, workers=1, first_key=SecretStr(admin), max_queued_jobs_per_owner=2
+        data_dir=tmp_path, workers=1, first_key=SecretStr(admin), max_queued_jobs_per_tenant=2
     )
     async with in_process(settings) as client:
         client.headers["Authorization"] = f"Bearer {admin}"
@@ -102,6 +102,40 @@ async def test_a_tenant_queues_so_many_jobs_and_its_neighbour_others(tmp_path: P
             queued = [answer.json() for answer in answers if answer.status_code == 202]
             assert len(queued) >= 2
             assert queued[-1]["queue_seconds"] is None
+
+
+async def test_a_tenant_runs_so_many_jobs_and_leaves_the_other_worker_alone(tmp_path: Path) -> None:
+    admin = new_secret()
+    settings = Settings(
+        data_dir=tmp_path, workers=2, first_key=SecretStr(admin), max_running_jobs_per_tenant=1
+    )
+    job = {
+        "network": "n",
+        "inputs": [[0, 1], [1, 0]] * 20,
+        "targets": [0, 1] * 20,
+        "training": {"epochs": 100_000, "early_stopping": None},
+    }
+    async with in_process(settings) as client:
+        client.headers["Authorization"] = f"Bearer {admin}"
+        made = {}
+        for tenant in ("default", "other"):
+            acting = {"X-Neurond-Tenant": tenant}
+            body = {"name": "n", "input_shape": [2], "layers": LAYERS[-1:]}
+            await client.post("/v1/networks", json=body, headers=acting)
+            jobs = [await client.post("/v1/jobs", json=job, headers=acting) for _ in range(2)]
+            made[tenant] = [answer.json()["id"] for answer in jobs]
+
+        async def status(job_id: str) -> str:
+            return str((await client.get(f"/v1/jobs/{job_id}")).json()["status"])
+
+        for first, _ in made.values():
+            while await status(first) != "running":
+                await asyncio.sleep(0.02)
+        assert [await status(second) for _, second in made.values()] == ["queued", "queued"]
+        await client.post(f"/v1/jobs/{made['other'][0]}/cancel")
+        while await status(made["other"][1]) != "running":
+            await asyncio.sleep(0.02)
+        assert await status(made["default"][1]) == "queued"
 
 
 def test_buckets_fill_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from typing import final
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from service.domain.jobs import Checkpoint
 from service.infrastructure.database.rows import SqlTable, values_of
@@ -30,6 +30,11 @@ class SqlCheckpoints(SqlTable):
         )
         row = await self.one(query)
         return None if row is None else Checkpoint(**row)
+
+    async def keep(self, checkpoint_id: str) -> None:
+        """Note that a client asked for a checkpoint."""
+        mine = checkpoints.c.id == checkpoint_id
+        await self.connection.execute(update(checkpoints).where(mine).values(asked=True))
 
     async def prune(self, job_id: str, keep: int, asked: int) -> None:
         """Forget all but the latest ``keep``, and the latest ``asked`` that were asked for."""

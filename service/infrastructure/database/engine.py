@@ -78,6 +78,7 @@ class SqlStore:
     """
 
     def __init__(self, url: str, name: str = "neurond") -> None:
+        self._name = name
         self._writer = _engine(url, name, writes=True)
         self._reader = _engine(url, name, writes=False)
 
@@ -102,6 +103,13 @@ class SqlStore:
         """Raise Unavailable unless the database can be written."""
         async with self.write():  # taking the write lock is enough
             pass
+
+    async def tell(self, kind: str, reference: str) -> None:
+        """Tell the other servers on the database something that it does not hold."""
+        if self._reader.dialect.name == postgres.DIALECT:
+            with _translated():
+                async with self._reader.begin() as connection:
+                    await connection.execute(postgres.told(kind, reference, self._name))
 
     async def referenced_blobs(self) -> set[str]:
         """Return the names of all blobs that a row refers to."""

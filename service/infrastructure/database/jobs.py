@@ -68,9 +68,12 @@ class SqlJobs(SqlTable):
         result = await self.connection.execute(update(jobs).where(unmoved).values(**changes))
         return result.rowcount == 1
 
-    async def next_queued(self) -> Job | None:
-        """Return the job that has waited longest."""
+    async def next_queued(self, per_owner: int | None) -> Job | None:
+        """Return the longest waiting job of an owner with fewer than ``per_owner`` running."""
         queued = select(jobs).where(jobs.c.status == Status.QUEUED)
+        if per_owner is not None:
+            held = select(jobs.c.owner).where(jobs.c.status.in_(HELD)).group_by(jobs.c.owner)
+            queued = queued.where(jobs.c.owner.not_in(held.having(func.count() >= per_owner)))
         row = await self.one(queued.order_by(jobs.c.id).limit(1))
         return None if row is None else _job(row)
 

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, Select, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -113,6 +113,11 @@ def _upgrade(connection: Connection, name: str) -> None:
         connection.exec_driver_sql(statement)
 
 
+def told(kind: str, reference: str, name: str) -> Select[Any]:
+    """Return the statement by which a server tells the others something itself."""
+    return select(func.pg_notify(CHANNEL, f"{kind} {reference} {name}"))
+
+
 async def listen(
     url: str, name: str, heard: Callable[[str, str], None], missed: Callable[[], None]
 ) -> None:
@@ -123,7 +128,8 @@ async def listen(
     name
         This server's, whose own changes are no news.
     heard
-        Is given "network" or "job", and an id.
+        Is given "network", "job" or "checkpoint" (which a client of another server asks of a job),
+        and an id.
     missed
         Is called when something may have been told and not heard.
     """

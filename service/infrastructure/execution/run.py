@@ -78,11 +78,10 @@ def run(
             yield session.checkpoint()
             yield Stopped()
             return
-        asked = checkpoint_asked.is_set()
-        if asked or session.checkpoint_due():
+        if checkpoint_asked.is_set() or session.checkpoint_due():
             checkpoint_asked.clear()
             yield from session.report()
-            yield session.checkpoint(asked=asked)
+            yield session.checkpoint()
     yield from session.report()
     yield session.result()
 
@@ -206,7 +205,7 @@ class _Session:
         due = time.monotonic() - self._saved >= min(max(wait, least), most)
         return due and self.trainer.progress.epoch > self._saved_epoch
 
-    def checkpoint(self, *, asked: bool = False) -> CheckpointTaken:
+    def checkpoint(self) -> CheckpointTaken:
         """Return the whole state."""
         self._saved = time.monotonic()
         self._saved_epoch = self.trainer.progress.epoch
@@ -218,7 +217,6 @@ class _Session:
             last and last.validation_loss,
             self.trainer.progress.best_epoch or None,
             self.preprocessing.to_document(),
-            asked,
         )
 
     def result(self) -> Finished:

@@ -197,12 +197,15 @@ async def list_checkpoints(job: JobRef, parts: Parts, owner: Reader) -> Checkpoi
 async def take_checkpoint(job: JobRef, parts: Parts, owner: Trainer, once: OnceOnly) -> Response:
     """Take a checkpoint of a running job after its present epoch."""
 
-    async def take() -> SavedAnswer:
-        checkpoint = await parts.jobs.take_checkpoint(owner, job)
+    async def keep(work: Work) -> SavedAnswer:
+        checkpoint = await parts.jobs.keep_checkpoint(work, owner, job)
         location = f"/v1/jobs/{checkpoint.job_id}/checkpoints"
         return saved(201, checkpoint_body(checkpoint), {"Location": location})
 
-    return answer(await parts.once.around(once, take))
+    with parts.once.alone(once):
+        if await parts.once.replay(once) is None:
+            await parts.jobs.take_checkpoint(owner, job)
+        return answer(await parts.once.keyed(once, keep))
 
 
 @router.post(
