@@ -70,6 +70,7 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect], *, traced: bool 
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        responses=errors.OF_CONNECTIONS,
         docs_url=None,
         redoc_url=None,
         telemetry={

@@ -1,5 +1,6 @@
 """Errors as HTTP: one table from codes to statuses, one body (RFC 9457)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from service.api.encoding import json_bytes
 from service.application.rates import RateLimited
@@ -98,6 +100,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 EVERYWHERE: Final = responses(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 429, 503, 507)
+OF_CONNECTIONS: Final = responses(408, 431)
+"""What is told before a request reaches its route."""
 
 
 def problem(
@@ -204,7 +208,26 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         "not_found": f"there is nothing at {request.url.path[:200]!r}",
         "method_not_allowed": f"{request.method} is not taken at {request.url.path[:200]!r}",
     }.get(code, str(error.detail))
-    return problem(request, code, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if code == "method_not_allowed":
+        headers |= _allowed(request)
+    return problem(request, code, detail, headers=headers)
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """Return the header that tells which methods are taken where the request went.
+
+    Where two paths fit, as ``/v1/networks/import`` and a network of that name, the one with more
+    letters of its own counts.
+    """
+    fitting = {
+        len(re.sub(r"{[^}]*}", "", path)): operations
+        for path, operations in request.app.openapi()["paths"].items()
+        if compile_path(path)[0].match(request.url.path)
+    }
+    if not fitting:
+        return {}
+    return {"Allow": ", ".join(sorted(method.upper() for method in fitting[max(fitting)]))}
 
 
 def unexpected(request: Request) -> Response:

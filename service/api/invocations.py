@@ -41,7 +41,7 @@ BODY: Final[dict[str, Any]] = {
 }
 
 
-FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+TOLD: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {
             "application/json": {"schema": {}},
@@ -49,7 +49,10 @@ FAILURES: Final[dict[int | str, dict[str, Any]]] = {
             "application/jsonlines": {"schema": {"type": "string"}},
             "application/x-npy": {"schema": {"type": "string", "format": "binary"}},
         }
-    },
+    }
+}
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    **TOLD,
     **{
         status: {"description": CODES.get(status, "UNSUPPORTED")}
         for status in (400, 401, 403, 404, 405, 409, 413, 415, 429, 503)

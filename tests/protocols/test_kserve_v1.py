@@ -102,3 +102,6 @@ def test_unknown_models_and_methods_are_told(world: World) -> None:
     refused(world.client.post("/v1/models/nobody:predict", content=body), 404)
     refused(world.client.get("/v1/models/nobody"), 404)
     refused(world.client.post("/v1/models/digits:explode", content=body), 405)
+    unspoken = world.client.put("/v1/models/digits:predict", content=body)
+    refused(unspoken, 405)
+    assert unspoken.headers["allow"] == "POST"

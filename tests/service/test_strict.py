@@ -84,7 +84,9 @@ async def test_json_needs_no_content_type_and_takes_no_other(client: httpx.Async
 
 async def test_errors_of_the_framework_are_problems_too(client: httpx.AsyncClient) -> None:
     problem(await client.get("/nothing"), 404, "not_found")
-    problem(await client.put("/v1/networks"), 405, "method_not_allowed")
+    refused = await client.put("/v1/networks")
+    problem(refused, 405, "method_not_allowed")
+    assert refused.headers["allow"] == "GET, POST"
     problem(await client.get("/v1/jobs?limit=many"), 422, "validation_failed")
     for kind in ("networks", "datasets", "jobs"):
         problem(await client.get(f"/v1/{kind}/none"), 404, "not_found")

@@ -21,7 +21,7 @@ HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "A stream of events, or with Accept: application/json a page of them.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": {}}},
     },
     204: {"description": "Nothing will come any more."},
 }

@@ -122,7 +122,7 @@ async def repository_index(request: Request, parts: Parts, owner: Reader) -> Res
     return _json(told)
 
 
-@router.post("/repository/models/{model}/load", summary="Load a network")
+@router.post("/repository/models/{model}/load", summary="Load a network", response_class=Response)
 async def load(model: NetworkRef, request: Request, parts: Parts, owner: Trainer) -> Response:
     """Let a network answer here again, and read its weights now."""
     _object(await read_packed(request, parts.limits.json_bytes))
@@ -131,7 +131,9 @@ async def load(model: NetworkRef, request: Request, parts: Parts, owner: Trainer
     return Response(status_code=200)
 
 
-@router.post("/repository/models/{model}/unload", summary="Unload a network")
+@router.post(
+    "/repository/models/{model}/unload", summary="Unload a network", response_class=Response
+)
 async def unload(model: NetworkRef, request: Request, parts: Parts, owner: Trainer) -> Response:
     """Let a network answer no more by this protocol, until it is loaded."""
     _object(await read_packed(request, parts.limits.json_bytes))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Trainer
 from service.api.dialect import FAILURES, Dialect, Invocations
-from service.api.invocations import BODY, answer
+from service.api.invocations import BODY, TOLD, answer
 from service.api.protocols.sagemaker import codec
 from service.api.protocols.sagemaker.errors import error
 from service.api.raw import read_packed
@@ -95,14 +95,14 @@ async def get_model(model: NetworkRef, parts: Parts, owner: Reader) -> LoadedMod
     return LoadedModel(modelName=network.name, modelUrl=network.metadata.get("model_url", ""))
 
 
-@router.delete("/{model}", summary="Unload a model")
+@router.delete("/{model}", summary="Unload a model", response_class=Response)
 async def unload(model: NetworkRef, parts: Parts, owner: Trainer) -> Response:
     """Remove a network that was loaded here; others are deleted by the native API alone."""
     await parts.shelf.unload(owner, model)
     return Response(status_code=200)
 
 
-@router.post("/{model}/invoke", summary="Predict by a model", openapi_extra=BODY)
+@router.post("/{model}/invoke", summary="Predict by a model", openapi_extra=BODY, responses=TOLD)
 async def invoke(model: NetworkRef, request: Request, parts: Parts, owner: Predictor) -> Response:
     """Answer rows as ``/invocations`` does."""
     return await answer(request, parts, owner, model, [INVOCATIONS])

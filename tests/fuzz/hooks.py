@@ -1,0 +1,5 @@
+"""What Schemathesis has to be told about bodies."""
+
+import schemathesis
+
+schemathesis.serializer.alias("application/jsonlines", "text/plain")

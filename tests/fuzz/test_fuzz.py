@@ -1,0 +1,16 @@
+"""Three minutes of requests as Schemathesis makes them; `make nightly` takes twenty."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.run import fuzz
+
+pytest.importorskip("schemathesis")
+pytestmark = pytest.mark.slow
+
+
+def test_no_request_finds_what_is_not_declared(tmp_path: Path) -> None:
+    done = fuzz(tmp_path, seconds=180, seed=1)
+
+    assert done.returncode == 0, done.stdout[-20_000:]
