@@ -1,0 +1,1 @@
+"""Many requests of every kind, and a look at what the server holds on to."""

@@ -1,0 +1,29 @@
+"""A server that leaks a little with every prediction, to see that the soak finds it.
+
+python -m tests.soak.planted --port ... --data-dir ...
+"""
+
+import sys
+from typing import Any
+
+from service.application.served import Statistics
+from service.cli import neurond
+
+HELD: list[bytes] = []
+
+
+def main() -> None:
+    """Plant the leak, 64 bytes a call, and start the server with it."""
+    honest = Statistics.ran
+
+    def ran(self: Statistics, rows: int, nanoseconds: int, requests: int) -> None:
+        honest(self, rows, nanoseconds, requests)
+        HELD.extend(bytes(31) for _ in range(requests))
+
+    leaky: Any = Statistics
+    leaky.ran = ran
+    neurond(["serve", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
