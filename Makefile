@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install web check test cov docs screenshots bench chaos serve image clean
+.PHONY: help install web check test cov docs screenshots bench nightly chaos serve image clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
@@ -66,6 +66,12 @@ screenshots: .venv/.dev web  ## Take the pictures of docs/screenshots anew.
 
 bench: .venv/.dev  ## Training beside plain NumPy, and beside PyTorch and scikit-learn where they are.
 	$(BIN)/python -m benchmarks.training
+
+nightly: .venv/.dev  ## What takes long: twenty minutes of requests, a soak, two hundred kills.
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-clients.txt
+	$(BIN)/python -m tests.fuzz.run --seconds 1200 --seed $$(date +%j)
+	$(BIN)/python -m tests.soak.run
+	$(BIN)/python -m tests.chaos.run --kills 200
 
 chaos: .venv/.dev  ## Kill everything at random, two hundred times, and look what is lost.
 	$(BIN)/python -m tests.chaos.run --kills 200

@@ -3,6 +3,7 @@
 import io
 import lzma
 import math
+import struct
 import zipfile
 import zlib
 from typing import IO, Any, Final
@@ -17,6 +18,10 @@ KINDS: Final = frozenset("fiub")
 """Kinds of dtype that hold numbers."""
 LONGEST_HEADER: Final = 4096
 MOST_MEMBERS: Final = 1000
+LONGEST_DIRECTORY: Final = 256 << 10
+END: Final = struct.Struct("<4s4H2LH")
+"""Of a zip's end record: signature, numbers of disks and entries, size and offset of the
+directory, length of the comment that follows."""
 UNREADABLE: Final = (
     zipfile.BadZipFile,
     zlib.error,
@@ -50,7 +55,7 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
     read = npy.read_array_header_1_0 if size_bytes == 2 else npy.read_array_header_2_0
     try:
         shape, fortran, dtype = read(header, max_header_size=LONGEST_HEADER)
-    except (ValueError, SyntaxError, TypeError) as error:
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise FormatError(f"{name} has no npy header: {error}") from error
     if any(type(part) is not int or part < 0 for part in shape):
         raise FormatError(f"{name} has the shape {shape}")
@@ -80,6 +85,7 @@ def read_archive(data: bytes, most_bytes: int) -> dict[str, Array]:
         When it is no npz, or is larger inside than it may be.
     """
     found: dict[str, Array] = {}
+    check_end(io.BytesIO(data))
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
@@ -94,6 +100,26 @@ def read_archive(data: bytes, most_bytes: int) -> dict[str, Array]:
     except UNREADABLE as error:
         raise FormatError(f"this is no npz file: {error!s:.200}") from error
     return found
+
+
+def check_end(file: IO[bytes]) -> None:
+    """Refuse an archive by its end record: its whole directory would be read into memory.
+
+    Raises
+    ------
+    FormatError
+        When there are too many members, or no end.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - END.size - 0xFFFF))
+    tail = file.read()
+    place = tail.rfind(b"PK\x05\x06")
+    if place < 0 or len(tail) - place < END.size:
+        raise FormatError("this is no npz file: it has no end record")
+    _, _, _, _, entries, directory, _, _ = END.unpack_from(tail, place)
+    extended = tail[max(0, place - 20) : place].startswith(b"PK\x06\x07")
+    if extended or entries > MOST_MEMBERS or directory > LONGEST_DIRECTORY:
+        raise FormatError(f"the npz holds more than {MOST_MEMBERS} members")
 
 
 def _check_directory(members: list[zipfile.ZipInfo]) -> None:

@@ -44,7 +44,7 @@ from service.domain.limits import Limits
 from service.infrastructure.blobs.folder import FolderBlobs
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
 from service.infrastructure.database import postgres
-from service.infrastructure.database.damage import DatabaseUnusable
+from service.infrastructure.database.damage import REMEDY, DatabaseUnusable
 from service.infrastructure.database.engine import (
     SqlStore,
     migrate,
@@ -97,7 +97,7 @@ def prepare(settings: Settings) -> DataFolder:
         postgres.migrate(settings.database_url.get_secret_value())
     elif folder.lost_its_database():
         problem = f"{folder.database} is missing or empty, and {folder.blobs} is not"
-        raise DatabaseUnusable(f"{problem}; put the database's backup in its place")
+        raise DatabaseUnusable(f"{problem}; {REMEDY}")
     else:
         migrate(folder.database)
     try:

@@ -77,6 +77,7 @@ def serve(**options: Any) -> None:
         date_header=True,
         lifespan="on",
         http=_protocol(app, settings),
+        ws="none",
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
     )

@@ -3,11 +3,12 @@
 uvicorn over httptools takes headers of any length, and waits for ever for the rest of a request.
 Here a head has bounds and a deadline; a body has a deadline that moves with what has arrived, so
 that a slow client is refused and a long upload is not. A request that comes whole, as nearly all
-do, meets no timer.
+do, meets no timer. What could be read in two ways, by us and by a proxy, is refused.
 """
 
 import asyncio
 import json
+import re
 import secrets
 from typing import Any, Final
 
@@ -19,6 +20,11 @@ HEAD_SECONDS: Final = 10.0
 BODY_SECONDS: Final = 60.0
 BODY_BYTES_PER_SECOND: Final = 64 << 10
 """A body may take `BODY_SECONDS`, and a second more for each so many bytes of it."""
+
+UNREAD_BYTES: Final = 1 << 20
+"""So much of a body is taken after its request was answered; then the connection is closed."""
+
+HOST: Final = re.compile(rb"[\w.~!$&'()*+,;=%-]*(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?", re.ASCII)
 
 REASONS: Final = {
     400: ("Bad Request", "bad_request", "The request cannot be read"),
@@ -33,9 +39,11 @@ class GuardedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _current: RequestResponseCycle | None = None
     _refusal = b""
-    _in_head = _in_body = _refused = False
-    _head_bytes = _body_bytes = 0
+    _in_head = _in_body = _refused = _begun = False
+    _head_bytes = _body_bytes = _barren_bytes = 0
     _body_since = 0.0
+    _answered_at: int | None = None
+    _host = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -55,24 +63,31 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take bytes; wait for more only where a request is not whole yet."""
         if self._refused:
             return
+        was_in_body, had = self._in_body, self._body_bytes
+        self._begun = self._in_head or was_in_body
         super().data_received(data)
         if self._refused or self.transport.is_closing():
             self._stop_waiting()
         elif self._in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self._refuse(431, f"a head has at most {HEAD_BYTES} bytes")
-            elif self._timer is None:
-                self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
-        elif self._in_body and self._timer is None:
-            self._timer = self.loop.call_later(BODY_SECONDS, self._look_at_body)
-        elif not self._in_body and self._timer is not None:
+            self._wait_for_head()
+        elif self._in_body:
+            self._wait_for_body(len(data) if was_in_body and self._body_bytes == had else 0)
+        elif self._begun:
             self._stop_waiting()
+        elif self._is_idle():  # a blank line is no request, and stopped the other timer
+            self._wait_for_head()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = self._begun = True
+        self._head_bytes = 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; those after a body are nobody's."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """End the head, and begin the body."""
@@ -82,9 +97,28 @@ class GuardedProtocol(HttpToolsProtocol):
         if size > HEAD_BYTES or len(self.headers) > HEADERS:
             detail = f"a head has at most {HEAD_BYTES} bytes and {HEADERS} fields"
             self._refuse(431, detail)
-            return
-        self._in_body, self._body_bytes, self._body_since = True, 0, self.loop.time()
-        self.begin()
+        elif problem := self._dishonesty():
+            self._refuse(400, problem)
+        else:
+            self._in_body, self._body_bytes, self._body_since = True, 0, self.loop.time()
+            self._barren_bytes, self._answered_at = 0, None
+            self.begin()
+
+    def _dishonesty(self) -> str:
+        """Return what another could read otherwise in the head; "" where nothing is."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        version = self.parser.get_http_version()
+        if version not in {"1.1", "1.0"}:
+            return "HTTP 1.1 is spoken here"
+        if len(hosts) != 1 and (hosts or version == "1.1"):
+            return f"one Host is due, there are {len(hosts)}"
+        if hosts and hosts[0] != self._host and not HOST.fullmatch(hosts[0]):
+            return "the Host is no host"
+        if codings and [coding.lower() for coding in codings] != [b"chunked"]:
+            return "the only transfer coding is chunked"
+        self._host = hosts[0] if hosts else b""
+        return ""
 
     def begin(self) -> None:
         """Begin to answer a request whose head is there, and in order."""
@@ -106,6 +140,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Refuse what is no HTTP, or no honest one."""
         self._refuse(400, msg)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answer in HTTP who wants another protocol; that is no warning's worth."""
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._current = cycle
         super()._start_asgi_task(cycle, app)
@@ -114,6 +151,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Go on with what waited for this answer: another request, or a refusal."""
         super().on_response_complete()
         current = self._current
+        if self._in_body and current is self.cycle:
+            self._answered_at = self._body_bytes
         if self._refusal and (current is None or current.response_complete):
             self._close_with(self._refusal)
 
@@ -121,8 +160,35 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer = None
         if self._in_head:
             self._refuse(408, f"a head is due within {HEAD_SECONDS:.0f} seconds")
-        elif getattr(self, "cycle", None) is None:  # not a byte since the connection was made
+        elif self._is_idle():
             self.transport.close()
+
+    def _is_idle(self) -> bool:
+        """Tell whether no request waits for its answer."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse(431, f"a head has at most {HEAD_BYTES} bytes")
+        elif self._timer is None:
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def _wait_for_body(self, barren: int) -> None:
+        """Go on waiting for the rest of a body.
+
+        Parameters
+        ----------
+        barren
+            Bytes that came and held nothing of it: long chunk extensions, or trailers.
+        """
+        self._barren_bytes = self._barren_bytes + barren if barren else 0
+        answered = self._answered_at
+        if answered is not None and self._body_bytes + barren - answered > UNREAD_BYTES:
+            self.transport.close()
+        elif self._barren_bytes > HEAD_BYTES:
+            self._refuse(431, f"what is around a body has at most {HEAD_BYTES} bytes")
+        elif self._timer is None:
+            self._timer = self.loop.call_later(BODY_SECONDS, self._look_at_body)
 
     def _look_at_body(self) -> None:
         """Refuse a body that is slower than it may be; look again later otherwise."""
@@ -131,6 +197,8 @@ class GuardedProtocol(HttpToolsProtocol):
         left = self._body_since + allowed - self.loop.time()
         if left > 0:
             self._timer = self.loop.call_later(left + 0.1, self._look_at_body)
+        elif self._answered_at is not None:
+            self.transport.close()
         elif self._in_body:
             self._refuse(408, f"a body is due within {BODY_SECONDS:.0f} seconds, or at 64 KiB/s")
 

@@ -113,6 +113,9 @@ class HotProtocol(GuardedProtocol):
             and (limit is None or len(self.connections) < limit)
         )
 
+    def _is_idle(self) -> bool:
+        return not self._waits and super()._is_idle()
+
     def _hand_on(self) -> None:
         """Let the framework have what has come of a request."""
         pieces = self._pieces

@@ -82,13 +82,17 @@ async def answer(
     if not body:
         raise MalformedBody("a body is due")
     spoken = [codec for codec in codecs if kind in codec.kinds]
-    # What none takes for its own is told what is wrong with it by the first that could.
-    codec = next((codec for codec in spoken if codec.takes(kind, body)), None)
-    codec = codec or next(iter(spoken), None)
-    if codec is None:
+    if not spoken:
         problem = f"{kind[:80]!r} is not taken here: send JSON, CSV, JSON lines or npy"
         raise UnsupportedFormat(problem)
-    rows = await off_loop(parts.limits, body, lambda data: codec.decode(kind, data))
+
+    def decoded(data: bytes) -> tuple[Invocations, object]:
+        # What none takes for its own is told what is wrong with it by the first that could.
+        found = (codec for codec in spoken if codec.takes(kind, data))
+        codec = next(found, spoken[0])
+        return codec, codec.decode(kind, data)
+
+    codec, rows = await off_loop(parts.limits, body, decoded)
     outputs = await parts.inference.outputs(served, rows)
     parts.metrics.rows(len(outputs))
     told, told_as = codec.encode(outputs, kind, request.headers.get("accept", "*/*"))

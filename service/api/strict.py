@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, final
+from typing import Any, Final, final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -11,6 +12,11 @@ from fastapi.routing import APIRoute
 from service.api.dependencies import authenticated
 from service.api.raw import read_body
 from service.domain.errors import InvalidRequest, MalformedBody, UnsupportedFormat
+
+MOST_KEYS: Final = 1000
+MOST_OBJECTS: Final = 10_000
+MOST_LISTS: Final = 3_000_000
+"""More stand in no document; each takes tens of times what it took to write."""
 
 
 @final
@@ -89,6 +95,10 @@ def parse_json(body: bytes) -> Any:
     InvalidRequest
         When it is JSON with duplicate keys or numbers that are none.
     """
+    for sign, most, what in ((b"{", MOST_OBJECTS, "objects"), (b"[", MOST_LISTS, "lists")):
+        if body.count(sign) > most:
+            problem = f"a body has at most {most} {what}"
+            raise InvalidRequest.at("", "too_large", problem)
     try:
         return json.loads(
             body.decode(),
@@ -108,10 +118,12 @@ def parse_json(body: bytes) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the pairs as a dictionary, each key once."""
+    if len(pairs) > MOST_KEYS:
+        problem = f"an object has at most {MOST_KEYS} keys, this one {len(pairs)}"
+        raise InvalidRequest.at("", "too_many_keys", problem)
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         problem = f"the key {twice[:80]!r} stands there twice"
         raise InvalidRequest.at("", "duplicate_key", problem)
     return found

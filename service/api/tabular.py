@@ -2,15 +2,19 @@
 
 import csv
 import io
+import re
 from typing import Any, Final
 
 import msgspec
 
+from service.application.dataset_csv import Lines
 from service.domain.errors import InvalidRequest
 
 Rows = list[list[float]]
 
 LONGEST_CELL: Final = 400
+LONGEST_HEADER: Final = 64 << 10
+LINE_END: Final = re.compile(rb"[\r\n]")
 
 
 class Named(msgspec.Struct):
@@ -82,11 +86,15 @@ def rows_of_records(data: msgspec.Raw | bytes) -> Rows:
 
 def has_header(body: bytes) -> bool:
     """Tell whether the first line of a CSV holds names, not numbers."""
-    first = body.lstrip(b"\xef\xbb\xbf").split(b"\n", 1)[0]
+    start = body[:LONGEST_HEADER].removeprefix(b"\xef\xbb\xbf")
+    first = LINE_END.split(start, maxsplit=1)[0].decode("utf-8", "replace")
+    cells = next(csv.reader([first]), [])
+    if len(first) >= len(start):
+        cells = cells[:-1] or cells  # the last may be cut short
     try:
-        for cell in next(csv.reader([first.decode().strip("\r")]), []):
+        for cell in cells:
             float(cell)
-    except (ValueError, csv.Error):
+    except ValueError:
         return True
     return False
 
@@ -99,7 +107,9 @@ def rows_of_csv(body: bytes, *, header: bool) -> Rows:
         raise InvalidRequest("the CSV is not UTF-8") from error
     found: Rows = []
     try:
-        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
+        lines = Lines(io.StringIO(text, newline=""))
+        for number, row in enumerate(csv.reader(lines), 1):
+            lines.taken = 0
             if row and not (header and number == 1):
                 found.append([_number(cell, number, at) for at, cell in enumerate(row, 1)])
     except csv.Error as error:

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 from service.application.ports import Page, Store, Work
 from service.domain.errors import InvalidRequest, NotFound, ServiceError
-from service.domain.identifiers import new_id
+from service.domain.identifiers import check_name, new_id
 from service.domain.keys import (
     DEFAULT_TENANT,
     Caller,
@@ -126,6 +126,7 @@ class Access:
         if not is_tenant(tenant):
             problem = "a tenant is 1 to 64 small letters, digits, '.', '_' and '-'"
             raise InvalidRequest.at("/tenant", "invalid_tenant", problem)
+        check_name(name)
         if self.anonymous and Scope.ADMIN not in scopes:
             problem = "the first key must have the scope admin: with it, calls without a key end"
             raise InvalidRequest.at("/scopes", "no_admin", problem)

@@ -4,18 +4,21 @@ import csv
 import math
 import sys
 from array import array
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import numpy as np
 
 from service.application.dataset_rows import MOST_FAULTS, RawTargets, Table, decide
 from service.domain.datasets import Task
 from service.domain.errors import Fault, InvalidRequest, MalformedBody, pointer
+from service.domain.identifiers import is_plain
 from service.domain.limits import Limits
 
 LONGEST_CELL: Final = 4096
+LONGEST_ROW: Final = 1 << 20
+"""Characters of a row, which may hold line ends in quotes."""
 
 
 def read_csv(path: Path, target: str | None, task: Task | None, limits: Limits) -> Table:
@@ -36,21 +39,44 @@ def read_csv(path: Path, target: str | None, task: Task | None, limits: Limits) 
     csv.field_size_limit(LONGEST_CELL)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read(csv.reader(file, strict=True), target, task, limits)
+            return _read(Lines(file), target, task, limits)
     except UnicodeDecodeError as error:
         raise MalformedBody("the CSV is not UTF-8") from error
     except csv.Error as error:
         raise MalformedBody(f"this is no CSV: {error}") from error
 
 
-def _read(
-    rows: Iterator[list[str]], target: str | None, task: Task | None, limits: Limits
-) -> Table:
+class Lines:
+    """The lines of a file, refused where a row of them is too long to be one.
+
+    Who reads rows sets `taken` back to 0 after each.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.taken = 0
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LONGEST_ROW + 1)
+        self.taken += len(line)
+        if self.taken > LONGEST_ROW:
+            raise csv.Error(f"a row is longer than {LONGEST_ROW} characters")
+        if not line:
+            raise StopIteration
+        return line
+
+
+def _read(lines: Lines, target: str | None, task: Task | None, limits: Limits) -> Table:
+    rows = csv.reader(lines, strict=True)
     header = _header(next(rows, []), limits)
     chosen = _target_index(header, target)
     columns = header[:chosen] + header[chosen + 1 :]
     found = _Rows(header, chosen)
     for cells in rows:
+        lines.taken = 0
         if cells:  # a blank line holds none
             found.take(cells)
         if found.count > limits.dataset_rows:
@@ -62,7 +88,7 @@ def _read(
         raise InvalidRequest(found.faults[0].detail, found.faults[:MOST_FAULTS])
     inputs = np.frombuffer(found.numbers, np.float64).reshape(found.count, len(columns))
     place = pointer(0, header[chosen])
-    return decide(inputs, _targets(found.words, header[chosen], task), columns, task, place)
+    return decide(inputs, _targets(found.words, header[chosen], task), columns, task, place, limits)
 
 
 class _Rows:
@@ -103,10 +129,12 @@ def _header(cells: list[str], limits: Limits) -> list[str]:
         problem = "the first row must name at least two columns, one of them the target"
     elif len(names) > limits.dataset_columns + 1:
         problem = f"there are more than {limits.dataset_columns} input columns"
+    elif not all(map(is_plain, names)):
+        problem = "a column's name holds no control characters"
     elif not all(names):
         problem = f"column {names.index('') + 1} has no name"
     elif len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         problem = f"two columns are called {twice[:80]!r}"
     elif all(_is_number(name) for name in names):
         problem = "the first row holds numbers; a header row with names is due"

@@ -10,13 +10,12 @@ import numpy as np
 
 from core.arrays import Array
 from core.errors import FormatError
-from core.npz import KINDS, UNREADABLE, read_array, read_header
+from core.npz import KINDS, UNREADABLE, check_end, read_array, read_header
 from service.application.dataset_rows import RawTargets, Table, decide
 from service.domain.datasets import Task
 from service.domain.errors import InvalidRequest, MalformedBody
 from service.domain.limits import Limits
 
-MEMBERS: Final = ("inputs", "targets")
 MOST_INFLATION: Final = 200
 """Times that a member may grow when it is unpacked; real data stays far below."""
 
@@ -30,12 +29,18 @@ def read_npz(path: Path, task: Task | None, limits: Limits) -> Table:
         When an array is missing, of the wrong kind or shape, or holds NaN or infinity.
     """
     try:
+        with path.open("rb") as file:
+            check_end(file)
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if sorted(names) != ["inputs.npy", "targets.npy"]:
                 problem = "an npz dataset holds exactly two arrays, inputs and targets"
                 raise InvalidRequest.at("", "wrong_members", problem)
-            inputs, targets = (_member(archive, name, limits) for name in MEMBERS)
+            left = limits.table_bytes
+            inputs = _member(archive, "inputs", limits, left)
+            targets = _member(archive, "targets", limits, left - inputs.nbytes)
+    except FormatError as error:
+        raise MalformedBody(str(error)) from error
     except UNREADABLE as error:
         raise MalformedBody(f"this is no npz file: {error}") from error
     if inputs.ndim != 2 or not inputs.shape[1]:
@@ -47,19 +52,16 @@ def read_npz(path: Path, task: Task | None, limits: Limits) -> Table:
         )
         raise InvalidRequest.at("/targets", "shape_error", problem)
     columns = [f"x{index}" for index in range(inputs.shape[1])]
-    return decide(inputs, RawTargets(numbers=targets), columns, task, "/targets")
+    return decide(inputs, RawTargets(numbers=targets), columns, task, "/targets", limits)
 
 
-def _member(archive: zipfile.ZipFile, name: str, limits: Limits) -> Array:
-    """Return one array as float64; its size is known before it is read."""
+def _member(archive: zipfile.ZipFile, name: str, limits: Limits, most_bytes: int) -> Array:
+    """Return one array as float64 of at most so many bytes, known before it is read."""
     info = archive.getinfo(f"{name}.npy")
     if info.flag_bits & 0x1:
         raise MalformedBody("the npz is encrypted")
     with archive.open(info) as file:
-        try:
-            shape, fortran, dtype = read_header(file, name)
-        except FormatError as error:
-            raise MalformedBody(str(error)) from error
+        shape, fortran, dtype = read_header(file, name)
         size = math.prod(shape)
         if dtype.kind not in KINDS:
             problem = f"{name} holds {dtype}; numbers are due"
@@ -69,8 +71,9 @@ def _member(archive: zipfile.ZipFile, name: str, limits: Limits) -> Array:
             raise InvalidRequest.at(
                 f"/{name}", "too_large", f"{name} of shape {shape} is too large"
             )
-        grown = size * dtype.itemsize > MOST_INFLATION * max(info.compress_size, 1024)
-        if grown or 8 * size > 2 * limits.dataset_bytes:
+        packed = min(info.compress_size, Path(str(archive.filename)).stat().st_size)
+        grown = size * dtype.itemsize > MOST_INFLATION * max(packed, 1024)
+        if grown or 8 * size > most_bytes:
             raise InvalidRequest.at(
                 f"/{name}", "too_large", f"{name} of shape {shape} is too large"
             )

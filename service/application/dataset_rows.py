@@ -11,6 +11,7 @@ from core.arrays import Array
 from service.domain.datasets import Task
 from service.domain.errors import Fault, InvalidRequest, pointer
 from service.domain.identifiers import check_name
+from service.domain.limits import Limits
 
 MOST_FAULTS: Final = 20
 MOST_GUESSED_CLASSES: Final = 20
@@ -48,7 +49,12 @@ class Table:
 
 
 def decide(
-    inputs: Array, targets: RawTargets, columns: Sequence[str], task: Task | None, place: str
+    inputs: Array,
+    targets: RawTargets,
+    columns: Sequence[str],
+    task: Task | None,
+    place: str,
+    limits: Limits,
 ) -> Table:
     """Return the table, its task guessed where nobody told.
 
@@ -68,7 +74,7 @@ def decide(
         if task == "regression":
             problem = "regression needs numbers as targets, these are words"
             raise InvalidRequest.at(place, "invalid_targets", problem)
-        return _classified(inputs, targets.words, columns, place)
+        return _classified(inputs, targets.words, columns, place, limits)
     numbers = targets.numbers
     assert numbers is not None  # noqa: S101 - one of the two is set
     if numbers.ndim == 2:
@@ -78,7 +84,7 @@ def decide(
     if task == "regression" or (task is None and not few):
         return Table(inputs, numbers.reshape(-1, 1), list(columns), None)
     words = [str(int(n)) for n in numbers] if whole else [repr(float(n)) for n in numbers]
-    return _classified(inputs, words, columns, place)
+    return _classified(inputs, words, columns, place, limits)
 
 
 def _vectors(
@@ -101,9 +107,15 @@ def _vectors(
     return Table(inputs, classes, list(columns), labels)
 
 
-def _classified(inputs: Array, words: Sequence[str], columns: Sequence[str], place: str) -> Table:
+def _classified(
+    inputs: Array, words: Sequence[str], columns: Sequence[str], place: str, limits: Limits
+) -> Table:
     """Return a classification table; its labels are sorted, numbers by size."""
-    labels = sorted(set(words), key=_label_order)
+    different = set(words)
+    if len(different) > limits.dataset_labels:
+        problem = f"{len(different)} classes are more than {limits.dataset_labels}"
+        raise InvalidRequest.at(place, "too_many_classes", problem)
+    labels = sorted(different, key=_label_order)
     if len(labels) < 2:
         problem = f"there is only one class, {labels[0][:80]!r}; nothing can be told apart"
         raise InvalidRequest.at(place, "one_class", problem)

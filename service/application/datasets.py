@@ -63,12 +63,12 @@ class Datasets:
             raise InvalidRequest.at("/inputs", "empty", "a dataset needs at least one row")
         rows = json_rows(inputs)
         columns = [f"x{index}" for index in range(rows.shape[1])]
-        return decide(rows, json_targets(targets), columns, task, "/targets")
+        return decide(rows, json_targets(targets), columns, task, "/targets", self._limits)
 
     async def from_builtin(self, owner: str, name: str | None, wanted: Builtin) -> Dataset:
         """Draw a built-in set; nothing is remembered yet."""
-        if wanted.samples is not None and wanted.samples > self._limits.dataset_rows:
-            problem = f"there may be at most {self._limits.dataset_rows} rows"
+        if wanted.samples is not None and wanted.samples > self._limits.builtin_rows:
+            problem = f"at most {self._limits.builtin_rows} rows are drawn"
             raise InvalidRequest.at("/samples", "out_of_range", problem)
         try:
             drawn = await asyncio.to_thread(
@@ -117,10 +117,10 @@ class Datasets:
         ):
             problem = f"at most {limits.dataset_rows} rows of {limits.dataset_columns} columns"
             raise InvalidRequest.at("/inputs", "too_large", problem)
+        if table.inputs.nbytes + table.targets.nbytes > limits.table_bytes:
+            problem = f"so many numbers are more than {limits.table_bytes} bytes"
+            raise InvalidRequest.at("/inputs", "too_large", problem)
         labels = table.labels
-        if labels is not None and len(labels) > limits.dataset_labels:
-            problem = f"{len(labels)} classes are more than {limits.dataset_labels}"
-            raise InvalidRequest.at("/targets", "too_many_classes", problem)
         dataset_id = new_id("ds")
         checked = dataset_id if name is None else check_name(name)
         counts = None

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence, Sized
+from itertools import islice
 from typing import Any, Final, Protocol, final
 
 import msgspec
@@ -14,7 +15,7 @@ from core.formats import Model
 from core.inference import Forward
 from core.network import Network as Engine
 from core.preprocessing import Preprocessing
-from service.application.dataset_rows import json_targets
+from service.application.dataset_rows import MOST_FAULTS, json_targets
 from service.application.datasets import Datasets
 from service.application.evaluation import (
     check_loss,
@@ -365,7 +366,7 @@ def predictions(labels: list[str], rows: list[list[float]], top_k: int | None) -
 def _wrong_rows(inputs: object, columns: int) -> InvalidRequest:
     """Return which rows are not ``columns`` numbers."""
     rows = inputs if isinstance(inputs, list) else []
-    faults = [
+    wrong = (
         Fault(
             pointer("inputs", index),
             "shape_error",
@@ -374,7 +375,8 @@ def _wrong_rows(inputs: object, columns: int) -> InvalidRequest:
         )
         for index, row in enumerate(rows)
         if not isinstance(row, list) or len(row) != columns
-    ][:20]
+    )
+    faults = list(islice(wrong, MOST_FAULTS))
     if not faults:
         faults = [Fault("/inputs", "out_of_range", f"rows of {columns} finite numbers are due")]
     return InvalidRequest(faults[0].detail, faults)

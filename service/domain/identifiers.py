@@ -35,12 +35,17 @@ def is_id(reference: str) -> bool:
     return _ID.fullmatch(reference) is not None
 
 
+def is_plain(text: str, allowed: str = "") -> bool:
+    """Tell whether a text holds no control characters but those, and no lone surrogates."""
+    return all(sign in allowed or unicodedata.category(sign) not in {"Cc", "Cs"} for sign in text)
+
+
 def check_name(name: str, place: str = "/name") -> str:
     """Return ``name``, or say why it cannot be one."""
     problem = None
     if not 1 <= len(name) <= LONGEST_NAME:
         problem = f"a name has 1 to {LONGEST_NAME} characters"
-    elif any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name):
+    elif not is_plain(name):
         problem = "a name holds no control characters and no lone surrogates"
     elif _ID.fullmatch(name):
         problem = "a name must not look like an id"

@@ -22,6 +22,7 @@ class Limits:
     parameters: int = 2_000_000
     epochs: int = 100_000
     dataset_rows: int = 5_000_000
+    builtin_rows: int = 500_000
     dataset_columns: int = 4096
     dataset_labels: int = 4096
     rows_per_call: int = 10_000
@@ -30,6 +31,11 @@ class Limits:
     queued_jobs_per_tenant: int = 1000
     running_jobs_per_tenant: int | None = None
     attempts: int = 3
+
+    @property
+    def table_bytes(self) -> int:
+        """Most bytes of a dataset's numbers; written down, most take about half."""
+        return 2 * self.dataset_bytes
 
     def check_network(self, input_shape: Sequence[Any], layers: Sequence[Any]) -> None:
         """Refuse a network that is too large, in Python integers, before anything is made."""

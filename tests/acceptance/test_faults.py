@@ -239,7 +239,7 @@ def test_what_cannot_be_served_ends_in_one_line_and_status_two(
         ([f"--port={server.port}", f"--data-dir={tmp_path / 'other'}"], "cannot listen"),
         (["--port=0", f"--data-dir={server.folder}"], "held by another server"),
         (["--port=0", f"--data-dir={file / 'below'}"], "cannot be written"),
-        (["--port=0", f"--data-dir={damaged}"], "backup"),
+        (["--port=0", f"--data-dir={damaged}"], "neurond restore"),
         (["--port=0", f"--data-dir={lost}"], "missing or empty"),
         (["--port=99999"], "port"),
     ):

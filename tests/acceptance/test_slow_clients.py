@@ -36,7 +36,9 @@ def exchange(server: Server, sent: bytes, *, seconds: float = 5.0) -> tuple[int,
 
 
 HOST = b"Host: x\r\n"
+GET = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
 POST = b"POST /v1/networks HTTP/1.1\r\nContent-Type: application/json\r\n" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -56,8 +58,17 @@ POST = b"POST /v1/networks HTTP/1.1\r\nContent-Type: application/json\r\n" + HOS
         (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\nConnection: close\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + GET, 400),
+        (b"GET / HTTP/1.1\r\n\r\n" + GET, 400),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n" + GET, 400),
+        (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n" + GET, 400),
+        (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n" + GET, 400),
+        (b"GET /\r\n\r\n" + GET, 400),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n" + GET, 400),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + GET, 400),
+        (CHUNKED + b"0\r\n" + b"X: aaaaaaaaaaaaa\r\n" * (1 << 16), 431),
+        (CHUNKED + b"0\r\nX: " + b"a" * (1 << 20), 431),
+        (CHUNKED + b"2;x=" + b"a" * (1 << 20), 431),
     ],
 )
 def test_what_is_too_large_or_dishonest_is_refused_once_and_closed(
@@ -73,6 +84,44 @@ def test_what_is_too_large_or_dishonest_is_refused_once_and_closed(
     body: dict[str, Any] = json.loads(told.partition(b"\r\n\r\n")[2])
     assert body["status"] == status
     assert time.monotonic() - begun < 4.0
+
+
+def test_fields_after_a_body_are_no_fields_of_the_head(server: Server) -> None:
+    trailer = b"Content-Encoding: gzip\r\nConnection: close\r\n"
+    body = b'{"input_shape": [1], "layers": [{"type": "dense", "units": 1}]}'
+    chunk = b"%x\r\n%s\r\n0\r\n" % (len(body), body)
+
+    status, told = exchange(server, CHUNKED + chunk + trailer + b"\r\n", seconds=1.0)
+
+    assert status == 201, told
+
+
+def test_a_body_is_not_read_for_ever_after_its_answer(server: Server) -> None:
+    sent = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 100000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
+        connection.sendall(sent)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+        with pytest.raises(ConnectionError):
+            connection.sendall(bytes(64 << 20))
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_blank_lines_keep_no_connection_open(server: Server, before: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=15.0) as connection:
+        begun = time.monotonic()
+        connection.sendall(before + b"\r\n")
+        while connection.recv(65536):
+            pass
+        assert time.monotonic() - begun < 12.0
+
+
+def test_an_upgrade_is_answered_in_http(server: Server) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+    status, told = exchange(server, b"GET /nowhere HTTP/1.1\r\n" + HOST + upgrade, seconds=1.0)
+
+    assert status == 404
+    assert b"application/problem+json" in told
 
 
 def test_a_head_that_does_not_end_is_refused_after_its_time(server: Server) -> None:

@@ -115,8 +115,6 @@ def _closing(scope: Scope) -> bool:
 
 def _refusal(scope: Scope, headers: Headers) -> ASGIApp | None:
     """Return the answer to what must not reach the application."""
-    if len(headers.getlist("host")) > 1:
-        return problem(Request(scope), "bad_request", "there is more than one Host")
     if _rebound(scope, headers):
         detail = "without a key, a browser is answered at localhost or an address, not at a domain"
         return problem(Request(scope), "cross_site", detail)

@@ -24,7 +24,7 @@ from service.domain.errors import Unavailable
 from service.infrastructure.database import postgres, tables
 from service.infrastructure.database.answers import SqlAnswers
 from service.infrastructure.database.checkpoints import SqlCheckpoints
-from service.infrastructure.database.damage import DatabaseUnusable
+from service.infrastructure.database.damage import REMEDY, DatabaseUnusable
 from service.infrastructure.database.datasets import SqlDatasets
 from service.infrastructure.database.jobs import SqlJobs
 from service.infrastructure.database.keys import SqlKeys
@@ -210,7 +210,7 @@ def migrate(path: Path) -> None:
                 connection.commit()
     except SQLAlchemyError as error:
         original = getattr(error, "orig", error)
-        problem = f"{path} cannot be used: {original}; put its backup in its place"
+        problem = f"{path} cannot be used: {original}; {REMEDY}"
         raise DatabaseUnusable(problem) from error
     finally:
         engine.dispose()
@@ -231,5 +231,5 @@ def _check_pages(connection: Connection, path: Path) -> None:
         return
     found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     if found != "ok":
-        problem = f"{path} is damaged ({str(found)[:120]}); put its backup in its place"
+        problem = f"{path} is damaged ({str(found)[:120]}); {REMEDY}"
         raise DatabaseUnusable(problem)

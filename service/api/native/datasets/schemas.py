@@ -1,25 +1,87 @@
 """Bodies of datasets."""
 
-from typing import Annotated, Any, Literal
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from service.api.schemas import Body, Links, Name, Seed, Time, links
+from service.application.dataset_rows import MOST_FAULTS
 from service.application.vocabulary import BUILTIN_NAMES
 from service.domain.datasets import Dataset, Task
+from service.domain.errors import Fault, InvalidRequest, pointer
 
-Row = Annotated[list[float], Field(max_length=4096)]
-Target = (
-    Annotated[str, Field(max_length=200)] | float | Annotated[list[float], Field(max_length=4096)]
-)
+MOST_COLUMNS: Final = 4096
+LONGEST_LABEL: Final = 200
+_NUMBERS: Final = {int, float}
+
+
+def _first_faults(
+    value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
+) -> list[Any]:
+    """Validate rows, or name the first faults: pydantic would name each of a million."""
+    try:
+        found: list[Any] = validate(value)
+    except ValidationError:
+        name = info.field_name or ""
+        words = name == "targets"
+        rows = enumerate(value) if isinstance(value, list) else ()
+        faults = (
+            fault for index, row in rows for fault in _faults(row, (name, index), words=words)
+        )
+        first = list(islice(faults, MOST_FAULTS))
+        if not first:
+            raise
+        raise InvalidRequest(first[0].detail, first) from None
+    return found
+
+
+def _faults(row: Any, place: tuple[str, int], *, words: bool) -> Iterator[Fault]:
+    """Yield what is wrong with one row, or one target."""
+    name, index = place
+    if words and not isinstance(row, list):
+        fits = _is_number(row) or (isinstance(row, str) and len(row) <= LONGEST_LABEL)
+        if not fits:
+            problem = f"{name}[{index}] must be a word, a number or a list of numbers"
+            yield Fault(pointer(*place), "wrong_type", problem)
+    elif not isinstance(row, list) or len(row) > MOST_COLUMNS:
+        problem = f"{name}[{index}] must be a list of at most {MOST_COLUMNS} numbers"
+        yield Fault(pointer(*place), "wrong_type", problem)
+    else:
+        for column, cell in enumerate(row):
+            if not _is_number(cell):
+                problem = f"{name}[{index}][{column}] must be a finite number"
+                yield Fault(pointer(*place, column), "not_a_number", problem)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return type(value) in _NUMBERS and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+Row = Annotated[list[float], Field(max_length=MOST_COLUMNS, fail_fast=True)]
+Target = Annotated[str, Field(max_length=LONGEST_LABEL)] | float | Row
+Rows = Annotated[list[Row], Field(fail_fast=True), WrapValidator(_first_faults)]
+Targets = Annotated[list[Target], Field(fail_fast=True), WrapValidator(_first_faults)]
 
 
 class RowsBody(Body):
     """Rows with their targets: class labels, numbers, or vectors."""
 
     name: Name | None = None
-    inputs: list[Row] = Field(max_length=5_000_000)
-    targets: list[Target] = Field(max_length=5_000_000)
+    inputs: Rows = Field(max_length=5_000_000)
+    targets: Targets = Field(max_length=5_000_000)
     task: Task | None = Field(
         None,
         description="Else guessed: words, or at most 20 different whole numbers, are classes.",
@@ -31,7 +93,7 @@ class BuiltinBody(Body):
 
     name: Name | None = None
     builtin: str = Field(json_schema_extra={"enum": list(BUILTIN_NAMES)})
-    samples: int | None = Field(None, ge=2, le=5_000_000)
+    samples: int | None = Field(None, ge=2, le=500_000)
     noise: float | None = Field(None, ge=0.0, le=10.0)
     seed: Seed = 0
 

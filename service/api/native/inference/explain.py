@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Services, VersionRef
 from service.api.examples import SEVEN
-from service.api.native.datasets.schemas import Row
+from service.api.native.datasets.schemas import Rows
 from service.api.schemas import Body
 from service.api.strict import StrictRoute
 
@@ -22,7 +22,7 @@ class ExplainRequest(Body):
         json_schema_extra={"examples": [{"inputs": [SEVEN], "method": "integrated_gradients"}]}
     )
 
-    inputs: list[Row] = Field(min_length=1, max_length=100)
+    inputs: Rows = Field(min_length=1, max_length=100)
     method: Literal["gradient", "integrated_gradients"] = "integrated_gradients"
     target: str | None = Field(
         None,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.api.examples import SEVEN
-from service.api.native.datasets.schemas import Row, Target
+from service.api.native.datasets.schemas import Rows, Targets
 from service.api.schemas import Body
 
 
@@ -14,7 +14,7 @@ class ClassifyRequest(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [SEVEN], "top_k": 3}]})
 
-    inputs: list[Row] = Field(min_length=1, max_length=100_000)
+    inputs: Rows = Field(min_length=1, max_length=100_000)
     top_k: int | None = Field(None, ge=1, le=4096, description="Tell this many best classes.")
 
 
@@ -87,8 +87,8 @@ class GradientCheckRequest(Body):
         json_schema_extra={"examples": [{"dataset": "digits-1000", "rows": 8}]}
     )
 
-    inputs: list[Row] | None = Field(None, min_length=1, max_length=1000)
-    targets: list[Target] | None = Field(None, min_length=1, max_length=1000)
+    inputs: Rows | None = Field(None, min_length=1, max_length=1000)
+    targets: Targets | None = Field(None, min_length=1, max_length=1000)
     dataset: Annotated[str, Field(max_length=200)] | None = None
     rows: int = Field(8, ge=1, le=64)
 

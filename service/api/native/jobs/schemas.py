@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.api.native.datasets.schemas import Row, Target
+from service.api.native.datasets.schemas import Rows, Targets
 from service.api.native.networks.schemas import NetworkBody, VersionBody
 from service.api.schemas import Body, Links, Seed, Time, links
 from service.application.jobs import Place
@@ -117,8 +117,8 @@ class DataBody(Body):
     """Where the rows come from: a dataset, or the body itself."""
 
     dataset: Annotated[str, Field(max_length=200)] | None = None
-    inputs: list[Row] | None = Field(None, min_length=1)
-    targets: list[Target] | None = Field(None, min_length=1)
+    inputs: Rows | None = Field(None, min_length=1)
+    targets: Targets | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
     def one_source(self) -> "DataBody":

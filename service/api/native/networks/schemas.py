@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.api.schemas import Body, Links, Name, Seed, Time, links
 from service.application.networks import NewNetwork
 from service.application.vocabulary import ACTIVATION_NAMES, INITIALIZER_NAMES
+from service.domain.identifiers import is_plain
 from service.domain.networks import Network, Version
 
 DIGITS: dict[str, Any] = {
@@ -21,8 +22,19 @@ DIGITS: dict[str, Any] = {
 }
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _text(text: str) -> str:
+    """Return a text that any store takes."""
+    if not is_plain(text, allowed="\t\n\r"):
+        message = "a text holds no control characters and no lone surrogates"
+        raise ValueError(message)
+    return text
+
+
+Text = Annotated[str, AfterValidator(_text)]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=2000)]],
+    dict[Annotated[Text, Field(max_length=200)], Annotated[Text, Field(max_length=2000)]],
     Field(max_length=64),
 ]
 

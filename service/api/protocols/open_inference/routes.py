@@ -19,10 +19,11 @@ from service.api.protocols.open_inference.schemas import (
     ServerMetadata,
     TensorMetadata,
 )
-from service.api.raw import packed, read_packed
+from service.api.raw import check_rows, packed, read_packed
 from service.application.ports import Page
 from service.application.served import Served, Statistics
 from service.domain.errors import InvalidRequest, ServiceError
+from service.domain.limits import Limits
 from service.domain.networks import Network
 from service.version import VERSION
 
@@ -230,7 +231,7 @@ async def _infer(request: Request, parts: Services, served: Served, model: str) 
     try:
         # A long body takes longer to decode than the loop may stand still.
         if len(body) > parts.limits.inline_bytes:
-            call = await run_in_threadpool(_decoded, served, body, length)
+            call = await run_in_threadpool(_checked, parts.limits, served, body, length)
         else:
             call = _decoded(served, body, length)
     except InvalidRequest:
@@ -261,6 +262,13 @@ def hot_infer(parts: Services, served: Served, request: HotRequest) -> Asked | N
         return HotAnswer(body, b"".join(b"%s: %s\r\n" % header for header in headers))
 
     return Asked(call.rows, answer)
+
+
+def _checked(limits: Limits, served: Served, body: bytes, length: str | None) -> codec.Request:
+    """Return a long request, whose JSON may not open too many rows."""
+    text = int(length) if length is not None and length.isdigit() and len(length) < 10 else None
+    check_rows(body[:text], limits)
+    return _decoded(served, body, length)
 
 
 def _decoded(served: Served, body: bytes, length: str | None) -> codec.Request:
