@@ -24,6 +24,7 @@ BODY_BYTES_PER_SECOND: Final = 64 << 10
 UNREAD_BYTES: Final = 1 << 20
 """So much of a body is taken after its request was answered; then the connection is closed."""
 
+VERSIONS: Final = frozenset({"1.1", "1.0"})
 HOST: Final = re.compile(rb"[\w.~!$&'()*+,;=%-]*(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?", re.ASCII)
 
 REASONS: Final = {
@@ -84,40 +85,40 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; those after a body are nobody's."""
-        if self._in_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """End the head, and begin the body."""
         self._in_head = False
         self._stop_waiting()
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size, hosts, host, coding = len(self.url), 0, self._host, b""
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            if name == b"host":
+                hosts, host = hosts + 1, value
+            elif name == b"transfer-encoding":
+                coding += value
         if size > HEAD_BYTES or len(self.headers) > HEADERS:
             detail = f"a head has at most {HEAD_BYTES} bytes and {HEADERS} fields"
             self._refuse(431, detail)
-        elif problem := self._dishonesty():
+        elif problem := self._ambiguity(hosts, host, coding):
             self._refuse(400, problem)
         else:
             self._in_body, self._body_bytes, self._body_since = True, 0, self.loop.time()
             self._barren_bytes, self._answered_at = 0, None
             self.begin()
+            self.headers = []  # fields after the body are no fields of the head
 
-    def _dishonesty(self) -> str:
-        """Return what another could read otherwise in the head; "" where nothing is."""
-        hosts = [value for name, value in self.headers if name == b"host"]
-        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+    def _ambiguity(self, hosts: int, host: bytes, coding: bytes) -> str:
+        """Return what a proxy could read otherwise than we; "" where nothing is."""
         version = self.parser.get_http_version()
-        if version not in {"1.1", "1.0"}:
+        if version not in VERSIONS:
             return "HTTP 1.1 is spoken here"
-        if len(hosts) != 1 and (hosts or version == "1.1"):
-            return f"one Host is due, there are {len(hosts)}"
-        if hosts and hosts[0] != self._host and not HOST.fullmatch(hosts[0]):
+        if hosts != 1 and (hosts or version == "1.1"):
+            return f"one Host is due, there are {hosts}"
+        if host != self._host and not HOST.fullmatch(host):
             return "the Host is no host"
-        if codings and [coding.lower() for coding in codings] != [b"chunked"]:
+        if coding and coding.lower() != b"chunked":
             return "the only transfer coding is chunked"
-        self._host = hosts[0] if hosts else b""
+        self._host = host
         return ""
 
     def begin(self) -> None:
