@@ -1,12 +1,17 @@
 # syntax=docker/dockerfile:1
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /build
-COPY requirements.txt requirements-postgres.txt requirements-build.txt requirements-node.txt ./
+# Of this stage alone, whichever version Debian has.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils
+COPY requirements.txt requirements-postgres.txt requirements-build.txt \
+     requirements-image.txt requirements-node.txt ./
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --require-hashes \
+    && /venv/bin/pip install --no-cache-dir --no-compile --require-hashes \
         -r requirements.txt -r requirements-postgres.txt \
     && python -m venv /tools \
-    && /tools/bin/pip install --no-cache-dir --require-hashes -r requirements-build.txt
+    && /tools/bin/pip install --no-cache-dir --require-hashes \
+        -r requirements-build.txt -r requirements-image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY core core
 COPY service service
@@ -18,10 +23,12 @@ RUN test -f service/web/dist/index.html || ( \
         && node "$npm" --prefix service/web install --no-save \
         && node "$npm" --prefix service/web run build )
 RUN /tools/bin/hatchling build --target wheel --directory /dist \
-    && /venv/bin/pip install --no-cache-dir --no-deps /dist/*.whl \
+    && /venv/bin/pip install --no-cache-dir --no-compile --no-deps /dist/*.whl \
     && /venv/bin/pip uninstall --yes pip \
-    && find /venv -name tests -type d -path '*numpy*' -prune -exec rm -r {} + \
-    && find /venv -name '*.pyi' -delete
+    && /tools/bin/cyclonedx-py environment /venv --pyproject pyproject.toml \
+        --output-reproducible --output-file /dist/sbom.cdx.json
+COPY deploy/slim.sh ./
+RUN ./slim.sh /venv
 
 FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="neurond" \
@@ -30,6 +37,7 @@ LABEL org.opencontainers.image.title="neurond" \
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin neurond \
     && install --directory --owner neurond --group neurond /data
 COPY --from=build /venv /venv
+COPY --from=build /dist/sbom.cdx.json /usr/share/neurond/sbom.cdx.json
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     NEUROND_HOST=0.0.0.0 \

@@ -79,8 +79,10 @@ chaos: .venv/.dev  ## Kill everything at random, two hundred times, and look wha
 serve: .venv/.runtime web  ## Start the server at http://127.0.0.1:8000.
 	$(BIN)/neurond serve
 
-image: web  ## Build the container image.
+image: web  ## Build the container image, and dist/sbom.cdx.json: what is in it, as CycloneDX.
 	docker build --tag neurond:latest .
+	mkdir -p dist
+	docker run --rm --entrypoint cat neurond:latest /usr/share/neurond/sbom.cdx.json > dist/sbom.cdx.json
 
 clean:  ## Remove what make made.
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* coverage.xml dist $(WEB)/dist $(WEB)/node_modules
