@@ -243,6 +243,24 @@ async def test_a_revoked_or_expired_key_opens_nothing(guarded: Guarded) -> None:
     assert all("key" not in key and "sha256" not in key for key in listed)
 
 
+async def test_guesses_are_all_told_the_same_and_lock_nobody_out(guarded: Guarded) -> None:
+    prefix = guarded.keys["ours"].split("_")[1]
+    told = set()
+    for number in range(1000):
+        stranger = new_secret()
+        near = f"nrd_{prefix}_{stranger.split('_', 2)[2]}"
+        guess = bearer((near, stranger, f"xyz_{number}")[number % 3])
+        answer = await guarded.client.get("/v1/networks", headers=guess)
+        body = answer.json()
+        body.pop("request_id")
+        told.add((answer.status_code, str(body), answer.headers["www-authenticate"]))
+
+    assert [status for status, _, _ in told] == [401]
+    for holder in ("ours", "theirs"):
+        mine = bearer(guarded.keys[holder])
+        assert (await guarded.client.get("/v1/networks", headers=mine)).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
