@@ -16,6 +16,9 @@ def refused(answer: httpx.Response, status: int = 400) -> None:
     assert set(answer.json()) == {"error"}
 
 
+ZEROS = b"[" + b"0," * 24 + b"0]"
+
+
 def test_rows_and_named_rows_are_answered_one_by_one(world: World) -> None:
     for instances in (world.rows.tolist(), [{"input": row} for row in world.rows.tolist()]):
         answer = world.client.post(PREDICT, json={"instances": instances})
@@ -91,6 +94,9 @@ def test_status_and_metadata(world: World) -> None:
         b'{"instances": []}',
         b'{"instances": 5}',
         b'{"unknown": 5}',
+        b'{"instances": [%s], "instances": [%s]}' % (ZEROS, ZEROS),
+        b'{"instances": [{"input": %s, "input": %s}]}' % (ZEROS, ZEROS),
+        b'{"inputs": {"input": [%s], "\\u0069nput": [%s]}}' % (ZEROS, ZEROS),
     ],
 )
 def test_what_cannot_be_used_is_refused(world: World, body: bytes) -> None:

@@ -349,6 +349,9 @@ GOOD = {"name": "input", "shape": [1, 25], "datatype": "FP32", "data": ROW}
             }
         ).encode(),
         b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"inputs": [%s], "inputs": [%s]}' % (2 * (json.dumps(GOOD).encode(),)),
+        b'{"inputs": [%s]}' % json.dumps(GOOD).replace("{", '{"name": "x",', 1).encode(),
+        b'{"inputs": [%s]}' % json.dumps(GOOD).replace("{", '{"d\\u0061ta": [],', 1).encode(),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_the_protocols_form(world: World, body: bytes) -> None:

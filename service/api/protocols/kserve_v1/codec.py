@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from service.api.hot import Array
+from service.api.tabular import check_once
 from service.domain.errors import InvalidRequest
 
 INPUT: Final = "input"
@@ -34,6 +35,8 @@ class _NamedRows(msgspec.Struct, forbid_unknown_fields=True):
     input: list[list[float]]
 
 
+ONCE: Final = dict.fromkeys(("context", "examples", "inputs", "instances", "signature_name"), 1)
+
 _predict = msgspec.json.Decoder(_Predict).decode
 _examples = msgspec.json.Decoder(_Examples).decode
 _rows = msgspec.json.Decoder(list[list[float]]).decode
@@ -57,6 +60,7 @@ def decode_predict(body: bytes) -> Request:
         if isinstance(request.instances, msgspec.Raw) == isinstance(request.inputs, msgspec.Raw):
             raise InvalidRequest("exactly one of instances and inputs is due")
         if isinstance(request.inputs, msgspec.Raw):
+            check_once(body, {**ONCE, INPUT: 1})
             data = bytes(request.inputs).lstrip()
             return Request(
                 _named_rows(data).input if data[:1] == b"{" else _rows(data), columnar=True
@@ -66,6 +70,7 @@ def decode_predict(body: bytes) -> Request:
         rows = [example.input for example in _named(data)] if objects else _rows(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the request cannot be read: {error}") from error
+    check_once(body, {**ONCE, INPUT: len(rows)})
     return Request(rows, columnar=False)
 
 
@@ -75,6 +80,7 @@ def decode_examples(body: bytes) -> list[Any]:
         request = _examples(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the request cannot be read: {error}") from error
+    check_once(body, {**ONCE, INPUT: 1 + len(request.examples)})
     _check_signature(request.signature_name)
     rows = []
     for index, example in enumerate(request.examples):

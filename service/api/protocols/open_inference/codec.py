@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from service.api.hot import Array
+from service.api.tabular import check_once
 from service.application.inference import probabilities_of
 from service.domain.errors import InvalidRequest
 
@@ -104,6 +105,9 @@ class Request:
     binary: bool
 
 
+ONCE: Final = dict.fromkeys(("data", "datatype", "id", "inputs", "outputs", "shape"), 1)
+"""Members that stand in a request with one input at most once."""
+
 _decode = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
 _FLAT: Final = {
@@ -142,6 +146,8 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
         request = _decode(body[:length])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the request cannot be read: {error}") from error
+    tensors = len(request.inputs) + len(request.outputs or ())
+    check_once(body[:length], {**ONCE, "name": tensors, "parameters": 1 + tensors})
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         names = ", ".join(repr(tensor.name[:80]) for tensor in request.inputs[:8]) or "none"
         raise InvalidRequest(f"one input called {INPUT!r} is due, got {names}")
