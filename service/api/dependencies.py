@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from service.api.native.jobs.event_encoding import EncodedEvents
 from service.application.access import Access, allowed
@@ -146,8 +147,20 @@ def owner_with(scope: Scope) -> Any:
     return Depends(owner)
 
 
+def _digits(value: object) -> object:
+    """Return a number of a query; Python takes 1_0 and digits of other scripts for one too."""
+    if isinstance(value, str) and not WHOLE.fullmatch(value):
+        message = "a whole number is due"
+        raise ValueError(message)
+    return value
+
+
+WHOLE: Final = re.compile("-?[0-9]{1,18}")
+Count = Annotated[int, BeforeValidator(_digits)]
+
+
 async def page_of(
-    limit: Annotated[int, Query(ge=1, le=500, description="Most items of a page.")] = 50,
+    limit: Annotated[Count, Query(ge=1, le=500, description="Most items of a page.")] = 50,
     after: Annotated[
         str | None, Query(max_length=64, description="The last id of the page before.")
     ] = None,

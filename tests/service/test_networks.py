@@ -141,7 +141,8 @@ async def test_lists_go_from_page_to_page_newest_first(client: httpx.AsyncClient
     assert [network["id"] for network in first.json()["data"]] == [made[2], made[1]]
     assert first.json()["has_more"] is True
     assert second.json()["data"][0]["id"] == made[0]
-    problem(await client.get("/v1/networks?limit=0"), 422, "validation_failed")
+    for limit in ("0", "1_0", "%D9%A1", "1.0", "9" * 30):
+        problem(await client.get(f"/v1/networks?limit={limit}"), 422, "validation_failed")
 
 
 async def test_a_change_needs_the_present_state_when_it_names_one(

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from service.api.dependencies import (
+    Count,
     DatasetRef,
     OnceOnly,
     Paged,
@@ -194,8 +195,8 @@ async def get_rows(
     dataset: DatasetRef,
     parts: Parts,
     owner: Reader,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
-    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    limit: Annotated[Count, Query(ge=1, le=1000)] = 20,
+    offset: Annotated[Count, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> RowsPage:
     """Return some rows with their targets."""
     found, rows = await parts.datasets.rows(owner, dataset, offset, limit)

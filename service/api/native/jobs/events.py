@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import JobRef, Parts, Reader, Services
+from service.api.dependencies import Count, JobRef, Parts, Reader, Services
 from service.api.native.jobs.event_encoding import event_bytes, expanded
 from service.api.native.jobs.schemas import EventBody, EventPage
 from service.application.rates import RateLimited
@@ -40,8 +40,8 @@ async def job_events(
     owner: Reader,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
     last_event_id: LastEventId = None,
-    after: Annotated[int, Query(ge=0, le=2**53, description="As Last-Event-ID.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Of a page.")] = 500,
+    after: Annotated[Count, Query(ge=0, le=2**53, description="As Last-Event-ID.")] = 0,
+    limit: Annotated[Count, Query(ge=1, le=1000, description="Of a page.")] = 500,
 ) -> Response:
     """Follow a job live; ids have neither gap nor repeat, a finished job replays and ends."""
     found = await parts.jobs.glance(owner, job)

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from service.api.dependencies import JobRef, OnceOnly, Paged, Parts, Reader, Services, Trainer
+from service.api.dependencies import (
+    Count,
+    JobRef,
+    OnceOnly,
+    Paged,
+    Parts,
+    Reader,
+    Services,
+    Trainer,
+)
 from service.api.encoding import answer, saved
 from service.api.native.jobs.schemas import (
     CheckpointBody,
@@ -174,8 +183,8 @@ async def get_history(
     job: JobRef,
     parts: Parts,
     owner: Reader,
-    max_points: Annotated[int, Query(ge=2, le=100_000)] = 500,
-    after_epoch: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    max_points: Annotated[Count, Query(ge=2, le=100_000)] = 500,
+    after_epoch: Annotated[Count, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> HistoryBody:
     """Return the epochs as columns, thinned out to ``max_points``; extremes always stay."""
     return HistoryBody(**await parts.jobs.history(owner, job, max_points, after_epoch))

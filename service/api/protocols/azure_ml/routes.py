@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.dependencies import Parts, Predictor
+from service.api.dependencies import Count, Parts, Predictor
 from service.api.dialect import FAILURES, Dialect
 from service.api.examples import SEVEN
 from service.api.raw import off_loop, read_packed
@@ -60,7 +60,7 @@ async def score_options() -> Response:
 
 
 @router.get("/swagger.json", summary="How is it scored?")
-async def swagger(version: Annotated[int, Query(ge=2, le=3)] = 2) -> dict[str, Any]:
+async def swagger(version: Annotated[Count, Query(ge=2, le=3)] = 2) -> dict[str, Any]:
     """Tell the one operation, as Swagger 2 or OpenAPI 3."""
     kind = {"swagger": "2.0"} if version == 2 else {"openapi": "3.0.3"}
     operation = {
