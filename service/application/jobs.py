@@ -47,6 +47,16 @@ PACE_JOBS: Final = 20
 
 MOST_REPLAYS: Final = 2
 """Logs that are read at once; a crowd of subscribers must not take the store from the others."""
+CANCELLABLE: Final = (
+    Status.QUEUED,
+    Status.PAUSED,
+    Status.STARTING,
+    Status.RUNNING,
+    Status.PAUSING,
+)
+CANCELLED_AT_ONCE: Final = 50
+"""Jobs that one transaction cancels; others write in between."""
+
 OnDuplicate = Literal["reject", "return", "replace"]
 
 
@@ -295,6 +305,25 @@ class Jobs:
                 moved = await self._ask(work, job, action)
             if moved is not None:
                 return moved
+
+    async def cancel_all(self, owner: str, status: Status | None, network: str | None) -> int:
+        """Cancel all jobs, the newest first, some in each transaction; return how many."""
+        network_id, count = None, 0
+        if network is not None:
+            async with self._store.read() as work:
+                network_id = (await find_network(work, owner, network)).id
+        for one in CANCELLABLE if status is None else (status,):
+            after: str | None = None
+            while True:
+                async with self._store.write() as work:
+                    page = Page(CANCELLED_AT_ONCE, after)
+                    found = await work.jobs.page(owner, page, one, network_id)
+                    for job in found[:CANCELLED_AT_ONCE]:
+                        count += await self._ask(work, job, Action.CANCEL) is not None
+                if len(found) <= CANCELLED_AT_ONCE:
+                    break
+                after = found[CANCELLED_AT_ONCE - 1].id
+        return count
 
     async def _ask(self, work: Work, job: Job, action: Action) -> Job | None:
         """Move a job as a client wants it; None when it moved meanwhile."""

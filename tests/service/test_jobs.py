@@ -297,6 +297,42 @@ async def test_a_queued_job_waits_its_turn_and_can_be_cancelled(
         assert (await ended(client, job["id"]))["status"] == "cancelled"
 
 
+async def test_many_are_cancelled_in_one_call(
+    client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    other = (await client.post("/v1/networks", json={"input_shape": [25], "layers": LAYERS})).json()
+    mine = [await submit(client, network, digits, **FOREVER) for _ in range(60)]
+    theirs = await submit(client, other, digits, **FOREVER)
+    paused = (await client.post(f"/v1/jobs/{mine[-1]['id']}/pause")).json()
+    await until(client, mine[0]["id"], "running")
+    of_network = {"network": network["id"]}
+
+    queued = await client.post("/v1/jobs/cancel", params={**of_network, "status": "queued"})
+    states = {job["id"]: job["status"] for job in await every(client, network)}
+    rest = await client.post("/v1/jobs/cancel", params=of_network)
+
+    assert paused["status"] == "paused"
+    assert queued.status_code == 200
+    assert 50 < queued.json()["cancelled"] < 60
+    assert states[mine[0]["id"]] == "running"
+    assert states[mine[-1]["id"]] == "paused"
+    assert rest.json()["cancelled"] == 60 - queued.json()["cancelled"]
+    for job in (mine[0], mine[-1]):
+        assert (await ended(client, job["id"]))["status"] == "cancelled"
+    assert not (await client.get(f"/v1/jobs/{theirs['id']}")).json()["terminal"]
+    await client.post(f"/v1/jobs/{theirs['id']}/cancel")
+    ended_already = await client.post("/v1/jobs/cancel", params={"status": "succeeded"})
+    problem(ended_already, 422, "validation_failed")
+    problem(await client.post("/v1/jobs/cancel?network=none"), 404, "not_found")
+
+
+async def every(client: httpx.AsyncClient, network: Json) -> list[Json]:
+    """Return all jobs of a network."""
+    wanted = {"network": network["id"], "limit": 500}
+    data: list[Json] = (await client.get("/v1/jobs", params=wanted)).json()["data"]
+    return data
+
+
 async def test_a_checkpoint_can_be_taken_now(
     client: httpx.AsyncClient, network: Json, digits: str
 ) -> None:

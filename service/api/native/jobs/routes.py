@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
@@ -18,6 +18,7 @@ from service.api.dependencies import (
 )
 from service.api.encoding import answer, saved
 from service.api.native.jobs.schemas import (
+    CancelledBody,
     CheckpointBody,
     CheckpointList,
     CreateJob,
@@ -44,6 +45,7 @@ Wait = Annotated[
     Query(ge=0.0, le=LONGEST_WAIT, description="Answer at the next change of state, or then."),
 ]
 Prefer = Annotated[str, Header(description="wait=20 does the same.")]
+OfNetwork = Annotated[str | None, Query(max_length=200, description="Only of this network.")]
 CheckpointId = Annotated[str, Path(description="Id of a checkpoint.", max_length=40)]
 
 
@@ -107,9 +109,7 @@ async def list_jobs(
     owner: Reader,
     page: Paged,
     status: Annotated[Status | None, Query(description="Only jobs in this state.")] = None,
-    network: Annotated[
-        str | None, Query(max_length=200, description="Only of this network.")
-    ] = None,
+    network: OfNetwork = None,
 ) -> JobList:
     """Return a page of jobs, newest first."""
     found = await parts.jobs.page(owner, page, status, network)
@@ -117,6 +117,21 @@ async def list_jobs(
     shown, more = page_links(request, response, found, page.limit, ids)
     places = await parts.jobs.places(shown)
     return JobList(data=[job_body(job, places.get(job.id)) for job in shown], has_more=more)
+
+
+@router.post("/cancel", summary="Cancel all jobs")
+async def cancel_jobs(
+    parts: Parts,
+    owner: Trainer,
+    status: Annotated[
+        Literal["queued", "paused", "starting", "running", "pausing"] | None,
+        Query(description="Only jobs in this state; else all that have not ended."),
+    ] = None,
+    network: OfNetwork = None,
+) -> CancelledBody:
+    """Cancel many jobs in one call, the newest first."""
+    wanted = None if status is None else Status(status)
+    return CancelledBody(cancelled=await parts.jobs.cancel_all(owner, wanted, network))
 
 
 async def _told(parts: Services, job: Job) -> JobBody:

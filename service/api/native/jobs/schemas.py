@@ -209,6 +209,12 @@ class JobList(BaseModel):
     has_more: bool
 
 
+class CancelledBody(BaseModel):
+    """How many jobs were cancelled, or are about to be."""
+
+    cancelled: int
+
+
 class EstimateBody(BaseModel):
     """What a job would take."""
 
