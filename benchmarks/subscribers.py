@@ -110,10 +110,11 @@ async def measure(options: argparse.Namespace, pid: int) -> None:
             writer.transport.abort()
         await client.post(f"/v1/jobs/{number}/cancel")
     print(f"memory {before:.0f} MB before, {after:.0f} MB with all: {after - before:+.0f} MB")
-    print(
-        f"silence of a live stream: median {1e3 * statistics.median(gaps):.0f} ms, "
-        f"p99 {percentile(gaps, 0.99):.0f} ms"
-    )
+    if gaps:
+        print(
+            f"silence of a live stream: median {1e3 * statistics.median(gaps):.0f} ms, "
+            f"p99 {percentile(gaps, 0.99):.0f} ms"
+        )
     for name, taken in (("alone", alone), ("beside", beside)):
         p50, p99 = percentile(taken, 0.5), percentile(taken, 0.99)
         print(f"classify {name:7}: median {p50:.1f} ms, p99 {p99:.1f} ms ({len(taken)} calls)")
