@@ -25,11 +25,13 @@ from service.api.protocols.open_inference import routes as open_inference
 from service.api.protocols.sagemaker import routes as sagemaker
 from service.api.protocols.vertex import routes as vertex
 from service.application.access import Access
+from service.application.checkpoints import Checkpoints
 from service.application.chronicle import Chronicle
 from service.application.datasets import Datasets
 from service.application.dispatcher import Dispatcher, Server
 from service.application.explanations import Explanations
 from service.application.feed import Feed
+from service.application.following import Following
 from service.application.idempotency import Once
 from service.application.inference import Inference
 from service.application.jobs import Jobs
@@ -325,7 +327,6 @@ def _built(settings: Settings, limits: Limits, folder: DataFolder) -> Running:
         datasets=datasets,
         jobs=Jobs(
             store,
-            blobs,
             chronicle,
             dispatcher,
             limits,
@@ -333,6 +334,8 @@ def _built(settings: Settings, limits: Limits, folder: DataFolder) -> Running:
             closing,
             open_to_all=lambda: access.anonymous,
         ),
+        following=Following(store, feed, closing),
+        checkpoints=Checkpoints(store, blobs, feed, dispatcher, cache.drop, closing),
         inference=inference,
         explanations=Explanations(inference, datasets),
         access=access,

@@ -15,8 +15,10 @@ from pydantic import AfterValidator, BeforeValidator
 
 from service.api.native.jobs.event_encoding import EncodedEvents
 from service.application.access import Access, allowed
+from service.application.checkpoints import Checkpoints
 from service.application.datasets import Datasets
 from service.application.explanations import Explanations
+from service.application.following import Following
 from service.application.idempotency import Once
 from service.application.idempotency import Request as OnceRequest
 from service.application.inference import Inference
@@ -71,6 +73,8 @@ class Services:
     shelf: Shelf
     datasets: Datasets
     jobs: Jobs
+    following: Following
+    checkpoints: Checkpoints
     inference: Inference
     explanations: Explanations
     access: Access

@@ -4,21 +4,19 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import randbits
 from statistics import fmean
 from typing import Any, Final, Literal, NamedTuple, final
 
-from core import tensors
-from core.network import Network as Engine
 from service.application.chronicle import Chronicle
 from service.application.datasets import find_dataset
 from service.application.dispatcher import Dispatcher
 from service.application.history import columns_of
-from service.application.networks import append_version, find_network
-from service.application.ports import BlobCorrupt, Blobs, Page, Store, Work
+from service.application.networks import find_network
+from service.application.ports import Page, Store, Work
 from service.application.training import check_fit, values_in_force
 from service.domain.datasets import Dataset
 from service.domain.errors import Conflict, IllegalMove, InvalidRequest, NotFound, QueueFull
@@ -26,14 +24,11 @@ from service.domain.identifiers import new_id
 from service.domain.jobs import (
     HELD,
     Action,
-    Checkpoint,
     Job,
     Progress,
-    Record,
     Status,
     StopReason,
     allowed_actions,
-    merged,
     requested,
 )
 from service.domain.limits import Limits
@@ -45,8 +40,6 @@ CALLS_PER_LAYER: Final = 12
 PACE_JOBS: Final = 20
 """So many of the latest jobs tell how long the next will take."""
 
-MOST_REPLAYS: Final = 2
-"""Logs that are read at once; a crowd of subscribers must not take the store from the others."""
 CANCELLABLE: Final = (
     Status.QUEUED,
     Status.PAUSED,
@@ -104,7 +97,6 @@ class Jobs:
     def __init__(
         self,
         store: Store,
-        blobs: Blobs,
         chronicle: Chronicle,
         dispatcher: Dispatcher,
         limits: Limits,
@@ -113,11 +105,8 @@ class Jobs:
         open_to_all: Callable[[], bool],
     ) -> None:
         self._closing, self._open_to_all = closing, open_to_all
-        self._replays = asyncio.Semaphore(MOST_REPLAYS)
-        self._reading: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
-        self._store, self._blobs, self._chronicle = store, blobs, chronicle
-        self._feed, self._dispatcher, self._limits = chronicle.feed, dispatcher, limits
-        self._changed = changed
+        self._store, self._chronicle, self._feed = store, chronicle, chronicle.feed
+        self._dispatcher, self._limits, self._changed = dispatcher, limits, changed
 
     async def submit(self, work: Work, owner: str, wanted: NewJob) -> tuple[Job, bool]:
         """Queue a job; return it, and whether it is new."""
@@ -208,20 +197,6 @@ class Jobs:
         """Return a job."""
         async with self._store.read() as work:
             return await find_job(work, owner, job_id)
-
-    async def glance(self, owner: str, job_id: str) -> Job:
-        """Return a job; those who ask while it is being read share what was read."""
-        found: Job = await self._shared((owner, job_id), lambda: self.get(owner, job_id))
-        return found
-
-    async def _shared(self, key: tuple[Any, ...], read: Callable[[], Awaitable[Any]]) -> Any:
-        """Return what is read under that key; those who ask meanwhile wait for the same."""
-        reading = self._reading.get(key)
-        if reading is None:
-            reading = asyncio.ensure_future(read())
-            self._reading[key] = reading
-            reading.add_done_callback(lambda _: self._reading.pop(key, None))
-        return await asyncio.shield(reading)
 
     async def counts(self) -> dict[str, float]:
         """Return how many jobs are in each state, over all tenants."""
@@ -360,135 +335,6 @@ class Jobs:
             job = await find_job(work, owner, job_id)
             records = await work.log.epochs(job.id)
         return await asyncio.to_thread(columns_of, records, max_points, after_epoch)
-
-    async def records(self, job_id: str, after: int, limit: int = 100) -> list[Record]:
-        """Return records of the log that hold events later than ``after``, the first ones."""
-        recent = self._feed.after(job_id, after)
-        if recent is not None:
-            return recent[:limit]
-
-        async def read() -> list[Record]:
-            async with self._replays, self._store.read() as work:
-                return await work.log.after(job_id, after, limit)
-
-        # A crowd that comes at once asks for the same; the log never changes what it told.
-        found: list[Record] = await self._shared((job_id, after, limit), read)
-        return found
-
-    async def _news(self, job_id: str, after: int, caught_up: set[str]) -> list[Record]:
-        """Return later records; to one who had caught up and fell behind, epochs merged."""
-        recent = self._feed.after(job_id, after)
-        if recent is not None:
-            caught_up.add(job_id)
-            return recent
-        found = await self.records(job_id, after)
-        slow = job_id in caught_up and self._feed.knows(job_id)
-        return [merged(record, after) for record in found] if slow else found
-
-    async def follow(self, cursors: dict[str, int]) -> AsyncIterator[Record | None]:
-        """Yield the records of jobs after each cursor, as they come, until all have ended.
-
-        Who reads slower than records come is given the last of each run of epochs, and every
-        other event. None is yielded when the feed pulses and there is no news.
-
-        Parameters
-        ----------
-        cursors
-            The last event that is known of each job, of which none may be its last of all; moved
-            on as records are yielded.
-        """
-        following, caught_up = set(cursors), set[str]()
-        news: dict[str, asyncio.Future[None]] = {}
-        while following and not self._closing.is_set():
-            for job_id in following:
-                if job_id not in news or news[job_id].done():
-                    news[job_id] = self._feed.next(job_id)
-            fresh = [
-                record
-                for job_id in following
-                for record in await self._news(job_id, cursors[job_id], caught_up)
-            ]
-            for record in fresh:
-                yield record
-                cursors[record.job_id] = record.last
-            following -= {record.job_id for record in fresh if record.type == "end"}
-            if fresh:
-                continue
-            await asyncio.wait(
-                [news[job_id] for job_id in following], return_when=asyncio.FIRST_COMPLETED
-            )
-            if not any(self._feed.after(job_id, cursors[job_id]) for job_id in following):
-                yield None
-
-    async def checkpoints(self, owner: str, job_id: str) -> list[Checkpoint]:
-        """Return a job's checkpoints, latest first."""
-        async with self._store.read() as work:
-            job = await find_job(work, owner, job_id)
-            return await work.checkpoints.of(job.id)
-
-    async def take_checkpoint(self, owner: str, job_id: str) -> None:
-        """Have a checkpoint taken now, and return when it is stored; `keep_checkpoint` keeps it."""
-        job = await self.get(owner, job_id)
-        job_id = job.id
-        before = {checkpoint.id for checkpoint in await self.checkpoints(owner, job_id)}
-        news = self._feed.next(job_id)
-        if job.status is Status.RUNNING:
-            if not self._dispatcher.checkpoint(job_id):
-                await self._store.tell("checkpoint", job_id)  # a worker of another server has it
-            while job.status in HELD and not self._closing.is_set():
-                await asyncio.wait([news])
-                news = self._feed.next(job_id)
-                if any(found.id not in before for found in await self.checkpoints(owner, job_id)):
-                    return
-                job = await self.get(owner, job_id)
-        raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
-
-    async def keep_checkpoint(self, work: Work, owner: str, job_id: str) -> Checkpoint:
-        """Keep the newest checkpoint for its client, beside those that come later."""
-        job = await find_job(work, owner, job_id)
-        newest = (await work.checkpoints.of(job.id))[0]
-        await work.checkpoints.keep(newest.id)
-        return newest
-
-    async def promote(
-        self, work: Work, owner: str, job_id: str, checkpoint_id: str
-    ) -> tuple[Network, Version]:
-        """Make a version of a checkpoint's best weights."""
-        job = await find_job(work, owner, job_id)
-        checkpoint = await work.checkpoints.get(job.id, checkpoint_id)
-        if checkpoint is None:
-            raise NotFound("checkpoint", checkpoint_id)
-        network = await find_network(work, owner, job.network_id)
-        try:
-            state = await self._blobs.get(checkpoint.blob)
-        except BlobCorrupt as error:
-            raise Conflict(str(error), code="checkpoint_corrupt") from error
-        engine = Engine.from_spec(network.spec())
-        arrays, _ = tensors.decode(state)
-        engine.parameters[:] = arrays["best_parameters"]
-        dataset = await work.datasets.find(owner, job.dataset_id)
-        losses = {
-            "train_loss": checkpoint.train_loss,
-            "validation_loss": checkpoint.validation_loss,
-        }
-        version = Version(
-            network.id,
-            0,
-            "job",
-            await self._blobs.put(engine.to_bytes()),
-            datetime.now(UTC),
-            parent=job.base_version,
-            job_id=job.id,
-            training=job.training,
-            metrics={
-                "epochs": checkpoint.epoch,
-                "best_epoch": checkpoint.best_epoch,
-                **{name: loss for name, loss in losses.items() if loss is not None},
-            },
-            dataset_sha256=None if dataset is None else dataset.sha256,
-            preprocessing=checkpoint.preprocessing,
-        )
-        return network, await append_version(work, network, version, self._changed)
 
 
 async def find_job(work: Work, owner: str, job_id: str) -> Job:

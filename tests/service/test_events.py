@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -13,18 +13,14 @@ import pytest
 from service.api.native.jobs.event_encoding import expanded
 from service.application.chronicle import Chronicle
 from service.application.feed import RECORDS_KEPT, Feed
-from service.application.jobs import Jobs, find_job
+from service.application.following import Following
+from service.application.jobs import find_job
 from service.bootstrap import prepare
 from service.domain.jobs import Progress, Record, merged
-from service.domain.limits import Limits
 from service.infrastructure.database.engine import SqlStore, sqlite_url
 from service.settings import Settings
 from tests.service.conftest import Json, Train, problem
 from tests.service.fakes import seeded_job
-
-if TYPE_CHECKING:
-    from service.application.dispatcher import Dispatcher
-    from service.application.ports import Blobs
 
 
 def parse(text: str) -> list[tuple[str | None, str, Json]]:
@@ -126,7 +122,7 @@ class Log:
 
     store: SqlStore
     chronicle: Chronicle
-    jobs: Jobs
+    following: Following
     job_id: str
 
     async def runs(self, count: int) -> None:
@@ -147,7 +143,7 @@ class Log:
             await self.chronicle.note(work, job, "log", {"text": "not lost"})
 
     async def follow(self) -> AsyncIterator[Record]:
-        async for record in self.jobs.follow({self.job_id: 0}):
+        async for record in self.following.follow({self.job_id: 0}):
             if record is not None:
                 yield record
 
@@ -155,18 +151,9 @@ class Log:
 @pytest.fixture
 async def log(tmp_path: Path) -> AsyncIterator[Log]:
     folder = prepare(Settings(data_dir=tmp_path / "data"))
-    store, chronicle, unused = SqlStore(sqlite_url(folder.database)), Chronicle(Feed()), Any
-    jobs = Jobs(
-        store,
-        cast("Blobs", unused),
-        chronicle,
-        cast("Dispatcher", unused),
-        Limits(),
-        lambda _: None,
-        asyncio.Event(),
-        open_to_all=lambda: True,
-    )
-    yield Log(store, chronicle, jobs, (await seeded_job(store)).id)
+    store, feed = SqlStore(sqlite_url(folder.database)), Feed()
+    following = Following(store, feed, asyncio.Event())
+    yield Log(store, Chronicle(feed), following, (await seeded_job(store)).id)
     await store.close()
     folder.release()
 

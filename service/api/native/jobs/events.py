@@ -44,7 +44,7 @@ async def job_events(
     limit: Annotated[Count, Query(ge=1, le=1000, description="Of a page.")] = 500,
 ) -> Response:
     """Follow a job live; ids have neither gap nor repeat, a finished job replays and ends."""
-    found = await parts.jobs.glance(owner, job)
+    found = await parts.following.glance(owner, job)
     if last_event_id:
         after = _event_number(last_event_id)
     if "application/json" in accept and "text/event-stream" not in accept:
@@ -72,7 +72,7 @@ async def _page(parts: Services, job: Job, after: int, limit: int) -> Response:
     events: list[EventBody] = []
     cursor = after
     while len(events) <= limit and cursor < job.last_event:
-        records = await parts.jobs.records(job.id, cursor)
+        records = await parts.following.records(job.id, cursor)
         if not records:
             break
         for record in records:
@@ -92,7 +92,7 @@ async def _stream(parts: Services, job_id: str, after: int) -> AsyncIterator[byt
     """Yield a job's events as they are written down."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     cursors, ended = {job_id: after}, False
-    async for record in parts.jobs.follow(cursors):
+    async for record in parts.following.follow(cursors):
         if record is None:
             yield b": still here\n\n"
             continue
@@ -117,7 +117,7 @@ async def all_events(
     told = dict(part.partition(":")[::2] for part in (last_event_id or "").split(",") if part)
     cursors, open_jobs = dict[str, int](), set[str]()
     for reference in job:
-        found = await parts.jobs.glance(owner, reference)
+        found = await parts.following.glance(owner, reference)
         cursors[found.id] = after = _event_number(told.get(found.id, "0"))
         if not found.terminal or after < found.last_event:
             open_jobs.add(found.id)
@@ -132,7 +132,7 @@ async def _streams(
     """Yield the events of the jobs that are open, each with how far all were told."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     cursors = {job_id: told[job_id] for job_id in open_jobs}
-    async for record in parts.jobs.follow(cursors):
+    async for record in parts.following.follow(cursors):
         if record is None:
             yield b": still here\n\n"
             continue

@@ -208,7 +208,7 @@ async def get_history(
 @router.get("/{job}/checkpoints", summary="List checkpoints")
 async def list_checkpoints(job: JobRef, parts: Parts, owner: Reader) -> CheckpointList:
     """Return the checkpoints that are kept, latest first."""
-    found = await parts.jobs.checkpoints(owner, job)
+    found = await parts.checkpoints.of(owner, job)
     return CheckpointList(data=[checkpoint_body(checkpoint) for checkpoint in found])
 
 
@@ -222,13 +222,13 @@ async def take_checkpoint(job: JobRef, parts: Parts, owner: Trainer, once: OnceO
     """Take a checkpoint of a running job after its present epoch."""
 
     async def keep(work: Work) -> SavedAnswer:
-        checkpoint = await parts.jobs.keep_checkpoint(work, owner, job)
+        checkpoint = await parts.checkpoints.keep(work, owner, job)
         location = f"/v1/jobs/{checkpoint.job_id}/checkpoints"
         return saved(201, checkpoint_body(checkpoint), {"Location": location})
 
     with parts.once.alone(once):
         if await parts.once.replay(once) is None:
-            await parts.jobs.take_checkpoint(owner, job)
+            await parts.checkpoints.take(owner, job)
         return answer(await parts.once.keyed(once, keep))
 
 
@@ -244,7 +244,7 @@ async def promote_checkpoint(
     """Add a version with the best weights that the checkpoint holds."""
 
     async def create(work: Work) -> SavedAnswer:
-        network, version = await parts.jobs.promote(work, owner, job, checkpoint)
+        network, version = await parts.checkpoints.promote(work, owner, job, checkpoint)
         path = f"{network_path(network)}/versions/{version.number}"
         return saved(201, version_body(network, version), {"Location": path})
 

@@ -1,0 +1,116 @@
+"""Checkpoints of jobs: taken on request, and made versions."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import final
+
+from core import tensors
+from core.network import Network as Engine
+from service.application.dispatcher import Dispatcher
+from service.application.feed import Feed
+from service.application.jobs import find_job
+from service.application.networks import append_version, find_network
+from service.application.ports import BlobCorrupt, Blobs, Store, Work
+from service.domain.errors import Conflict, IllegalMove, NotFound
+from service.domain.jobs import HELD, Checkpoint, Job, Status, allowed_actions
+from service.domain.networks import Network, Version
+
+
+@final
+class Checkpoints:
+    """The use cases.
+
+    Parameters
+    ----------
+    changed
+        Called with a network's id when it got a version.
+    closing
+        Set when the server was told to stop.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        feed: Feed,
+        dispatcher: Dispatcher,
+        changed: Callable[[str], None],
+        closing: asyncio.Event,
+    ) -> None:
+        self._store, self._blobs, self._feed = store, blobs, feed
+        self._dispatcher, self._changed, self._closing = dispatcher, changed, closing
+
+    async def of(self, owner: str, job_id: str) -> list[Checkpoint]:
+        """Return a job's checkpoints, latest first."""
+        async with self._store.read() as work:
+            job = await find_job(work, owner, job_id)
+            return await work.checkpoints.of(job.id)
+
+    async def take(self, owner: str, job_id: str) -> None:
+        """Have a checkpoint taken now, and return when it is stored; `keep` keeps it."""
+        job = await self._job(owner, job_id)
+        job_id = job.id
+        before = {checkpoint.id for checkpoint in await self.of(owner, job_id)}
+        news = self._feed.next(job_id)
+        if job.status is Status.RUNNING:
+            if not self._dispatcher.checkpoint(job_id):
+                await self._store.tell("checkpoint", job_id)  # a worker of another server has it
+            while job.status in HELD and not self._closing.is_set():
+                await asyncio.wait([news])
+                news = self._feed.next(job_id)
+                if any(found.id not in before for found in await self.of(owner, job_id)):
+                    return
+                job = await self._job(owner, job_id)
+        raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
+
+    async def keep(self, work: Work, owner: str, job_id: str) -> Checkpoint:
+        """Keep the newest checkpoint for its client, beside those that come later."""
+        job = await find_job(work, owner, job_id)
+        newest = (await work.checkpoints.of(job.id))[0]
+        await work.checkpoints.keep(newest.id)
+        return newest
+
+    async def promote(
+        self, work: Work, owner: str, job_id: str, checkpoint_id: str
+    ) -> tuple[Network, Version]:
+        """Make a version of a checkpoint's best weights."""
+        job = await find_job(work, owner, job_id)
+        checkpoint = await work.checkpoints.get(job.id, checkpoint_id)
+        if checkpoint is None:
+            raise NotFound("checkpoint", checkpoint_id)
+        network = await find_network(work, owner, job.network_id)
+        try:
+            state = await self._blobs.get(checkpoint.blob)
+        except BlobCorrupt as error:
+            raise Conflict(str(error), code="checkpoint_corrupt") from error
+        engine = Engine.from_spec(network.spec())
+        arrays, _ = tensors.decode(state)
+        engine.parameters[:] = arrays["best_parameters"]
+        dataset = await work.datasets.find(owner, job.dataset_id)
+        losses = {
+            "train_loss": checkpoint.train_loss,
+            "validation_loss": checkpoint.validation_loss,
+        }
+        version = Version(
+            network.id,
+            0,
+            "job",
+            await self._blobs.put(engine.to_bytes()),
+            datetime.now(UTC),
+            parent=job.base_version,
+            job_id=job.id,
+            training=job.training,
+            metrics={
+                "epochs": checkpoint.epoch,
+                "best_epoch": checkpoint.best_epoch,
+                **{name: loss for name, loss in losses.items() if loss is not None},
+            },
+            dataset_sha256=None if dataset is None else dataset.sha256,
+            preprocessing=checkpoint.preprocessing,
+        )
+        return network, await append_version(work, network, version, self._changed)
+
+    async def _job(self, owner: str, job_id: str) -> Job:
+        async with self._store.read() as work:
+            return await find_job(work, owner, job_id)
