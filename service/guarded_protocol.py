@@ -183,11 +183,10 @@ class GuardedProtocol(HttpToolsProtocol):
             Bytes that came and held nothing of it: long chunk extensions, or trailers.
         """
         self._barren_bytes = self._barren_bytes + barren if barren else 0
-        answered = self._answered_at
-        if answered is not None and self._body_bytes + barren - answered > UNREAD_BYTES:
-            self.transport.close()
-        elif self._barren_bytes > HEAD_BYTES:
+        if self._barren_bytes > HEAD_BYTES:
             self._refuse(431, f"what is around a body has at most {HEAD_BYTES} bytes")
+        elif self._answered_at is not None and self._body_bytes - self._answered_at > UNREAD_BYTES:
+            self.transport.close()
         elif self._timer is None:
             self._timer = self.loop.call_later(BODY_SECONDS, self._look_at_body)
 
@@ -198,8 +197,6 @@ class GuardedProtocol(HttpToolsProtocol):
         left = self._body_since + allowed - self.loop.time()
         if left > 0:
             self._timer = self.loop.call_later(left + 0.1, self._look_at_body)
-        elif self._answered_at is not None:
-            self.transport.close()
         elif self._in_body:
             self._refuse(408, f"a body is due within {BODY_SECONDS:.0f} seconds, or at 64 KiB/s")
 
@@ -210,7 +207,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = True
         self._stop_waiting()
         answer, current = _answer(status, detail), self._current
-        if current is None or current.response_complete:
+        if self._in_body and self._answered_at is not None:
+            self._close_with(b"")  # its one answer has been given
+        elif current is None or current.response_complete:
             self._close_with(answer)
         elif current is not self.cycle or not self._in_body:
             self._refusal = answer  # after the answers to the requests before it

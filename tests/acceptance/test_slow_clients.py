@@ -1,5 +1,6 @@
 """Requests that are slow, half, too large or dishonest, on raw sockets."""
 
+import contextlib
 import json
 import socket
 import time
@@ -103,6 +104,23 @@ def test_a_body_is_not_read_for_ever_after_its_answer(server: Server) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 404")
         with pytest.raises(ConnectionError):
             connection.sendall(bytes(64 << 20))
+
+
+@pytest.mark.parametrize("rest", [b"X: a\r\n" * 10_000, b"zz\r\n"])
+def test_an_answered_request_is_not_answered_twice(server: Server, rest: bytes) -> None:
+    sent = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
+        connection.sendall(sent)
+        told = connection.recv(65536)
+        for part in (b"0\r\n" if rest.startswith(b"X") else b"", rest[:20_000], rest[20_000:]):
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(part)
+        with contextlib.suppress(ConnectionError):
+            while chunk := connection.recv(65536):
+                told += chunk
+
+    assert told.startswith(b"HTTP/1.1 404")
+    assert told.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize("before", [b"", GET])
