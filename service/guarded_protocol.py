@@ -12,6 +12,7 @@ import re
 import secrets
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_BYTES: Final = 16 << 10
@@ -21,11 +22,16 @@ BODY_SECONDS: Final = 60.0
 BODY_BYTES_PER_SECOND: Final = 64 << 10
 """A body may take `BODY_SECONDS`, and a second more for each so many bytes of it."""
 
-UNREAD_BYTES: Final = 1 << 20
+UNREAD_BYTES: Final = 64 << 20
 """So much of a body is taken after its request was answered; then the connection is closed."""
 
 VERSIONS: Final = frozenset({"1.1", "1.0"})
-HOST: Final = re.compile(rb"[\w.~!$&'()*+,;=%-]*(:\d*)?|\[[0-9A-Fa-f:.]+\](:\d*)?", re.ASCII)
+HOST: Final = re.compile(
+    rb"[\w.~!$&'()*+,;=%-]*(:\d*)?|\[[0-9A-Fa-f:.]+(%[\w.~%-]+)?\](:\d*)?", re.ASCII
+)
+AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+OFFERS: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
+"""Fields by which a client offers another protocol."""
 
 REASONS: Final = {
     400: ("Bad Request", "bad_request", "The request cannot be read"),
@@ -40,8 +46,8 @@ class GuardedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _current: RequestResponseCycle | None = None
     _refusal = b""
-    _in_head = _in_body = _refused = _begun = False
-    _head_bytes = _body_bytes = _barren_bytes = 0
+    _in_head = _in_body = _refused = False
+    _heads = _head_bytes = _body_bytes = _barren_bytes = 0
     _body_since = 0.0
     _answered_at: int | None = None
     _host = b""
@@ -64,44 +70,77 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take bytes; wait for more only where a request is not whole yet."""
         if self._refused:
             return
-        was_in_body, had = self._in_body, self._body_bytes
-        self._begun = self._in_head or was_in_body
-        super().data_received(data)
+        was_in_body, had, heads = self._in_body, self._body_bytes, self._heads
+        was_idle = not (self._in_head or was_in_body)
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        same = heads == self._heads
         if self._refused or self.transport.is_closing():
             self._stop_waiting()
         elif self._in_head:
             self._head_bytes += len(data)
             self._wait_for_head()
         elif self._in_body:
-            self._wait_for_body(len(data) if was_in_body and self._body_bytes == had else 0)
-        elif self._begun:
-            self._stop_waiting()
-        elif self._is_idle():  # a blank line is no request, and stopped the other timer
-            self._wait_for_head()
+            barren = was_in_body and same and self._body_bytes == had
+            self._wait_for_body(len(data) if barren else 0)
+        else:
+            if not (was_idle and same):
+                self._stop_waiting()
+            if self._is_idle():  # after a blank line, or the rest of an answered request
+                self._wait_for_head()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse as uvicorn does; who offers another protocol is answered in this one."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not self._refused:
+                self._parse_without_offer(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _parse_without_offer(self, rest: bytes) -> None:
+        """Begin the request again as if nothing were offered: its body would be passed over."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(400, "no tunnels are made here")
+            return
+        lines = [b"%s %s HTTP/1.1" % (method, self.url)]
+        for name, value in self.scope["headers"]:
+            if name == b"connection" and b"close" in value.lower():
+                lines.append(b"connection: close")
+            elif name not in OFFERS:
+                lines.append(b"%s: %s" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self._parse(b"\r\n".join([*lines, b"", rest]))
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._in_head = self._begun = True
+        self._in_head = True
+        self._heads += 1
         self._head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """End the head, and begin the body."""
         self._in_head = False
+        if self._refused:  # the parser goes on to what came with it
+            return
         self._stop_waiting()
         size, hosts, host, coding = len(self.url), 0, self._host, b""
         for name, value in self.headers:
             size += len(name) + len(value) + 4
             if name == b"host":
-                hosts, host = hosts + 1, value
+                hosts, host = hosts + 1, value.strip(b" \t")
             elif name == b"transfer-encoding":
-                coding += value
+                coding += value.strip(b" \t")
         if size > HEAD_BYTES or len(self.headers) > HEADERS:
             detail = f"a head has at most {HEAD_BYTES} bytes and {HEADERS} fields"
             self._refuse(431, detail)
         elif problem := self._ambiguity(hosts, host, coding):
             self._refuse(400, problem)
-        else:
+        elif not self.parser.should_upgrade():  # else it is begun again without its offer
             self._in_body, self._body_bytes, self._body_since = True, 0, self.loop.time()
             self._barren_bytes, self._answered_at = 0, None
             self.begin()
@@ -116,10 +155,12 @@ class GuardedProtocol(HttpToolsProtocol):
             return f"one Host is due, there are {hosts}"
         if host != self._host and not HOST.fullmatch(host):
             return "the Host is no host"
-        if coding and coding.lower() != b"chunked":
-            return "the only transfer coding is chunked"
+        if coding and (coding.lower() != b"chunked" or version == "1.0"):
+            return "the only transfer coding is chunked, of HTTP 1.1"
         self._host = host
-        return ""
+        named = None if self.url.startswith(b"/") else AUTHORITY.match(self.url)
+        differs = named and named[1].lower() != host.lower()
+        return "the target names another host" if differs else ""
 
     def begin(self) -> None:
         """Begin to answer a request whose head is there, and in order."""
@@ -133,16 +174,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the body."""
-        self._in_body = False
-        if not self._refused:
+        if not self._refused and not self.parser.should_upgrade():
+            self._in_body = False
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, or no honest one."""
         self._refuse(400, msg)
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Answer in HTTP who wants another protocol; that is no warning's worth."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._current = cycle

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -214,6 +215,11 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return problem(request, code, detail, headers=headers)
 
 
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return compile_path(path)[0]
+
+
 def _allowed(request: Request) -> dict[str, str]:
     """Return the header that tells which methods are taken where the request went.
 
@@ -223,7 +229,7 @@ def _allowed(request: Request) -> dict[str, str]:
     fitting = {
         len(re.sub(r"{[^}]*}", "", path)): operations
         for path, operations in request.app.openapi()["paths"].items()
-        if compile_path(path)[0].match(request.url.path)
+        if _pattern(path).match(request.url.path)
     }
     if not fitting:
         return {}

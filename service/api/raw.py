@@ -1,6 +1,7 @@
 """Bodies that are not JSON by name: read up to a limit, unpacked up to the same limit."""
 
 import asyncio
+import re
 import zlib
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -18,6 +19,7 @@ WINDOWS: Final = {"gzip": 31, "deflate": 15}
 WORTH_PACKING: Final = 4096
 """Bytes below which an answer is not packed: it would cost more than it saves."""
 
+TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 NPY: Final = b"\x93NUMPY"
 INFLATED_ON_THE_LOOP: Final = 16 << 10
 
@@ -63,13 +65,19 @@ def check_rows(body: bytes, limits: Limits) -> bytes:
     start = body[:64].lstrip()
     opened = 0
     if start[:1] in {b"[", b"{"}:
-        opened = max(body.count(b"["), body.count(b"{"))
+        opened = max(opening(body, b"[", most), opening(body, b"{", most))
     elif not start.startswith(NPY):
         opened = max(body.count(b"\n"), body.count(b"\r"))
     if opened > most:
         problem = f"a call takes at most {limits.rows_per_call} rows"
         raise InvalidRequest.at("", "out_of_range", problem)
     return body
+
+
+def opening(body: bytes, sign: bytes, most: int) -> int:
+    """Return how often a sign stands in JSON; outside its texts, where it is more than ``most``."""
+    count = body.count(sign)
+    return count if count <= most else TEXT.sub(b"", body).count(sign)
 
 
 def inflated(body: bytes, window: int, limit: int) -> bytes:

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from service.api.dependencies import authenticated
-from service.api.raw import read_body
+from service.api.raw import opening, read_body
 from service.domain.errors import InvalidRequest, MalformedBody, UnsupportedFormat
 
 MOST_KEYS: Final = 1000
@@ -85,7 +85,7 @@ def check_encoding(request: Request) -> None:
         raise UnsupportedFormat(f"content encoding {encoding[:40]!r} is not taken here")
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, most_objects: int = MOST_OBJECTS) -> Any:
     """Return a strict JSON document.
 
     Raises
@@ -95,8 +95,8 @@ def parse_json(body: bytes) -> Any:
     InvalidRequest
         When it is JSON with duplicate keys or numbers that are none.
     """
-    for sign, most, what in ((b"{", MOST_OBJECTS, "objects"), (b"[", MOST_LISTS, "lists")):
-        if body.count(sign) > most:
+    for sign, most, what in ((b"{", most_objects, "objects"), (b"[", MOST_LISTS, "lists")):
+        if opening(body, sign, most) > most:
             problem = f"a body has at most {most} {what}"
             raise InvalidRequest.at("", "too_large", problem)
     try:

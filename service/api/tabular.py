@@ -51,7 +51,7 @@ def decoded(body: bytes, kind: Any) -> Any:
     if isinstance(first, msgspec.Struct):
         check_once(body, dict.fromkeys(first.__struct_fields__, len(objects)))
     elif isinstance(first, dict) and body.count(b'"') > 2 * sum(map(len, objects)):
-        parse_json(body)  # of numbers by names: there are more names than were kept
+        parse_json(body, most_objects=len(body))  # there are more names than were kept
     return value
 
 
@@ -62,7 +62,7 @@ def check_once(body: bytes, most: Mapping[str, int]) -> None:
     have it, or where it may be written with an escape.
     """
     if b"\\" in body or any(body.count(b'"%s"' % key.encode()) > n for key, n in most.items()):
-        parse_json(body)
+        parse_json(body, most_objects=len(body))
 
 
 def rows_of(data: msgspec.Raw | bytes) -> Rows:
@@ -107,13 +107,13 @@ def has_header(body: bytes) -> bool:
     """Tell whether the first line of a CSV holds names, not numbers."""
     start = body[:LONGEST_HEADER].removeprefix(b"\xef\xbb\xbf")
     first = LINE_END.split(start, maxsplit=1)[0].decode("utf-8", "replace")
-    cells = next(csv.reader([first]), [])
-    if len(first) >= len(start):
-        cells = cells[:-1] or cells  # the last may be cut short
     try:
+        cells = next(csv.reader([first]), [])
+        if len(first) >= len(start):
+            cells = cells[:-1] or cells  # the last may be cut short
         for cell in cells:
             float(cell)
-    except ValueError:
+    except (ValueError, csv.Error):
         return True
     return False
 

@@ -47,9 +47,9 @@ class Checkpoints:
             job = await find_job(work, owner, job_id)
             return await work.checkpoints.of(job.id)
 
-    async def take(self, owner: str, job_id: str) -> None:
-        """Have a checkpoint taken now, and return when it is stored; `keep` keeps it."""
-        job = await self._job(owner, job_id)
+    async def take(self, owner: str, reference: str) -> str:
+        """Have a checkpoint taken now; return the job's id when it is stored: `keep` keeps it."""
+        job = await self._job(owner, reference)
         job_id = job.id
         before = {checkpoint.id for checkpoint in await self.of(owner, job_id)}
         news = self._feed.next(job_id)
@@ -60,16 +60,18 @@ class Checkpoints:
                 await asyncio.wait([news])
                 news = self._feed.next(job_id)
                 if any(found.id not in before for found in await self.of(owner, job_id)):
-                    return
+                    return job_id
                 job = await self._job(owner, job_id)
         raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
 
     async def keep(self, work: Work, owner: str, job_id: str) -> Checkpoint:
         """Keep the newest checkpoint for its client, beside those that come later."""
         job = await find_job(work, owner, job_id)
-        newest = (await work.checkpoints.of(job.id))[0]
-        await work.checkpoints.keep(newest.id)
-        return newest
+        found = await work.checkpoints.of(job.id)
+        if not found:
+            raise NotFound("checkpoint", "newest")
+        await work.checkpoints.keep(found[0].id)
+        return found[0]
 
     async def promote(
         self, work: Work, owner: str, job_id: str, checkpoint_id: str

@@ -72,6 +72,7 @@ class Lines:
 def _read(lines: Lines, target: str | None, task: Task | None, limits: Limits) -> Table:
     rows = csv.reader(lines, strict=True)
     header = _header(next(rows, []), limits)
+    lines.taken = 0
     chosen = _target_index(header, target)
     columns = header[:chosen] + header[chosen + 1 :]
     found = _Rows(header, chosen)

@@ -220,7 +220,8 @@ class Jobs:
 
         def wait(ahead: int) -> float | None:
             """Go by what runs now, and for those before it by what the latest took."""
-            if len(left) < len(running) or (ahead and not taken):
+            bounded = self._limits.running_jobs_per_tenant is not None  # then others may go first
+            if bounded or len(left) < len(running) or (ahead and not taken):
                 return None
             between = fmean(taken) * ahead if ahead else 0.0
             begins = min(left) if len(left) >= slots else 0.0
@@ -287,7 +288,8 @@ class Jobs:
         if network is not None:
             async with self._store.read() as work:
                 network_id = (await find_network(work, owner, network)).id
-        for one in CANCELLABLE if status is None else (status,):
+        # Twice: a job may go back meanwhile, as from running to queued when its worker is lost.
+        for one in 2 * (CANCELLABLE if status is None else (status,)):
             after: str | None = None
             while True:
                 async with self._store.write() as work:

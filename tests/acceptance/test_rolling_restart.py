@@ -61,6 +61,8 @@ class Proxy:
             while True:
                 _, request = await _message(reader)
                 self._turn += 1
+                while not self.ready:
+                    await asyncio.sleep(LOOK_SECONDS)
                 server = self.ready[self._turn % len(self.ready)]
                 writer.write(await self._forward(server, request))
         writer.close()

@@ -63,6 +63,8 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
         (b"GET / HTTP/1.1\r\n\r\n" + GET, 400),
         (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n" + GET, 400),
         (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n" + GET, 400),
+        (b"GET http://other/ HTTP/1.1\r\n" + HOST + b"\r\n" + GET, 400),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n" + GET, 400),
         (b"GET /\r\n\r\n" + GET, 400),
         (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n" + GET, 400),
@@ -98,12 +100,12 @@ def test_fields_after_a_body_are_no_fields_of_the_head(server: Server) -> None:
 
 
 def test_a_body_is_not_read_for_ever_after_its_answer(server: Server) -> None:
-    sent = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 100000000\r\n\r\n"
+    sent = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 200000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
         connection.sendall(sent)
         assert connection.recv(65536).startswith(b"HTTP/1.1 404")
         with pytest.raises(ConnectionError):
-            connection.sendall(bytes(64 << 20))
+            connection.sendall(bytes(96 << 20))
 
 
 @pytest.mark.parametrize("rest", [b"X: a\r\n" * 10_000, b"zz\r\n"])
@@ -131,6 +133,70 @@ def test_blank_lines_keep_no_connection_open(server: Server, before: bytes) -> N
         while connection.recv(65536):
             pass
         assert time.monotonic() - begun < 12.0
+
+
+def test_who_offers_another_protocol_is_answered_in_this_one(server: Server) -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n"
+    body = b'{"input_shape": [1], "layers": [{"type": "dense", "units": 1}]}'
+    whole = POST + offer + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    status, told = exchange(server, whole + GET, seconds=1.0)
+
+    assert status == 201, told
+    assert told.count(b"HTTP/1.1 200") == 1
+    assert exchange(server, b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n")[0] == 400
+
+
+def test_a_body_after_an_offer_is_no_request(server: Server) -> None:
+    smuggled = b"DELETE /models/none HTTP/1.1\r\nHost: x\r\n\r\n"
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    head = b"POST /healthz HTTP/1.1\r\n" + HOST + offer
+    with socket.create_connection(("127.0.0.1", server.port), timeout=1.0) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(smuggled))
+        time.sleep(0.2)
+        connection.sendall(smuggled)
+        told = connection.recv(65536)
+        with contextlib.suppress(TimeoutError):
+            told += connection.recv(65536)
+
+    assert told.startswith(b"HTTP/1.1 405")
+    assert told.count(b"HTTP/1.1 ") == 1
+
+
+def test_nothing_that_follows_a_refusal_is_done(server: Server) -> None:
+    network = {"name": "kept", "input_shape": [1], "layers": [{"type": "dense", "units": 1}]}
+    server.client.post("/v1/networks", json=network).raise_for_status()
+    wrong = b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"
+
+    exchange(server, wrong + b"DELETE /v1/networks/kept HTTP/1.1\r\n" + HOST + b"\r\n")
+    time.sleep(0.3)
+
+    assert server.client.get("/v1/networks/kept").status_code == 200
+    server.client.delete("/v1/networks/kept")
+
+
+def test_a_body_with_the_next_head_is_not_taken_for_barren(server: Server) -> None:
+    body = b'{"input_shape": [1], "layers": [{"type": "dense", "units": 1}]%s}' % (b" " * 30_000)
+    head = POST + b"Content-Length: %d\r\n\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=2.0) as connection:
+        told = b""
+        for part in (head, body + head, body):
+            connection.sendall(part)
+            time.sleep(0.1)
+        with contextlib.suppress(TimeoutError):
+            while chunk := connection.recv(65536):
+                told += chunk
+
+    assert told.count(b"HTTP/1.1 201") == 2, told
+
+
+def test_the_rest_of_an_answered_request_keeps_no_connection_open(server: Server) -> None:
+    sent = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=15.0) as connection:
+        connection.sendall(sent)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+        connection.sendall(b"1")
+        assert connection.recv(65536) == b""
 
 
 def test_an_upgrade_is_answered_in_http(server: Server) -> None:

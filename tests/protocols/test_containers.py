@@ -113,6 +113,7 @@ def npy(header: str) -> bytes:
         (b'{"dataframe_records": [{"a": 1}, {"b": 1}]}', "application/json", 400),
         (b'{"dataframe_records": [{"a": 1, "a": 2}]}', "application/json", 400),
         (b'{"instances": [[1]], "instances": [[1]]}', "application/json", 400),
+        (b"a" * 5000 + b",b\n1,2\n", "text/csv", 400),
         (b"1,2,x\n", "text/csv", 400),
         (b"1,2\n3,4\n", "text/csv", 400),
         (b"1,nan\n", "text/csv", 400),

@@ -68,8 +68,18 @@ class Findings:
     @property
     def slope(self) -> float:
         """Fit a line through the memory."""
+        return self._fit()[0]
+
+    @property
+    def error(self) -> float:
+        """Return the standard error of the slope."""
+        return self._fit()[1]
+
+    def _fit(self) -> tuple[float, float]:
         calls = [sample.classifies / 100_000 for sample in self.samples]
-        return float(np.polyfit(calls, [sample.megabytes for sample in self.samples], 1)[0])
+        held = [sample.megabytes for sample in self.samples]
+        line, covariance = np.polyfit(calls, held, 1, cov=True)
+        return float(line[0]), float(np.sqrt(covariance[0][0]))
 
     def clean(self) -> bool:
         """Tell whether nothing grows and nothing failed."""
@@ -78,7 +88,7 @@ class Findings:
             last.descriptors - first.descriptors <= WANDERING
             and last.threads - first.threads <= WANDERING
         )
-        return self.slope < 1.0 and flat and not self.failed
+        return self.slope - 2.0 * self.error < 1.0 and flat and not self.failed
 
 
 class Soak:
@@ -163,7 +173,10 @@ def main() -> int:
     for sample in findings.samples:
         sys.stdout.write(f"{sample}\n")
     verdict = "clean" if findings.clean() else "NOT CLEAN"
-    sys.stdout.write(f"{findings.slope:+.2f} MB for 100,000, {findings.failed} failed: {verdict}\n")
+    sys.stdout.write(
+        f"{findings.slope:+.2f} +- {findings.error:.2f} MB for 100,000, "
+        f"{findings.failed} failed: {verdict}\n"
+    )
     return 0 if findings.clean() else 1
 
 

@@ -20,4 +20,5 @@ def test_a_planted_leak_is_found(tmp_path: Path) -> None:
     leaky = Soak(Leaky(tmp_path / "data", workers=1))
     findings = leaky.run(classifies=40_000, jobs=10, warm=(10_000, 10))
 
-    assert findings.slope > 1.0, findings
+    assert not findings.clean(), findings
+    assert findings.slope > 1.0

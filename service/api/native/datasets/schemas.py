@@ -51,7 +51,8 @@ def _faults(row: Any, place: tuple[str, int], *, words: bool) -> Iterator[Fault]
     if words and not isinstance(row, list):
         fits = _is_number(row) or (isinstance(row, str) and len(row) <= LONGEST_LABEL)
         if not fits:
-            problem = f"{name}[{index}] must be a word, a number or a list of numbers"
+            due = f"a text of at most {LONGEST_LABEL} characters, a number or a list of numbers"
+            problem = f"{name}[{index}] must be {due}"
             yield Fault(pointer(*place), "wrong_type", problem)
     elif not isinstance(row, list) or len(row) > MOST_COLUMNS:
         problem = f"{name}[{index}] must be a list of at most {MOST_COLUMNS} numbers"

@@ -220,15 +220,16 @@ async def list_checkpoints(job: JobRef, parts: Parts, owner: Reader) -> Checkpoi
 )
 async def take_checkpoint(job: JobRef, parts: Parts, owner: Trainer, once: OnceOnly) -> Response:
     """Take a checkpoint of a running job after its present epoch."""
+    taken = job
 
     async def keep(work: Work) -> SavedAnswer:
-        checkpoint = await parts.checkpoints.keep(work, owner, job)
+        checkpoint = await parts.checkpoints.keep(work, owner, taken)
         location = f"/v1/jobs/{checkpoint.job_id}/checkpoints"
         return saved(201, checkpoint_body(checkpoint), {"Location": location})
 
     with parts.once.alone(once):
         if await parts.once.replay(once) is None:
-            await parts.checkpoints.take(owner, job)
+            taken = await parts.checkpoints.take(owner, job)
         return answer(await parts.once.keyed(once, keep))
 
 

@@ -53,7 +53,7 @@ async def create_key(
     salt, sha256, fields = json.loads(made.body)
     secret = derived_secret(salt, bearer)
     if digest_of(secret) != sha256:
-        problem = "the key was told to whoever asked first, and only that caller is told again"
+        problem = "only who made the key is told again, by the key that it came with"
         raise Conflict(problem, code="key_already_told")
     told = NewKeyBody(**fields, key=secret)
     return answer((replace(made, body=told.model_dump_json().encode()), replayed))
