@@ -65,6 +65,16 @@ def test_every_form_of_json_is_answered(world: World, form: Any) -> None:
     assert np.array_equal(predictions(post(world, body, "application/json")), world.outputs)
 
 
+def test_names_with_brackets_are_no_rows(world: World) -> None:
+    row = {f"px[{n}]{{}}": 0.5 for n in range(25)}
+
+    answer = post(
+        world, json.dumps({"dataframe_records": [row] * 1000}).encode(), "application/json"
+    )
+
+    assert answer.status_code == 200, answer.text
+
+
 def test_csv_without_a_header_is_answered_as_csv_and_with_one_as_mlflow_does(
     world: World,
 ) -> None:

@@ -309,3 +309,15 @@ async def test_a_name_can_be_given_in_the_query_for_json_too(client: httpx.Async
     problem(refused, 422, "validation_failed")
     taken = await client.post("/v1/datasets?name=query-named", json={"builtin": "circles"})
     problem(taken, 409, "name_taken")
+
+
+async def test_what_only_looks_like_much_is_taken(client: httpx.AsyncClient) -> None:
+    braces = {"inputs": [[0], [1]] * 5001, "targets": ["{a}", "[b]"] * 5001}
+    inputs = np.random.default_rng(1).normal(size=(50_000, 2))
+    packed = npz(inputs=inputs, targets=np.repeat([0, 1], 25_000))
+
+    of_braces = await client.post("/v1/datasets", json=braces)
+    of_zeros = await client.post("/v1/datasets", content=packed, headers=NPZ)
+
+    assert of_braces.status_code == 201, of_braces.text
+    assert of_zeros.status_code == 201, of_zeros.text
