@@ -71,7 +71,7 @@ nightly: .venv/.dev  ## What takes long: twenty minutes of requests, a soak, two
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-clients.txt
 	$(BIN)/python -m tests.fuzz.run --seconds 1200 --seed $$(date +%j)
 	$(BIN)/python -m tests.soak.run
-	$(BIN)/python -m tests.chaos.run --kills 200
+	$(MAKE) chaos
 
 chaos: .venv/.dev  ## Kill everything at random, two hundred times, and look what is lost.
 	$(BIN)/python -m tests.chaos.run --kills 200

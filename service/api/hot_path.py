@@ -236,18 +236,15 @@ def _is_for_here(services: Services, plain: Mapping[bytes, bytes]) -> bool:
 
 
 def _plain(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes] | None:
-    """Return the headers that matter; None where any is unusual."""
+    """Return the headers that matter; None where any is unusual. The connection saw to the Host."""
     found: dict[bytes, bytes] = {}
-    hosts = 0
     for name, value in headers:
         if name in PLAIN:
             if name in found:
                 return None
             found[name] = value
-        elif name == b"host":
-            hosts += 1
         elif name in UNUSUAL:
             return None
         elif name in OF_STRANGERS and (name == FORWARDED or value.startswith(b"Mozilla/")):
             found[name] = value
-    return found if hosts <= 1 else None
+    return found

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from service.api.strict import parse_json
-from service.application.dataset_csv import Lines
+from service.application.dataset_csv import rows_in
 from service.domain.errors import InvalidRequest
 
 Rows = list[list[float]]
@@ -126,9 +126,7 @@ def rows_of_csv(body: bytes, *, header: bool) -> Rows:
         raise InvalidRequest("the CSV is not UTF-8") from error
     found: Rows = []
     try:
-        lines = Lines(io.StringIO(text, newline=""))
-        for number, row in enumerate(csv.reader(lines), 1):
-            lines.taken = 0
+        for number, row in enumerate(rows_in(io.StringIO(text, newline="")), 1):
             if row and not (header and number == 1):
                 found.append([_number(cell, number, at) for at, cell in enumerate(row, 1)])
     except csv.Error as error:

@@ -9,11 +9,11 @@ from core import tensors
 from core.network import Network as Engine
 from service.application.dispatcher import Dispatcher
 from service.application.feed import Feed
-from service.application.jobs import find_job
+from service.application.jobs import find_job, read_job
 from service.application.networks import append_version, find_network
 from service.application.ports import BlobCorrupt, Blobs, Store, Work
 from service.domain.errors import Conflict, IllegalMove, NotFound
-from service.domain.jobs import HELD, Checkpoint, Job, Status, allowed_actions
+from service.domain.jobs import HELD, Checkpoint, Status, allowed_actions
 from service.domain.networks import Network, Version
 
 
@@ -49,7 +49,7 @@ class Checkpoints:
 
     async def take(self, owner: str, reference: str) -> str:
         """Have a checkpoint taken now; return the job's id when it is stored: `keep` keeps it."""
-        job = await self._job(owner, reference)
+        job = await read_job(self._store, owner, reference)
         job_id = job.id
         before = {checkpoint.id for checkpoint in await self.of(owner, job_id)}
         news = self._feed.next(job_id)
@@ -61,7 +61,7 @@ class Checkpoints:
                 news = self._feed.next(job_id)
                 if any(found.id not in before for found in await self.of(owner, job_id)):
                     return job_id
-                job = await self._job(owner, job_id)
+                job = await read_job(self._store, owner, job_id)
         raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
 
     async def keep(self, work: Work, owner: str, job_id: str) -> Checkpoint:
@@ -112,7 +112,3 @@ class Checkpoints:
             preprocessing=checkpoint.preprocessing,
         )
         return network, await append_version(work, network, version, self._changed)
-
-    async def _job(self, owner: str, job_id: str) -> Job:
-        async with self._store.read() as work:
-            return await find_job(work, owner, job_id)

@@ -5,6 +5,7 @@ import math
 import sys
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -39,45 +40,38 @@ def read_csv(path: Path, target: str | None, task: Task | None, limits: Limits) 
     csv.field_size_limit(LONGEST_CELL)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read(Lines(file), target, task, limits)
+            return _read(rows_in(file, strict=True), target, task, limits)
     except UnicodeDecodeError as error:
         raise MalformedBody("the CSV is not UTF-8") from error
     except csv.Error as error:
         raise MalformedBody(f"this is no CSV: {error}") from error
 
 
-class Lines:
-    """The lines of a file, refused where a row of them is too long to be one.
+def rows_in(file: TextIO, *, strict: bool = False) -> Iterator[list[str]]:
+    """Yield the rows of a CSV; one that is too long is refused before it is read whole."""
+    taken = 0
 
-    Who reads rows sets `taken` back to 0 after each.
-    """
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        while line := file.readline(LONGEST_ROW + 1):
+            taken += len(line)
+            if taken > LONGEST_ROW:
+                raise csv.Error(f"a row is longer than {LONGEST_ROW} characters")
+            yield line
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self.taken = 0
-
-    def __iter__(self) -> "Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline(LONGEST_ROW + 1)
-        self.taken += len(line)
-        if self.taken > LONGEST_ROW:
-            raise csv.Error(f"a row is longer than {LONGEST_ROW} characters")
-        if not line:
-            raise StopIteration
-        return line
+    for cells in csv.reader(lines(), strict=strict):
+        taken = 0
+        yield cells
 
 
-def _read(lines: Lines, target: str | None, task: Task | None, limits: Limits) -> Table:
-    rows = csv.reader(lines, strict=True)
+def _read(
+    rows: Iterator[list[str]], target: str | None, task: Task | None, limits: Limits
+) -> Table:
     header = _header(next(rows, []), limits)
-    lines.taken = 0
     chosen = _target_index(header, target)
     columns = header[:chosen] + header[chosen + 1 :]
     found = _Rows(header, chosen)
     for cells in rows:
-        lines.taken = 0
         if cells:  # a blank line holds none
             found.take(cells)
         if found.count > limits.dataset_rows:

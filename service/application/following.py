@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Final, final
 
 from service.application.feed import Feed
-from service.application.jobs import find_job
+from service.application.jobs import read_job
 from service.application.ports import Store
 from service.domain.jobs import Job, Record, merged
 
@@ -30,11 +31,7 @@ class Following:
 
     async def glance(self, owner: str, job_id: str) -> Job:
         """Return a job; those who ask while it is being read share what was read."""
-
-        async def read() -> Job:
-            async with self._store.read() as work:
-                return await find_job(work, owner, job_id)
-
+        read = partial(read_job, self._store, owner, job_id)
         found: Job = await self._shared((owner, job_id), read)
         return found
 

@@ -23,6 +23,7 @@ from service.domain.errors import Conflict, IllegalMove, InvalidRequest, NotFoun
 from service.domain.identifiers import new_id
 from service.domain.jobs import (
     HELD,
+    REQUESTS,
     Action,
     Job,
     Progress,
@@ -40,12 +41,8 @@ CALLS_PER_LAYER: Final = 12
 PACE_JOBS: Final = 20
 """So many of the latest jobs tell how long the next will take."""
 
-CANCELLABLE: Final = (
-    Status.QUEUED,
-    Status.PAUSED,
-    Status.STARTING,
-    Status.RUNNING,
-    Status.PAUSING,
+CANCELLABLE: Final = tuple(
+    status for status, to in REQUESTS[Action.CANCEL].items() if to is not status
 )
 CANCELLED_AT_ONCE: Final = 50
 """Jobs that one transaction cancels; others write in between."""
@@ -195,8 +192,7 @@ class Jobs:
 
     async def get(self, owner: str, job_id: str) -> Job:
         """Return a job."""
-        async with self._store.read() as work:
-            return await find_job(work, owner, job_id)
+        return await read_job(self._store, owner, job_id)
 
     async def counts(self) -> dict[str, float]:
         """Return how many jobs are in each state, over all tenants."""
@@ -337,6 +333,12 @@ class Jobs:
             job = await find_job(work, owner, job_id)
             records = await work.log.epochs(job.id)
         return await asyncio.to_thread(columns_of, records, max_points, after_epoch)
+
+
+async def read_job(store: Store, owner: str, job_id: str) -> Job:
+    """Return a job as it is now; see `find_job`."""
+    async with store.read() as work:
+        return await find_job(work, owner, job_id)
 
 
 async def find_job(work: Work, owner: str, job_id: str) -> Job:

@@ -139,7 +139,7 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
     InvalidRequest
         With a sentence that names the place.
     """
-    length = len(body) if header_length is None else _header_length(header_length, len(body))
+    length = json_length(header_length, body)
     if length == 0 and header_length is not None:
         return Request(None, _raw_rows(body, columns, dtype), None, binary=True)
     try:
@@ -166,8 +166,11 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
     )
 
 
-def _header_length(text: str, size: int) -> int:
-    """Return the length of the JSON part."""
+def json_length(text: str | None, body: bytes) -> int:
+    """Return how much of a body is JSON; all of it, where no header says."""
+    size = len(body)
+    if text is None:
+        return size
     if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > size:
         problem = f"Inference-Header-Content-Length {text[:20]!r} is no length within {size} bytes"
         raise InvalidRequest(problem)

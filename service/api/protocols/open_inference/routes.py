@@ -266,8 +266,7 @@ def hot_infer(parts: Services, served: Served, request: HotRequest) -> Asked | N
 
 def _checked(limits: Limits, served: Served, body: bytes, length: str | None) -> codec.Request:
     """Return a long request, whose JSON may not open too many rows."""
-    text = int(length) if length is not None and length.isdigit() and len(length) < 10 else None
-    check_rows(body[:text], limits)
+    check_rows(body[: codec.json_length(length, body)], limits)
     return _decoded(served, body, length)
 
 
