@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, cast, final
 
 import click
 import uvicorn
@@ -26,6 +26,7 @@ from service.infrastructure.data_folder import DataFolder, FolderUnusable
 from service.infrastructure.database.damage import DatabaseUnusable
 from service.infrastructure.observability import logging
 from service.key_commands import keys
+from service.listening import listen, turn_away
 from service.refusal import refuse
 from service.settings import Settings
 
@@ -34,8 +35,11 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 EXPORTER = "opentelemetry.exporter"
 """What FastAPI sends traces with."""
 
-LAST_REQUEST_SECONDS = 0.2
-"""How long a connection that is open at the end has to send what it was about to send."""
+LAST_REQUEST_SECONDS: Final = 0.2
+"""How long a connection that is open at the end, or being made, has to send its last request."""
+
+FIRST_REQUEST_SECONDS: Final = 2.0
+"""How long it has where it has sent none yet: it was made to send one."""
 
 
 @click.group()
@@ -57,7 +61,7 @@ def serve(**options: Any) -> None:
     """Start the server; NEUROND_* variables set what no option does."""
     settings = _settings({key: value for key, value in options.items() if value is not None})
     logging.configure(settings.log_level)
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     try:
         folder = prepare(settings)
         anonymous = asyncio.run(_without_keys(settings, folder))
@@ -148,32 +152,16 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(name)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take the connections that the kernel has queued, then close as uvicorn does.
-
-        Closing a listener resets what is queued on it. A duplicate keeps the queue alive while the
-        server stops accepting; what is in it is then accepted by hand.
-        """
-        queues = [listener.dup() for listener in sockets or []]
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
-        for queue in queues:
-            queue.settimeout(0.0)
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    connection, _ = queue.accept()
-                    await loop.connect_accepted_socket(self._protocol, connection)
-            queue.close()
-        await asyncio.sleep(LAST_REQUEST_SECONDS)
+        """Take the connections that were being made, then close as uvicorn does."""
+        with contextlib.suppress(OSError):
+            for listener in sockets or []:
+                turn_away(listener)
+        open_ones = cast("set[GuardedProtocol]", self.server_state.connections)
+        for _ in range(round(FIRST_REQUEST_SECONDS / LAST_REQUEST_SECONDS)):
+            await asyncio.sleep(LAST_REQUEST_SECONDS)
+            if all(connection.has_asked() for connection in open_ones):
+                break
         await super().shutdown(sockets)
-
-    def _protocol(self) -> asyncio.Protocol:
-        """Return what handles a connection, made as uvicorn makes it."""
-        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        return made
 
     def _drain(self) -> None:
         services = getattr(self._app.state, "services", None)
@@ -183,16 +171,3 @@ class Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self.should_exit = True
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a bound socket, or end with a line that says why not."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        refuse(f"cannot listen on {host}:{port}: {error.strerror or error}")
-    return listener

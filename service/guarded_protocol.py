@@ -195,6 +195,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refusal and (current is None or current.response_complete):
             self._close_with(self._refusal)
 
+    def has_asked(self) -> bool:
+        """Tell whether the client has begun a request, ever."""
+        return self._heads > 0
+
     def _head_is_late(self) -> None:
         self._timer = None
         if self._in_head:
