@@ -1,10 +1,11 @@
 """Event subscribers that read and that do not, beside a server without any: memory and delay.
 
-    python -m benchmarks.subscribers [--stalled 1000] [--live 200] [--seconds 10]
+    python -m benchmarks.subscribers [--stalled 1000] [--live 200] [--rounds 5] [--settle 1]
 
-Starts a server of its own on 127.0.0.1, trains a small network without end, and prints the server's
-memory before and after, how old epochs are when live subscribers see them, and the latency of
-classify beside a run without subscribers.
+Starts a server of its own on 127.0.0.1, trains a small network without end, and prints, in rounds,
+the server's memory and the latency of classify without subscribers and with them, and how long a
+live stream was silent. Who does not read costs something until its buffers are full: --settle 20
+measures after that.
 """
 
 import argparse
@@ -39,26 +40,37 @@ def percentile(values: list[float], part: float) -> float:
     return 1e3 * sorted(values)[min(len(values) - 1, int(len(values) * part))]
 
 
-async def stalled(job: str) -> asyncio.StreamWriter:
-    """Open a stream and never read it."""
-    _, writer = await asyncio.open_connection("127.0.0.1", PORT, limit=1024)
-    writer.transport.pause_reading()  # type: ignore[attr-defined]
-    writer.write(f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\n\r\n".encode())
-    return writer
+class Subscriber(asyncio.Protocol):
+    """A stream that is read, noting how long it was silent, or never read."""
+
+    def __init__(self, job: str, gaps: list[float] | None) -> None:
+        self._job, self._gaps, self._last = job, gaps, 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for what follows the job's hundredth event."""
+        self.transport = transport
+        if self._gaps is None:
+            transport.pause_reading()  # type: ignore[attr-defined]
+        head = (
+            f"GET /v1/jobs/{self._job}/events?after=100 HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\n\r\n"
+        )
+        transport.write(head.encode())  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Note when something came."""
+        now = time.monotonic()
+        if self._last and self._gaps is not None:
+            self._gaps.append(now - self._last)
+        self._last = now
 
 
-async def live(client: httpx.AsyncClient, job: str, until: float, gaps: list[float]) -> None:
-    """Read a stream, noting how long it was silent."""
-    after = {"Last-Event-ID": "100"}
-    last = None
-    async with client.stream("GET", f"/v1/jobs/{job}/events", headers=after) as stream:
-        async for _ in stream.aiter_raw():
-            now = time.monotonic()
-            if last is not None:
-                gaps.append(now - last)
-            last = now
-            if now > until:
-                return
+async def subscribers(count: int, job: str, gaps: list[float] | None) -> list[Subscriber]:
+    """Return so many subscribers, who have asked."""
+    loop = asyncio.get_running_loop()
+    return [
+        (await loop.create_connection(lambda: Subscriber(job, gaps), "127.0.0.1", PORT))[1]
+        for _ in range(count)
+    ]
 
 
 def classify(seconds: float) -> list[float]:
@@ -71,7 +83,7 @@ def classify(seconds: float) -> list[float]:
         connection.request("POST", "/v1/networks/net/classify", body)
         connection.getresponse().read()
         taken.append(time.perf_counter() - begun)
-        time.sleep(0.01)
+        time.sleep(0.004)
     return taken
 
 
@@ -85,9 +97,10 @@ async def elsewhere(seconds: float) -> list[float]:
 
 
 async def measure(options: argparse.Namespace, pid: int) -> None:
-    """Run the two phases and print their figures."""
-    limits = httpx.Limits(max_connections=options.live + 20)
-    async with httpx.AsyncClient(base_url=URL, timeout=60, limits=limits) as client:
+    """Run the rounds, each without and with subscribers, and print their figures."""
+    gaps = list[float]()
+    ratios: dict[str, list[float]] = {"median": [], "p99": []}
+    async with httpx.AsyncClient(base_url=URL, timeout=60) as client:
         network = {"name": "net", "input_shape": [25], "layers": LAYERS}
         await client.post("/v1/networks", json=network)
         data = {"name": "digits", "builtin": "digits", "samples": 20_000}
@@ -95,31 +108,27 @@ async def measure(options: argparse.Namespace, pid: int) -> None:
         job = {"network": "net", "dataset": "digits", "training": {"epochs": 100_000}}
         number = (await client.post("/v1/jobs", json=job)).json()["id"]
         await asyncio.sleep(2.0)
-        alone = await elsewhere(options.seconds / 2)
-        before = resident(pid)
-        writers = [await stalled(number) for _ in range(options.stalled)]
-        until, gaps = time.monotonic() + options.seconds, list[float]()
-        readers = [
-            asyncio.create_task(live(client, number, until, gaps)) for _ in range(options.live)
-        ]
-        await asyncio.sleep(1.0)
-        beside = await elsewhere(options.seconds - 2.0)
-        after = resident(pid)
-        await asyncio.gather(*readers)
-        for writer in writers:
-            writer.transport.abort()
+        for _ in range(options.rounds):
+            before, alone = resident(pid), await elsewhere(options.seconds)
+            open_ones = await subscribers(options.stalled, number, None)
+            open_ones += await subscribers(options.live, number, gaps)
+            await asyncio.sleep(options.settle)
+            beside, after = await elsewhere(options.seconds), resident(pid)
+            for one in open_ones:
+                one.transport.abort()  # type: ignore[attr-defined]
+            await asyncio.sleep(1.0)
+            told = []
+            for name, part in (("median", 0.5), ("p99", 0.99)):
+                without, with_all = percentile(alone, part), percentile(beside, part)
+                ratios[name].append(with_all / without)
+                told.append(f"{name} {without:.2f} -> {with_all:.2f} ms")
+            print(f"classify {', '.join(told)}; memory {before:.0f} -> {after:.0f} MB", flush=True)
         await client.post(f"/v1/jobs/{number}/cancel")
-    print(f"memory {before:.0f} MB before, {after:.0f} MB with all: {after - before:+.0f} MB")
     if gaps:
-        print(
-            f"silence of a live stream: median {1e3 * statistics.median(gaps):.0f} ms, "
-            f"p99 {percentile(gaps, 0.99):.0f} ms"
-        )
-    for name, taken in (("alone", alone), ("beside", beside)):
-        p50, p99 = percentile(taken, 0.5), percentile(taken, 0.99)
-        print(f"classify {name:7}: median {p50:.1f} ms, p99 {p99:.1f} ms ({len(taken)} calls)")
-    ratio = statistics.median(beside) / statistics.median(alone)
-    print(f"ratio of the medians {ratio:.2f}")
+        median, p99 = 1e3 * statistics.median(gaps), percentile(gaps, 0.99)
+        print(f"silence of a live stream: median {median:.0f} ms, p99 {p99:.0f} ms")
+    for name, found in ratios.items():
+        print(f"ratio of the {name}s: {statistics.median(found):.2f} (median of the rounds)")
 
 
 def main() -> None:
@@ -127,7 +136,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stalled", type=int, default=1000)
     parser.add_argument("--live", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--settle", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--classify", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.classify:

@@ -343,6 +343,8 @@ def _built(settings: Settings, limits: Limits, folder: DataFolder) -> Running:
             {
                 "read": settings.rate_read,
                 "write": settings.rate_write,
+                "upload": settings.rate_upload,
+                "auth": settings.rate_auth_failures,
                 "predict": settings.rate_predict,
             },
             settings.max_streams,

@@ -7,13 +7,18 @@ do, meets no timer. What could be read in two ways, by us and by a proxy, is ref
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
-from typing import Any, Final
+import socket
+from functools import partial
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.api.streams import STREAM, Push
 
 HEAD_BYTES: Final = 16 << 10
 HEADERS: Final = 100
@@ -24,6 +29,9 @@ BODY_BYTES_PER_SECOND: Final = 64 << 10
 
 UNREAD_BYTES: Final = 64 << 20
 """So much of a body is taken after its request was answered; then the connection is closed."""
+
+STREAM_BYTES: Final = 8 << 10
+"""What is held of a stream for a client that does not read it, by us, and by the system."""
 
 VERSIONS: Final = frozenset({"1.1", "1.0"})
 HOST: Final = re.compile(
@@ -165,6 +173,24 @@ class GuardedProtocol(HttpToolsProtocol):
     def begin(self) -> None:
         """Begin to answer a request whose head is there, and in order."""
         super().on_headers_complete()
+        stream = partial(self._stream, self.cycle)
+        self.scope["extensions"] = cast("dict[str, Any]", {STREAM: stream})
+
+    def _stream(self, cycle: RequestResponseCycle) -> Push:
+        """Hold little for a client that does not read; return how to send it more."""
+        self.transport.set_write_buffer_limits(STREAM_BYTES)
+        with contextlib.suppress(OSError):
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * STREAM_BYTES)
+        return partial(self._push, cycle)
+
+    def _push(self, cycle: RequestResponseCycle, part: bytes | memoryview) -> bool:
+        """Send a part of an answer that has begun, unless the client is too slow for it."""
+        streams = cycle.chunked_encoding and not cycle.response_complete
+        if not streams or cycle.disconnected or self.flow.write_paused:
+            return False
+        self.transport.write(b"%x\r\n%s\r\n" % (len(part), part))
+        return True
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""

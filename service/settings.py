@@ -140,6 +140,15 @@ class Settings(BaseSettings):
     rate_write: float = Field(
         60.0, ge=0.0, description="Changes a second for each key; 0 is no limit."
     )
+    rate_upload: float = Field(
+        30.0, ge=0.0, description="Files and weights taken a second for each key; 0 is no limit."
+    )
+    rate_auth_failures: float = Field(
+        1000.0,
+        ge=0.0,
+        description="Requests a second without a valid key that are answered 401 to one address, "
+        "and 429 beyond; those with a valid key are answered all the same. 0 is no limit.",
+    )
     rate_predict: float = Field(
         0.0, ge=0.0, description="Predictions a second for each key; 0 is no limit."
     )

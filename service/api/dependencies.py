@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator, BeforeValidator
 
 from service.api.native.jobs.event_encoding import EncodedEvents
-from service.application.access import Access, allowed
+from service.application.access import Access, Unauthorized, allowed
 from service.application.checkpoints import Checkpoints
 from service.application.datasets import Datasets
 from service.application.explanations import Explanations
@@ -25,7 +25,7 @@ from service.application.inference import Inference
 from service.application.jobs import Jobs
 from service.application.networks import Networks
 from service.application.ports import Blobs, Executor, Page, Store
-from service.application.rates import Rates
+from service.application.rates import CLASSES, UPLOAD, Rates
 from service.application.shelf import Shelf
 from service.application.weights import Weights
 from service.domain.errors import InvalidRequest
@@ -116,8 +116,12 @@ def authenticated(request: Request) -> Caller:
     """Return who sends a request; its key is looked at once, however often it is asked."""
     caller: Caller | None = request.scope.get("caller")
     if caller is None:
-        access = services_of(request).access
-        caller = access.caller(request.headers.get("authorization", ""), address_of(request.scope))
+        services, address = services_of(request), address_of(request.scope)
+        try:
+            caller = services.access.caller(request.headers.get("authorization", ""), address)
+        except Unauthorized:
+            services.rates.failed(address)
+            raise
         request.scope["caller"] = caller
     return caller
 
@@ -140,11 +144,18 @@ async def caller_of(
     return caller if tenant is None else replace(caller, tenant=tenant)
 
 
-def owner_with(scope: Scope) -> Any:
-    """Return the dependency that gives the caller's tenant, allowed ``scope``."""
+def owner_with(scope: Scope, kind: str | None = None) -> Any:
+    """Return the dependency that gives the caller's tenant, allowed ``scope``.
+
+    Parameters
+    ----------
+    kind
+        What the request counts as; None is what the scope says.
+    """
+    counted = kind or CLASSES[scope]
 
     async def owner(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> str:
-        services_of(request).rates.take(allowed(caller, scope), scope)
+        services_of(request).rates.take(allowed(caller, scope), counted)
         return caller.tenant
 
     owner.__name__ = f"owner_with_{scope}"
@@ -225,6 +236,7 @@ Parts = Annotated[Services, Depends(_parts)]
 Reader = Annotated[str, owner_with(Scope.READ)]
 Predictor = Annotated[str, owner_with(Scope.PREDICT)]
 Trainer = Annotated[str, owner_with(Scope.TRAIN)]
+Uploader = Annotated[str, owner_with(Scope.TRAIN, UPLOAD)]
 Admin = Annotated[str, owner_with(Scope.ADMIN)]
 Paged = Annotated[Page, Depends(page_of)]
 OnceOnly = Annotated[OnceRequest, Depends(once_of)]

@@ -22,6 +22,7 @@ from service.api.dialect import HotCalls
 from service.api.hot import Array, Asked, HotAnswer, HotCall, HotRequest
 from service.application.access import allowed
 from service.application.inference import is_small
+from service.application.rates import CLASSES
 from service.application.served import Served
 from service.domain.errors import ServiceError
 from service.domain.keys import Caller, Scope
@@ -160,7 +161,7 @@ class HotPath:
             asked = target.call(services, served, request)
             if asked is None or not is_small(served, asked.rows):
                 return False
-            services.rates.take(target.who, Scope.PREDICT)
+            services.rates.take(target.who, CLASSES[Scope.PREDICT])
         except REFUSED:
             return False
         except Exception:  # the ordinary road will meet it too, and answer for it
@@ -181,7 +182,7 @@ class HotPath:
             if len(group) < TOGETHER or not self._answered(group):
                 for one in group:
                     if not self._answered([one]):
-                        self._state.services.rates.give_back(one.target.who, Scope.PREDICT)
+                        self._state.services.rates.give_back(one.target.who, CLASSES[Scope.PREDICT])
                         _told(one, one.connection.declined)
 
     def _answered(self, group: list[_Waiting]) -> bool:

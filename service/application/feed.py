@@ -3,15 +3,22 @@
 import asyncio
 import itertools
 from collections import OrderedDict, deque
-from typing import Final, final
+from collections.abc import Callable
+from typing import Final, NamedTuple, final
 
 from service.domain.jobs import Record
 
 RECORDS_KEPT: Final = 64
 JOBS_KEPT: Final = 256
-WOKEN_AT_ONCE: Final = 4
-"""Subscribers that are woken in one turn of the loop; a thousand would keep it for a tenth of a
-second."""
+TOLD_AT_ONCE: Final = 8
+"""Subscribers that are told in one turn of the loop, which a crowd must not keep."""
+
+
+class _Waiter(NamedTuple):
+    """One who waits for a job's next news."""
+
+    news: asyncio.Future[None]
+    take: Callable[[], bool] | None
 
 
 @final
@@ -23,7 +30,7 @@ class Feed:
     """
 
     def __init__(self) -> None:
-        self._next: dict[str, list[asyncio.Future[None]]] = {}
+        self._next: dict[str, deque[_Waiter]] = {}
         self._recent: OrderedDict[str, deque[Record]] = OrderedDict()
         self._elsewhere: OrderedDict[str, None] = OrderedDict()
 
@@ -58,19 +65,22 @@ class Feed:
 
     def pulse(self) -> None:
         """Wake everyone, news or not: to show that they live, or to let them go."""
-        for job_id in list(self._next):
-            self._wake(job_id)
+        for job_id, waiting in self._next.items():
+            self._next[job_id] = deque()
+            self._tell(job_id, deque(waiter._replace(take=None) for waiter in waiting))
 
     def _wake(self, job_id: str) -> None:
-        self._release(self._next.pop(job_id, []))
+        self._tell(job_id, self._next.pop(job_id, deque()))
 
-    def _release(self, waiting: list[asyncio.Future[None]]) -> None:
-        """Wake some, and the others in the next turns: requests come in between."""
-        for news in waiting[:WOKEN_AT_ONCE]:
-            if not news.done():
-                news.set_result(None)
-        if len(waiting) > WOKEN_AT_ONCE:
-            asyncio.get_running_loop().call_soon(self._release, waiting[WOKEN_AT_ONCE:])
+    def _tell(self, job_id: str, waiting: deque[_Waiter]) -> None:
+        """Tell some, and the others in the next turns: requests come in between."""
+        for waiter in [waiting.popleft() for _ in range(min(len(waiting), TOLD_AT_ONCE))]:
+            if waiter.take is not None and not waiter.news.done() and waiter.take():
+                self._next.setdefault(job_id, deque()).append(waiter)
+            elif not waiter.news.done():
+                waiter.news.set_result(None)
+        if waiting:
+            asyncio.get_running_loop().call_soon(self._tell, job_id, waiting)
 
     def after(self, job_id: str, event: int) -> list[Record] | None:
         """Return the records with later events; None where only the store knows."""
@@ -81,8 +91,14 @@ class Feed:
         later.reverse()
         return later
 
-    def next(self, job_id: str) -> asyncio.Future[None]:
-        """Return what is done at the job's next news, for one who waits."""
+    def next(self, job_id: str, take: Callable[[], bool] | None = None) -> asyncio.Future[None]:
+        """Return what is done at the job's next news, for one who waits.
+
+        Parameters
+        ----------
+        take
+            Takes the news at once, and goes on waiting, where it can; false where it cannot.
+        """
         news = asyncio.get_running_loop().create_future()
-        self._next.setdefault(job_id, []).append(news)
+        self._next.setdefault(job_id, deque()).append(_Waiter(news, take))
         return news

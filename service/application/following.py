@@ -1,6 +1,7 @@
 """Following jobs: their records as they come, for however many subscribers."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final, final
@@ -10,8 +11,40 @@ from service.application.jobs import read_job
 from service.application.ports import Store
 from service.domain.jobs import Job, Record, merged
 
-MOST_REPLAYS: Final = 2
-"""Logs that are read at once; a crowd of subscribers must not take the store from the others."""
+REPLAYED_AT_ONCE: Final = 8
+PAUSE_SECONDS: Final = 0.001
+"""Records that one subscriber is told of what was, and how long each of a crowd lets requests come
+first: those who replay must take neither the loop nor the store from others."""
+
+REPLAYS_KEPT: Final = 16
+"""Parts of logs at hand for the rest of a crowd."""
+
+Push = Callable[[list[Record], int], bool]
+"""Takes records that follow an event; false where it cannot."""
+
+
+@final
+class _Pushing:
+    """Gives a subscriber what is new while its task rests, which then need not run.
+
+    Attributes
+    ----------
+    rests
+        Whether the task waits, having told all before.
+    """
+
+    def __init__(self, feed: Feed, cursors: dict[str, int], push: Push) -> None:
+        self._feed, self._cursors, self._push = feed, cursors, push
+        self.rests = False
+
+    def __call__(self) -> bool:
+        """Push what is new; what ends the stream, or only the store knows, is for the task."""
+        ((job_id, after),) = self._cursors.items()
+        fresh = self._feed.after(job_id, after) if self.rests else None
+        if not fresh or fresh[-1].type == "end" or not self._push(fresh, after):
+            return False
+        self._cursors[job_id] = fresh[-1].last
+        return True
 
 
 @final
@@ -26,7 +59,8 @@ class Following:
 
     def __init__(self, store: Store, feed: Feed, closing: asyncio.Event) -> None:
         self._store, self._feed, self._closing = store, feed, closing
-        self._replays = asyncio.Semaphore(MOST_REPLAYS)
+        self._replaying, self._turn = 0, asyncio.Lock()
+        self._replayed: OrderedDict[tuple[str, int], list[Record]] = OrderedDict()
         self._reading: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
 
     async def glance(self, owner: str, job_id: str) -> Job:
@@ -42,7 +76,7 @@ class Following:
             return recent[:limit]
 
         async def read() -> list[Record]:
-            async with self._replays, self._store.read() as work:
+            async with self._store.read() as work:
                 return await work.log.after(job_id, after, limit)
 
         # A crowd that comes at once asks for the same; the log never changes what it told.
@@ -55,44 +89,78 @@ class Following:
         if recent is not None:
             caught_up.add(job_id)
             return recent
-        found = await self.records(job_id, after)
+        found = await self._replay(job_id, after)
         slow = job_id in caught_up and self._feed.knows(job_id)
         return [merged(record, after) for record in found] if slow else found
 
-    async def follow(self, cursors: dict[str, int]) -> AsyncIterator[Record | None]:
+    async def _replay(self, job_id: str, after: int) -> list[Record]:
+        """Return the next records of what was, in one's turn."""
+        self._replaying += 1
+        try:
+            async with self._turn:
+                if self._replaying > 1:
+                    await asyncio.sleep(PAUSE_SECONDS)
+                found = self._replayed.get((job_id, after))
+                if found is None:
+                    found = await self.records(job_id, after, REPLAYED_AT_ONCE)
+                    self._keep(job_id, after, found)
+                return found
+        finally:
+            self._replaying -= 1
+
+    def _keep(self, job_id: str, after: int, found: list[Record]) -> None:
+        """Keep what never will be more."""
+        if len(found) == REPLAYED_AT_ONCE:
+            self._replayed[job_id, after] = found
+            if len(self._replayed) > REPLAYS_KEPT:
+                self._replayed.popitem(last=False)
+
+    async def follow(
+        self, cursors: dict[str, int], push: Push | None = None
+    ) -> AsyncIterator[list[Record]]:
         """Yield the records of jobs after each cursor, as they come, until all have ended.
 
         Who reads slower than records come is given the last of each run of epochs, and every
-        other event. None is yielded when the feed pulses and there is no news.
+        other event. No records are yielded when the feed pulses and there is no news.
 
         Parameters
         ----------
         cursors
             The last event that is known of each job, of which none may be its last of all; moved
-            on as records are yielded.
+            on after records were yielded, or pushed.
+        push
+            Where one job is followed: is given records that come while the iterator waits, which
+            goes on waiting where they are taken.
         """
         following, caught_up = set(cursors), set[str]()
         news: dict[str, asyncio.Future[None]] = {}
+        pushing = _Pushing(self._feed, cursors, push) if push else None
         while following and not self._closing.is_set():
             for job_id in following:
                 if job_id not in news or news[job_id].done():
-                    news[job_id] = self._feed.next(job_id)
+                    news[job_id] = self._feed.next(job_id, pushing)
             fresh = [
                 record
                 for job_id in following
                 for record in await self._news(job_id, cursors[job_id], caught_up)
             ]
-            for record in fresh:
-                yield record
-                cursors[record.job_id] = record.last
-            following -= {record.job_id for record in fresh if record.type == "end"}
             if fresh:
+                yield fresh
+                cursors.update({record.job_id: record.last for record in fresh})
+                following -= {record.job_id for record in fresh if record.type == "end"}
                 continue
-            await asyncio.wait(
-                [news[job_id] for job_id in following], return_when=asyncio.FIRST_COMPLETED
-            )
+            await self._rest([news[job_id] for job_id in following], pushing)
             if not any(self._feed.after(job_id, cursors[job_id]) for job_id in following):
-                yield None
+                yield []
+
+    @staticmethod
+    async def _rest(news: list[asyncio.Future[None]], pushing: _Pushing | None) -> None:
+        """Wait for the first news."""
+        if pushing is not None:
+            pushing.rests = True
+        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+        if pushing is not None:
+            pushing.rests = False
 
     async def _shared(self, key: tuple[Any, ...], read: Callable[[], Awaitable[Any]]) -> Any:
         """Return what is read under that key; those who ask meanwhile wait for the same."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, final
@@ -12,12 +13,17 @@ from service.domain.keys import Caller, Scope
 BURST_SECONDS: Final = 2.0
 """A caller that was quiet may ask for so many seconds' worth at once."""
 
+BUCKETS_KEPT: Final = 10_000
+"""Buckets of so many callers; those who were quiet longest are forgotten."""
+
 CLASSES: Final = {
     Scope.READ: "read",
     Scope.PREDICT: "predict",
     Scope.TRAIN: "write",
     Scope.ADMIN: "write",
 }
+UPLOAD: Final = "upload"
+AUTH: Final = "auth"
 
 
 class RateLimited(ServiceError):
@@ -37,32 +43,49 @@ class Rates:
     Parameters
     ----------
     limits
-        Requests a second for "read", "predict" and "write"; 0 is no limit. Callers without a key
-        have none: they are on this machine.
+        Requests a second for "read", "predict", "write", "upload" and "auth", which are those
+        without a valid key, of one address; 0 is no limit. Where there is no key there is none:
+        callers are on this machine.
     streams, streams_each
         Event streams at a time, in all and for one caller.
     """
 
     def __init__(self, limits: Mapping[str, float], streams: int, streams_each: int) -> None:
         self._limits = dict(limits)
-        self._buckets: dict[tuple[str, str], list[float]] = {}
+        self._buckets: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
         self._streams: dict[str, int] = {}
         self._most, self._most_each = streams, streams_each
 
-    def take(self, caller: Caller, scope: Scope) -> None:
-        """Count a request.
+    def take(self, caller: Caller, kind: str) -> None:
+        """Count a request of a class.
 
         Raises
         ------
         RateLimited
             Naming the limit, and when there is room again.
         """
-        kind = CLASSES[scope]
+        if caller.key_id is not None:
+            self._take(caller.key_id, kind)
+
+    def failed(self, address: str) -> None:
+        """Count a request without a valid key; those with one, of the same address, are not.
+
+        Raises
+        ------
+        RateLimited
+            As `take` does.
+        """
+        self._take(address, AUTH)
+
+    def _take(self, who: str, kind: str) -> None:
         rate = self._limits[kind]
-        if caller.key_id is None or not rate:
+        if not rate:
             return
         now = time.monotonic()
-        bucket = self._buckets.setdefault((caller.key_id, kind), [rate * BURST_SECONDS, now])
+        bucket = self._buckets.setdefault((who, kind), [rate * BURST_SECONDS, now])
+        self._buckets.move_to_end((who, kind))
+        if len(self._buckets) > BUCKETS_KEPT:
+            self._buckets.popitem(last=False)
         tokens = min(rate * BURST_SECONDS, bucket[0] + (now - bucket[1]) * rate)
         bucket[1] = now
         if tokens < 1.0:
@@ -72,9 +95,9 @@ class Rates:
             raise RateLimited(f"at most {rate:g} {kind} requests a second", wait, policy)
         bucket[0] = tokens - 1.0
 
-    def give_back(self, caller: Caller, scope: Scope) -> None:
+    def give_back(self, caller: Caller, kind: str) -> None:
         """Forget a request that will be counted again."""
-        bucket = self._buckets.get((caller.key_id or "", CLASSES[scope]))
+        bucket = self._buckets.get((caller.key_id or "", kind))
         if bucket is not None:
             bucket[0] += 1.0
 

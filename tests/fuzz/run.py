@@ -50,6 +50,7 @@ def fuzz(folder: Path, seconds: int, seed: int) -> subprocess.CompletedProcess[s
         "NEUROND_FIRST_KEY": admin,
         "NEUROND_RATE_READ": "0",  # else the rates answer for everything
         "NEUROND_RATE_WRITE": "0",
+        "NEUROND_RATE_UPLOAD": "0",
     }
     server = Server(folder / "data", workers=1, environment=environment).start()
     try:

@@ -9,11 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.api.native.jobs.event_encoding import expanded
+from service.api.native.jobs.events import PART_BYTES, parts_of
 from service.application.chronicle import Chronicle
 from service.application.feed import RECORDS_KEPT, Feed
-from service.application.following import Following
+from service.application.following import Following, Push
 from service.application.jobs import find_job
 from service.bootstrap import prepare
 from service.domain.jobs import Progress, Record, merged
@@ -142,9 +145,9 @@ class Log:
             job = await find_job(work, "me", self.job_id)
             await self.chronicle.note(work, job, "log", {"text": "not lost"})
 
-    async def follow(self) -> AsyncIterator[Record]:
-        async for record in self.following.follow({self.job_id: 0}):
-            if record is not None:
+    async def follow(self, push: Push | None = None) -> AsyncIterator[Record]:
+        async for records in self.following.follow({self.job_id: 0}, push):
+            for record in records:
                 yield record
 
 
@@ -180,6 +183,94 @@ async def test_who_reads_slower_than_epochs_come_is_told_the_last_of_each_run(lo
     assert [record.data["epoch"][-1] for record in epochs] == [*range(4, last + 1, 2)]
     await log.runs(1)
     assert (await anext(following)).data["epoch"] == [last + 1, last + 2]
+
+
+async def test_who_has_been_told_all_is_pushed_to_while_it_takes_what_comes(log: Log) -> None:
+    pushed: list[Record] = []
+    takes = True
+
+    def push(records: list[Record], after: int) -> bool:
+        assert records[0].first == after + 1
+        if takes:
+            pushed.extend(records)
+        return takes
+
+    following = log.follow(push)
+    assert (await anext(following)).type == "state"
+    rest = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0.01)
+    await log.runs(3)
+    assert not rest.done()
+    takes = False
+    await log.runs(1)
+
+    assert (await rest).data["epoch"] == [7, 8]
+    assert [record.data["epoch"] for record in pushed] == [[1, 2], [3, 4], [5, 6]]
+    takes = True
+    await log.note()  # comes while the one who iterates is at work: it is not pushed
+    assert (await anext(following)).type == "log"
+    assert len(pushed) == 3
+
+
+async def test_a_crowd_that_replays_reads_the_store_together(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.runs(RECORDS_KEPT + 20)
+    reads = 0
+    records = Following.records
+
+    async def counted(self: Following, job_id: str, after: int, limit: int = 100) -> list[Record]:
+        nonlocal reads
+        reads += 1
+        return await records(self, job_id, after, limit)
+
+    async def told(following: AsyncIterator[Record]) -> list[Record]:
+        return [await anext(following) for _ in range(RECORDS_KEPT + 20)]
+
+    monkeypatch.setattr(Following, "records", counted)
+    crowd = await asyncio.gather(*(told(log.follow()) for _ in range(30)))
+
+    assert all(one == crowd[0] for one in crowd)
+    assert [record.first for record in crowd[0][1:]] == [r.last + 1 for r in crowd[0][:-1]]
+    assert 0 < reads < 10
+
+
+@given(st.lists(st.binary(max_size=3 * PART_BYTES), max_size=5))
+def test_parts_are_the_whole_and_none_is_large(encoded: list[bytes]) -> None:
+    parts = list(parts_of(encoded))
+
+    assert b"".join(parts) == b"".join(encoded)
+    assert all(0 < len(part) <= PART_BYTES for part in parts)
+
+
+async def test_a_running_job_is_followed_over_a_socket_without_gap_or_repeat(
+    socket_client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    body = {"network": network["id"], "dataset": digits, "training": {"epochs": 20_000}}
+    job = (await socket_client.post("/v1/jobs", json=body)).json()["id"]
+    url = f"/v1/jobs/{job}/events"
+    text = ""
+    async with socket_client.stream("GET", url, timeout=30.0) as stream:
+        async for part in stream.aiter_text():
+            text += part
+            if text.count("event: epoch") > 300:
+                await socket_client.post(f"/v1/jobs/{job}/cancel")
+
+    numbers = [int(number or 0) for number, _, _ in parse(text)]
+    assert numbers == [*range(1, len(numbers) + 1)]
+    assert parse(text)[-1][1] == "end"
+
+
+async def test_head_of_a_stream_is_a_head(
+    socket_client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    body = {"network": network["id"], "dataset": digits, "training": {"epochs": 20_000}}
+    job = (await socket_client.post("/v1/jobs", json=body)).json()["id"]
+
+    answer = await socket_client.head(f"/v1/jobs/{job}/events")
+
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert (await socket_client.post(f"/v1/jobs/{job}/cancel")).is_success
 
 
 def test_a_run_is_merged_from_where_it_was_read() -> None:

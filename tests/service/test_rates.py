@@ -9,9 +9,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from service.application import rates
 from service.application.rates import RateLimited, Rates
 from service.bootstrap import build
-from service.domain.keys import Caller, Scope, new_secret
+from service.domain.keys import Caller, new_secret
 from service.settings import Settings
 from tests.service.conftest import LAYERS, in_process, on_a_socket, problem
 
@@ -30,6 +31,8 @@ async def limited(tmp_path: Path) -> AsyncIterator[Limited]:
         first_key=SecretStr(secret),
         rate_read=5.0,
         rate_predict=5.0,
+        rate_upload=1.0,
+        rate_auth_failures=5.0,
         max_streams_per_tenant=2,
     )
     app = build(settings)
@@ -55,6 +58,52 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_back(limited: Limi
     body = {"name": "n", "input_shape": [25], "layers": LAYERS}
     answer = await limited.client.post("/v1/networks", json=body, headers=limited.headers)
     assert answer.status_code == 201
+
+
+async def test_uploads_are_counted_by_themselves(limited: Limited) -> None:
+    rows = {"inputs": [[0.0], [1.0]], "targets": [[0.0], [1.0]]}
+    answers = [
+        await limited.client.post(
+            "/v1/datasets", json=rows | {"name": name}, headers=limited.headers
+        )
+        for name in "abcd"
+    ]
+
+    assert [answer.status_code for answer in answers[:2]] == [201, 201]
+    refused = problem(answers[-1], 429, "rate_limited")
+    assert "upload" in refused["detail"]
+    body = {"name": "n", "input_shape": [25], "layers": LAYERS}
+    answer = await limited.client.post("/v1/networks", json=body, headers=limited.headers)
+    assert answer.status_code == 201
+
+
+async def test_who_guesses_too_often_is_told_so_and_keys_of_that_address_go_on(
+    limited: Limited,
+) -> None:
+    guesses = [
+        await limited.client.get(
+            "/v1/networks", headers={"Authorization": f"Bearer {new_secret()}"}
+        )
+        for _ in range(30)
+    ]
+
+    assert [guess.status_code for guess in guesses[:10]] == [401] * 10
+    refused = next(guess for guess in guesses if guess.status_code != 401)
+    problem(refused, 429, "rate_limited")
+    assert refused.headers["ratelimit-policy"] == '"auth";q=5;w=1'
+    answer = await limited.client.get("/v1/networks", headers=limited.headers)
+    assert answer.status_code == 200
+
+
+def test_callers_who_were_quiet_longest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "BUCKETS_KEPT", 2)
+    limits = Rates({"auth": 0.5}, 1, 1)
+    for address in ("a", "b", "c"):
+        limits.failed(address)
+
+    limits.failed("a")  # is new again
+    with pytest.raises(RateLimited):
+        limits.failed("c")
 
 
 async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
@@ -145,15 +194,15 @@ def test_buckets_fill_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     caller = Caller("t", frozenset(), "key_1")
 
     for _ in range(4):
-        rates.take(caller, Scope.READ)
+        rates.take(caller, "read")
     with pytest.raises(RateLimited):
-        rates.take(caller, Scope.READ)
+        rates.take(caller, "read")
     now[0] = 0.5
-    rates.take(caller, Scope.READ)
-    rates.take(Caller("t", frozenset(), "key_2"), Scope.READ)
+    rates.take(caller, "read")
+    rates.take(Caller("t", frozenset(), "key_2"), "read")
     for _ in range(100):
-        rates.take(caller, Scope.TRAIN)
-        rates.take(Caller("t", frozenset()), Scope.READ)
+        rates.take(caller, "write")
+        rates.take(Caller("t", frozenset()), "read")
 
 
 def test_places_for_streams_come_back() -> None:

@@ -21,6 +21,7 @@ from service.api.dependencies import (
     Reader,
     Services,
     Trainer,
+    Uploader,
     is_upload,
     media_type,
 )
@@ -93,7 +94,7 @@ TaskQuery = Annotated[Task | None, Query(description="What the targets are; else
 async def create_dataset(
     request: Request,
     parts: Parts,
-    owner: Trainer,
+    owner: Uploader,
     once: OnceOnly,
     name: Annotated[Name | None, Query()] = None,
     target: TargetColumn = None,

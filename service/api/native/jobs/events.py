@@ -1,22 +1,27 @@
 """What happens to jobs, as server-sent events and as JSON pages of the same log."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.api.dependencies import Count, JobRef, Parts, Reader, Services
 from service.api.native.jobs.event_encoding import event_bytes, expanded
 from service.api.native.jobs.schemas import EventBody, EventPage
+from service.api.streams import Push, push_of
 from service.application.rates import RateLimited
 from service.domain.errors import InvalidRequest
-from service.domain.jobs import Job
+from service.domain.jobs import Job, Record
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 RETRY_MILLISECONDS: Final = 1000
+PART_BYTES: Final = 8 << 10
+"""How much is sent at once, so that little is held for each client that does not read."""
+
+STILL_HERE: Final = b": still here\n\n"
 HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -36,6 +41,7 @@ LastEventId = Annotated[str | None, Header(max_length=2000, description="Go on a
 )
 async def job_events(
     job: JobRef,
+    request: Request,
     parts: Parts,
     owner: Reader,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
@@ -51,7 +57,7 @@ async def job_events(
         return await _page(parts, found, after, limit)
     if found.terminal and after >= found.last_event:
         return Response(status_code=204)
-    return _streaming(parts, owner, _stream(parts, found.id, after))
+    return _streaming(parts, owner, _stream(parts, found.id, after, push_of(request.scope)))
 
 
 def _streaming(parts: Services, owner: str, events: AsyncIterator[bytes]) -> Response:
@@ -88,19 +94,40 @@ async def _page(parts: Services, job: Job, after: int, limit: int) -> Response:
     return Response(page.model_dump_json(), 200, headers, "application/json")
 
 
-async def _stream(parts: Services, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """Yield a job's events as they are written down."""
+async def _stream(parts: Services, job_id: str, after: int, push: Push) -> AsyncIterator[bytes]:
+    """Yield a job's events as they are written down, but for those that can be pushed."""
+
+    def pushed(records: list[Record], after: int) -> bool:
+        encoded = b"".join(parts.events.of(record, after) for record in records)
+        return len(encoded) <= PART_BYTES and push(encoded)
+
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     cursors, ended = {job_id: after}, False
-    async for record in parts.following.follow(cursors):
-        if record is None:
-            yield b": still here\n\n"
-            continue
-        ended = ended or record.type == "end"
-        yield parts.events.of(record, after)
-        after = record.last
+    async for records in parts.following.follow(cursors, pushed):
+        if not records:
+            yield STILL_HERE
+        ended = ended or any(record.type == "end" for record in records)
+        for part in parts_of(parts.events.of(record, cursors[job_id]) for record in records):
+            if not push(part):
+                yield bytes(part)
     if not ended and parts.closing.is_set():
         yield event_bytes(None, "end", {"reason": "shutdown"})
+
+
+def parts_of(encoded: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+    """Yield what is sent at once of what goes over the wire: little, and nothing twice."""
+    held = b""
+    for data in encoded:
+        if held and len(held) + len(data) > PART_BYTES:
+            yield held
+            held = b""
+        if len(data) <= PART_BYTES:
+            held += data
+            continue
+        for start in range(0, len(data), PART_BYTES):
+            yield memoryview(data)[start : start + PART_BYTES]
+    if held:
+        yield held
 
 
 @router.get("/events", summary="Follow several jobs on one connection", responses=STREAM)
@@ -132,16 +159,14 @@ async def _streams(
     """Yield the events of the jobs that are open, each with how far all were told."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     cursors = {job_id: told[job_id] for job_id in open_jobs}
-    async for record in parts.following.follow(cursors):
-        if record is None:
-            yield b": still here\n\n"
-            continue
+    async for records in parts.following.follow(cursors):
         chunks = []
-        for number, kind, data in expanded(record, told[record.job_id]):
-            told[record.job_id] = number
-            cursor = ",".join(f"{job_id}:{last}" for job_id, last in told.items())
-            chunks.append(event_bytes(cursor, kind, {"job": record.job_id, **data}))
-        yield b"".join(chunks)
+        for record in records:
+            for number, kind, data in expanded(record, told[record.job_id]):
+                told[record.job_id] = number
+                cursor = ",".join(f"{job_id}:{last}" for job_id, last in told.items())
+                chunks.append(event_bytes(cursor, kind, {"job": record.job_id, **data}))
+        yield b"".join(chunks) or STILL_HERE
     if parts.closing.is_set():
         yield event_bytes(None, "end", {"reason": "shutdown"})
 

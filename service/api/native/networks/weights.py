@@ -15,7 +15,7 @@ from service.api.dependencies import (
     Parts,
     Reader,
     Services,
-    Trainer,
+    Uploader,
     VersionRef,
     media_type,
 )
@@ -97,7 +97,7 @@ DryRun = Annotated[bool, Query(description="Check everything, and store nothing.
 async def import_network(
     request: Request,
     parts: Parts,
-    owner: Trainer,
+    owner: Uploader,
     once: OnceOnly,
     name: Annotated[Name | None, Query(openapi_examples={"here": {"value": "imported"}})] = None,
 ) -> Response:
@@ -186,7 +186,7 @@ async def put_weights(
     network: NetworkRef,
     request: Request,
     parts: Parts,
-    owner: Trainer,
+    owner: Uploader,
     if_match: IfMatch = None,
     dry_run: DryRun = False,  # noqa: FBT002
 ) -> Response:
