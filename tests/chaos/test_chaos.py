@@ -1,5 +1,6 @@
 """A short chaos run, and the proof that it finds what it looks for."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,13 @@ import pytest
 from tests.chaos.run import Chaos
 
 pytestmark = pytest.mark.slow
+
+FAULTS = {
+    "acknowledge_before_commit": "lost",
+    "lost_generator_state": "different",
+    "orphaned_worker": "orphans",
+}
+"""What is planted, and what finds it."""
 
 
 def test_nothing_is_lost_and_no_bit_differs_whatever_is_killed(tmp_path: Path) -> None:
@@ -16,15 +24,17 @@ def test_nothing_is_lost_and_no_bit_differs_whatever_is_killed(tmp_path: Path) -
     assert findings.finished > 0
 
 
-@pytest.mark.parametrize(
-    ("fault", "finding"),
-    [
-        ("acknowledge_before_commit", "lost"),
-        ("lost_generator_state", "different"),
-        ("orphaned_worker", "orphans"),
-    ],
-)
-def test_a_planted_fault_is_found(tmp_path: Path, fault: str, finding: str) -> None:
-    # Five kills can all fall where this fault does no harm; of several runs one must show it.
-    runs = (Chaos(tmp_path / str(seed), seed=seed, fault=fault) for seed in range(2, 8))
-    assert any(getattr(chaos.run(kills=5), finding) for chaos in runs)
+def shows(fault: str, finding: str, folder: Path) -> bool:
+    """Tell whether a run with a planted fault finds it.
+
+    Five kills can all fall where this fault does no harm; of several runs one must show it.
+    """
+    runs = (Chaos(folder / f"{fault}-{seed}", seed=seed, fault=fault) for seed in range(2, 8))
+    return any(getattr(chaos.run(kills=5), finding) for chaos in runs)
+
+
+def test_planted_faults_are_found(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:  # each mostly waits for its own server
+        found = {fault: pool.submit(shows, fault, kind, tmp_path) for fault, kind in FAULTS.items()}
+
+    assert {fault: shown.result() for fault, shown in found.items()} == dict.fromkeys(FAULTS, True)
