@@ -135,20 +135,19 @@ def recorded(stage: Stage) -> list[Operation]:
     return list(stage.log.operations())
 
 
-def cut_everywhere(disk: Disk, operations: list[Operation], folder: Path) -> list[str]:
-    """Return what is wrong after a power cut, for each moment."""
-    told, wrong = list[Any](), list[str]()
+def cut_everywhere(disk: Disk, operations: list[Operation], folder: Path) -> Iterator[str]:
+    """Yield what is wrong after a power cut, for each moment."""
+    told = list[Any]()
     for number, operation in enumerate(operations):
         disk.apply(operation)
         if operation.op == "told":
             told.append(operation.told)
         after = folder / f"cut{number}"
         disk.survives_in(after)
-        wrong += [f"after {number} {operation.op}: {text}" for text in problems(after, told)]
+        yield from [f"after {number} {operation.op}: {text}" for text in problems(after, told)]
         shutil.rmtree(after)
     assert len(told) > 20
     assert len(operations) > 300
-    return wrong
 
 
 def test_whenever_the_power_goes_nothing_is_lost_that_was_answered_for(
@@ -157,14 +156,14 @@ def test_whenever_the_power_goes_nothing_is_lost_that_was_answered_for(
     operations = recorded(stage)
 
     for seed in (None, 1, 2):
-        assert cut_everywhere(Disk(stage.folder, seed), operations, tmp_path) == []
+        assert [*cut_everywhere(Disk(stage.folder, seed), operations, tmp_path)] == []
     # A cut that never finds anything is no evidence: here, no fsync reaches the disk.
     careless = [operation for operation in operations if operation.op != "sync"]
-    assert cut_everywhere(Disk(stage.folder), careless, tmp_path)
+    assert any(cut_everywhere(Disk(stage.folder), careless, tmp_path / "careless"))
     # And here, names do not: a folder is never fsynced.
     folders = {operation.ino for operation in operations if operation.op == "mkdir"}
     nameless = [part for part in operations if part.op != "sync" or part.ino not in folders]
-    assert cut_everywhere(Disk(stage.folder), nameless, tmp_path)
+    assert any(cut_everywhere(Disk(stage.folder), nameless, tmp_path / "nameless"))
 
 
 def test_a_server_starts_on_what_a_power_cut_leaves(stage: Stage, tmp_path: Path) -> None:
