@@ -186,8 +186,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _push(self, cycle: RequestResponseCycle, part: bytes | memoryview) -> bool:
         """Send a part of an answer that has begun, unless the client is too slow for it."""
-        streams = cycle.chunked_encoding and not cycle.response_complete
-        if not streams or cycle.disconnected or self.flow.write_paused:
+        gone = cycle.response_complete or cycle.disconnected or self.transport.is_closing()
+        if gone or not cycle.chunked_encoding or self.flow.write_paused:
             return False
         self.transport.write(b"%x\r\n%s\r\n" % (len(part), part))
         return True

@@ -65,8 +65,8 @@ class Feed:
 
     def pulse(self) -> None:
         """Wake everyone, news or not: to show that they live, or to let them go."""
-        for job_id, waiting in self._next.items():
-            self._next[job_id] = deque()
+        for job_id in list(self._next):
+            waiting = self._next.pop(job_id)
             self._tell(job_id, deque(waiter._replace(take=None) for waiter in waiting))
 
     def _wake(self, job_id: str) -> None:
@@ -74,13 +74,14 @@ class Feed:
 
     def _tell(self, job_id: str, waiting: deque[_Waiter]) -> None:
         """Tell some, and the others in the next turns: requests come in between."""
-        for waiter in [waiting.popleft() for _ in range(min(len(waiting), TOLD_AT_ONCE))]:
+        told = [waiting.popleft() for _ in range(min(len(waiting), TOLD_AT_ONCE))]
+        if waiting:
+            asyncio.get_running_loop().call_soon(self._tell, job_id, waiting)
+        for waiter in told:
             if waiter.take is not None and not waiter.news.done() and waiter.take():
                 self._next.setdefault(job_id, deque()).append(waiter)
             elif not waiter.news.done():
                 waiter.news.set_result(None)
-        if waiting:
-            asyncio.get_running_loop().call_soon(self._tell, job_id, waiting)
 
     def after(self, job_id: str, event: int) -> list[Record] | None:
         """Return the records with later events; None where only the store knows."""
