@@ -27,6 +27,9 @@ BODY_SECONDS: Final = 60.0
 BODY_BYTES_PER_SECOND: Final = 64 << 10
 """A body may take `BODY_SECONDS`, and a second more for each so many bytes of it."""
 
+SEND_SECONDS: Final = 60.0
+"""A client that takes nothing of what waits for it for so long is not there."""
+
 UNREAD_BYTES: Final = 64 << 20
 """So much of a body is taken after its request was answered; then the connection is closed."""
 
@@ -52,6 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
 
     _timer: asyncio.TimerHandle | None = None
+    _sending: asyncio.TimerHandle | None = None
     _current: RequestResponseCycle | None = None
     _refusal = b""
     _in_head = _in_body = _refused = False
@@ -68,11 +72,22 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop to wait, and tell all requests of the connection."""
         self._stop_waiting()
+        self._stop_sending()
         for cycle in (self._current, *(queued for queued, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take what it was sent, but not for ever."""
+        super().pause_writing()
+        self._sending = self.loop.call_later(SEND_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on sending."""
+        super().resume_writing()
+        self._stop_sending()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; wait for more only where a request is not whole yet."""
@@ -291,6 +306,11 @@ class GuardedProtocol(HttpToolsProtocol):
             if answer:
                 self.transport.write(answer)
             self.transport.close()
+
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

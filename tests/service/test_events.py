@@ -1,7 +1,9 @@
 """A job's events: one log, as a stream and as pages."""
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import guarded_protocol
 from service.api.native.jobs.event_encoding import expanded
 from service.api.native.jobs.events import PART_BYTES, parts_of
 from service.application.chronicle import Chronicle
@@ -259,6 +262,45 @@ async def test_a_running_job_is_followed_over_a_socket_without_gap_or_repeat(
     numbers = [int(number or 0) for number, _, _ in parse(text)]
     assert numbers == [*range(1, len(numbers) + 1)]
     assert parse(text)[-1][1] == "end"
+
+
+def unchunked(raw: bytes) -> bytes:
+    """Return what has come of a body in chunks."""
+    body = b""
+    while raw:
+        size, _, raw = raw.partition(b"\r\n")
+        length = int(size or b"0", 16)
+        body, raw = body + raw[:length], raw[length + 2 :]
+    return body
+
+
+async def test_who_takes_nothing_is_closed_and_goes_on_where_it_was(
+    socket_client: httpx.AsyncClient, network: Json, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_protocol, "SEND_SECONDS", 0.3)
+    job = await train(network["id"], epochs=5000)
+    url, base = f"/v1/jobs/{job['id']}/events", socket_client.base_url
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, (base.host, base.port))
+    reader, writer = await asyncio.open_connection(sock=client, limit=1024)
+    writer.write(f"GET {url} HTTP/1.1\r\nHost: {base.host}:{base.port}\r\n\r\n".encode())
+    await asyncio.sleep(1.5)
+    told = b""
+    with contextlib.suppress(ConnectionError):
+        while part := await asyncio.wait_for(reader.read(1 << 16), 5):
+            told += part
+    writer.close()
+
+    assert told.startswith(b"HTTP/1.1 200")
+    lines = unchunked(told.partition(b"\r\n\r\n")[2]).split(b"\n")[:-1]  # the last may be cut
+    assert b"event: end" not in lines
+    seen = [int(line[4:]) for line in lines if line.startswith(b"id: ")]
+    assert seen == [*range(1, len(seen) + 1)]
+    rest = parse((await socket_client.get(url, headers={"Last-Event-ID": str(seen[-1])})).text)
+    assert int(rest[0][0] or 0) == seen[-1] + 1
+    assert rest[-1][1] == "end"
 
 
 async def test_head_of_a_stream_is_a_head(
