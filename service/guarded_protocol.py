@@ -28,7 +28,8 @@ BODY_BYTES_PER_SECOND: Final = 64 << 10
 """A body may take `BODY_SECONDS`, and a second more for each so many bytes of it."""
 
 SEND_SECONDS: Final = 60.0
-"""A client that takes nothing of what waits for it for so long is not there."""
+"""A client that takes nothing of a stream for so long is not there. Of other answers the system
+may hold megabytes, which a slow client takes long over without a sign."""
 
 UNREAD_BYTES: Final = 64 << 20
 """So much of a body is taken after its request was answered; then the connection is closed."""
@@ -58,7 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _sending: asyncio.TimerHandle | None = None
     _current: RequestResponseCycle | None = None
     _refusal = b""
-    _in_head = _in_body = _refused = False
+    _in_head = _in_body = _refused = _streams = False
     _heads = _head_bytes = _body_bytes = _barren_bytes = 0
     _body_since = 0.0
     _answered_at: int | None = None
@@ -80,9 +81,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Wait for the client to take what it was sent, but not for ever."""
+        """Wait for the client to take what it was sent; of a stream, not for ever."""
         super().pause_writing()
-        self._sending = self.loop.call_later(SEND_SECONDS, self.transport.abort)
+        if self._streams:
+            self._sending = self.loop.call_later(SEND_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on sending."""
@@ -193,6 +195,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _stream(self, cycle: RequestResponseCycle) -> Push:
         """Hold little for a client that does not read; return how to send it more."""
+        self._streams = True
         self.transport.set_write_buffer_limits(STREAM_BYTES)
         with contextlib.suppress(OSError):
             connection = self.transport.get_extra_info("socket")

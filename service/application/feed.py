@@ -78,9 +78,11 @@ class Feed:
         if waiting:
             asyncio.get_running_loop().call_soon(self._tell, job_id, waiting)
         for waiter in told:
-            if waiter.take is not None and not waiter.news.done() and waiter.take():
+            if waiter.news.done():
+                continue
+            if waiter.take is not None and waiter.take():
                 self._next.setdefault(job_id, deque()).append(waiter)
-            elif not waiter.news.done():
+            else:
                 waiter.news.set_result(None)
 
     def after(self, job_id: str, event: int) -> list[Record] | None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,7 +287,7 @@ async def test_who_takes_nothing_is_closed_and_goes_on_where_it_was(
     await asyncio.get_running_loop().sock_connect(client, (base.host, base.port))
     reader, writer = await asyncio.open_connection(sock=client, limit=1024)
     writer.write(f"GET {url} HTTP/1.1\r\nHost: {base.host}:{base.port}\r\n\r\n".encode())
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(0.8)
     told = b""
     with contextlib.suppress(ConnectionError):
         while part := await asyncio.wait_for(reader.read(1 << 16), 5):
@@ -301,6 +302,30 @@ async def test_who_takes_nothing_is_closed_and_goes_on_where_it_was(
     rest = parse((await socket_client.get(url, headers={"Last-Event-ID": str(seen[-1])})).text)
     assert int(rest[0][0] or 0) == seen[-1] + 1
     assert rest[-1][1] == "end"
+
+
+async def test_who_takes_a_large_answer_slowly_is_given_all_of_it(
+    socket_client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [{"type": "dense", "units": 1500}, {"type": "dense", "units": 300}]
+    body = {"name": "large", "input_shape": [25], "layers": layers}
+    (await socket_client.post("/v1/networks", json=body)).raise_for_status()
+    url, base = "/v1/networks/large/weights", socket_client.base_url
+    whole = (await socket_client.get(url)).content
+    monkeypatch.setattr(guarded_protocol, "SEND_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection(base.host, base.port, limit=1024)
+    head = f"GET {url} HTTP/1.1\r\nHost: {base.host}:{base.port}\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode())
+    begun, told = time.monotonic(), b""
+
+    while part := await asyncio.wait_for(reader.read(1 << 18), 5):
+        told += part
+        if time.monotonic() - begun < 1.2:
+            await asyncio.sleep(0.1)
+    writer.close()
+    await socket_client.delete("/v1/networks/large")
+
+    assert told.partition(b"\r\n\r\n")[2] == whole
 
 
 async def test_head_of_a_stream_is_a_head(
