@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.batches import Rows
 from core.datasets import noisy_digits
-from core.training import Rows
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Sigmoid(Activation):
         tape.add(np.exp, z, z)
         tape.add(np.add, z, one, z)
         tape.add(np.divide, one, z, z)
-        slope = tape.buffer(z.shape)
+        slope = tape.buffer(z)
 
         def backward(upstream: Array) -> None:
             tape.add(np.subtract, one, z, slope)
@@ -102,7 +102,7 @@ class Tanh(Activation):
     def record(self, tape: Tape, z: Array) -> Backward:
         one = scalar(1.0, tape.dtype)
         tape.add(np.tanh, z, z)
-        slope = tape.buffer(z.shape)
+        slope = tape.buffer(z)
 
         def backward(upstream: Array) -> None:
             tape.add(np.multiply, z, z, slope)
@@ -128,7 +128,7 @@ class ReLU(Activation):
         # here; the trainer looks at the parameters themselves after each epoch.
         integer = np.dtype(f"i{tape.dtype.itemsize}")
         bits = z.view(integer)
-        keep = tape.buffer(z.shape, integer)
+        keep = tape.buffer(z, integer)
         tape.add(np.invert, bits, keep)
         tape.add(np.right_shift, keep, np.array(8 * tape.dtype.itemsize - 1, integer), keep)
         tape.add(np.bitwise_and, bits, keep, bits)
@@ -155,7 +155,7 @@ class LeakyReLU(Activation):
         return np.where(z > 0.0, z, z * z.dtype.type(self.negative_slope))
 
     def record(self, tape: Tape, z: Array) -> Backward:
-        slope = tape.buffer(z.shape)
+        slope = tape.buffer(z)
         tape.add(np.greater, z, scalar(0.0, tape.dtype), slope)
         tape.add(np.multiply, slope, scalar(1.0 - self.negative_slope, tape.dtype), slope)
         tape.add(np.add, slope, scalar(self.negative_slope, tape.dtype), slope)
@@ -182,20 +182,19 @@ class Softmax(Activation):
         return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
     def record(self, tape: Tape, z: Array) -> Backward:
-        units, batch = z.shape
-        top = tape.buffer((1, batch))
-        sums = tape.buffer(z.shape)
+        top = tape.buffer(z[:1])
+        sums = tape.buffer(z)
         # A product with ones sums and broadcasts at once, cheaper than reduce and broadcast.
-        ones = np.ones((units, units), tape.dtype)
+        ones = np.ones((len(z), len(z)), tape.dtype)
         tape.add(partial(np.maximum.reduce, z, 0, out=top[0]))
         tape.add(np.subtract, z, top, z)
         tape.add(np.exp, z, z)
-        tape.add(np.dot, ones, z, sums)
+        tape.product(ones, z, sums)
         tape.add(np.divide, z, sums, z)
 
         def backward(upstream: Array) -> None:
             tape.add(np.multiply, upstream, z, upstream)
-            tape.add(np.dot, ones, upstream, sums)
+            tape.product(ones, upstream, sums)
             tape.add(np.multiply, sums, z, sums)
             tape.add(np.subtract, upstream, sums, upstream)
 

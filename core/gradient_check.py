@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 
 from core.arrays import Array
+from core.batches import Rows
 from core.errors import NonFiniteError
 from core.losses import Loss
 from core.network import Network
 from core.program import Program
-from core.training import Rows
 
 TOLERANCE: Final = 1e-6
 STEPS: Final = (1e-4, 1e-5, 1e-6)
@@ -65,17 +65,8 @@ def analytic_gradient(network: Network, loss: Loss, rows: Rows) -> Array:
     """
     loss.check_output(network.output_activation)
     loss.check_targets(rows.targets)
-    program = Program(network, loss, len(rows.inputs), 1)
-    program.inputs[0] = rows.inputs
-    targets = rows.targets
-    if targets.ndim == 1:
-        program.targets.fill(0.0)
-        if network.units == 1:
-            program.targets[0, 0] = targets
-        else:
-            program.targets[0, targets, np.arange(len(targets))] = 1.0
-    else:
-        program.targets[0] = targets.T
+    program = Program(network, loss, rows, len(rows.inputs), 1)
+    program.batches.fill(np.arange(len(rows.inputs)))
     program.keep_all()
     program.replay(1)
     return program.gradient
@@ -110,17 +101,17 @@ def gradient_check(network: Network, loss: Loss, rows: Rows, *, seed: int = 0) -
     gradients = dict(network.dense(gradient))
     checks = []
     for layer, matrix in network.dense(network.parameters):
-        for parameter, part in (("weights", np.s_[:, :-1]), ("biases", np.s_[:, -1:])):
+        for parameter, part in (("weights", np.s_[:-1]), ("biases", np.s_[-1:])):
             values, analytic = matrix[part], gradients[layer][part]
             checked = min(values.size, most)
             entries = generator.choice(values.size, checked, replace=False)
             found = []
-            for unit, source in (divmod(int(entry), values.shape[1]) for entry in entries):
-                exact = float(analytic[unit, source])
+            for source, unit in (divmod(int(entry), values.shape[1]) for entry in entries):
+                exact = float(analytic[source, unit])
                 at = (source, unit) if parameter == "weights" else (unit,)
 
                 def difference(
-                    step: float, values: Array = values, at: Any = (unit, source)
+                    step: float, values: Array = values, at: Any = (source, unit)
                 ) -> float:
                     return _central_difference(network, loss, rows, values, at, step)
 

@@ -110,7 +110,7 @@ class Network:
         return [flat[start:end] for start, end in pairwise(ends)]
 
     def dense(self, flat: Array) -> Iterator[tuple[int, Array]]:
-        """Yield the index of each dense layer and its (units, inputs + 1) part of ``flat``."""
+        """Yield the index of each dense layer and its (inputs + 1, units) part of ``flat``."""
         for index, (layer, part) in enumerate(zip(self.layers, self.views(flat), strict=True)):
             if isinstance(layer, Dense):
                 yield index, layer.matrix(part)
@@ -152,9 +152,7 @@ class Network:
         """Return copies of each layer's numbers; None for a layer that has none."""
         found: list[LayerWeights | None] = [None] * len(self.layers)
         for index, matrix in self.dense(self.parameters):
-            found[index] = LayerWeights(
-                np.ascontiguousarray(matrix[:, :-1].T), matrix[:, -1].copy()
-            )
+            found[index] = LayerWeights(matrix[:-1].copy(), matrix[-1].copy())
         return found
 
     def load_layer_weights(self, numbers: Sequence[LayerWeights | None]) -> None:
@@ -169,34 +167,24 @@ class Network:
             part = numbers[index]
             if part is None:
                 raise FormatError("a dense layer needs weights", path=("layers", index))
-            wanted = {"weights": (matrix.shape[1] - 1, matrix.shape[0]), "biases": matrix.shape[:1]}
-            for name, shape in wanted.items():
-                got = getattr(part, name).shape
-                if got != shape:
-                    raise ShapeError(name, expected=shape, got=got, path=("layers", index, name))
-            matrix[:, :-1] = part.weights.T
-            matrix[:, -1] = part.biases
+            for name, home in {"weights": matrix[:-1], "biases": matrix[-1]}.items():
+                got = getattr(part, name)
+                if got.shape != home.shape:
+                    raise ShapeError(
+                        name, expected=home.shape, got=got.shape, path=("layers", index, name)
+                    )
+                home[:] = got
 
     def to_bytes(self) -> bytes:
         """Return all numbers, little-endian: each dense layer's weights (in x out), then biases."""
-        return b"".join(
-            part.weights.tobytes() + part.biases.tobytes()
-            for part in self.layer_weights()
-            if part is not None
-        )
+        return self.parameters.tobytes()
 
     def load_bytes(self, data: bytes) -> None:
         """Take what `to_bytes` gave."""
         flat = np.frombuffer(data, self.dtype)
         if flat.size != self.parameters.size:
             raise ShapeError("parameters", expected=self.parameters.shape, got=flat.shape)
-        start = 0
-        for _, matrix in self.dense(self.parameters):
-            units, inputs = matrix.shape[0], matrix.shape[1] - 1
-            middle, end = start + units * inputs, start + units * (inputs + 1)
-            matrix[:, :-1] = flat[start:middle].reshape(inputs, units).T
-            matrix[:, -1] = flat[middle:end]
-            start = end
+        self.parameters[:] = flat
 
     def sha256(self) -> str:
         """Return the digest of `to_bytes`, the identity of the weights."""

@@ -35,7 +35,7 @@ class Optimizer(ABC):
     def record(
         self, tape: Tape, vectors: "Vectors", memory: Array, numbers: tuple[Array, ...]
     ) -> None:
-        """Record one step.
+        """Record one step, for which the gradient may be used up.
 
         Parameters
         ----------
@@ -97,8 +97,8 @@ class SGD(Optimizer):
             tape.add(np.multiply, velocity, momentum, scratch)
             tape.add(np.add, scratch, g, scratch)
             direction = scratch
-        tape.add(np.multiply, direction, rate, scratch)
-        tape.add(np.subtract, w, scratch, w)
+        tape.add(np.multiply, direction, rate, g)
+        tape.add(np.subtract, w, g, w)
 
 
 def _record_adam(
@@ -109,19 +109,19 @@ def _record_adam(
     betas: tuple[float, float],
 ) -> None:
     """Record w <- w - rate m / (sqrt(v) + epsilon), m and v held without their (1 - beta)."""
-    w, g, scratch = vectors.parameters, vectors.gradient, vectors.scratch
+    w, g = vectors.parameters, vectors.gradient
     (m, v), (rate, epsilon) = memory, numbers[:2]
     beta1, beta2 = (scalar(beta, tape.dtype) for beta in betas)
     tape.add(np.multiply, m, beta1, m)
     tape.add(np.add, m, g, m)
-    tape.add(np.multiply, g, g, scratch)
+    tape.add(np.multiply, g, g, g)
     tape.add(np.multiply, v, beta2, v)
-    tape.add(np.add, v, scratch, v)
-    tape.add(np.sqrt, v, scratch)
-    tape.add(np.add, scratch, epsilon, scratch)
-    tape.add(np.divide, m, scratch, scratch)
-    tape.add(np.multiply, scratch, rate, scratch)
-    tape.add(np.subtract, w, scratch, w)
+    tape.add(np.add, v, g, v)
+    tape.add(np.sqrt, v, g)
+    tape.add(np.add, g, epsilon, g)
+    tape.add(np.divide, m, g, g)
+    tape.add(np.multiply, g, rate, g)
+    tape.add(np.subtract, w, g, w)
 
 
 def _adam_scalars(

@@ -1,8 +1,8 @@
 """A training step recorded once, for a run of batches, as a flat list of calls.
 
-A `Program` is a tape of `slots` batches. Each slot has its own inputs, targets, outputs, dropout
+A `Program` is a tape of `slots` batches. Each slot has its own rows, targets, outputs, dropout
 masks and step scalars, laid side by side in arrays that are filled for all slots at once; all
-else is scratch that the slots share. The caller fills `inputs` and `targets`, and replays.
+else is scratch that the slots share. The caller fills the `batches`, and replays.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,23 @@ from typing import NamedTuple
 import numpy as np
 
 from core.arrays import Array
+from core.batches import Batches, Rows
 from core.configuration import require
 from core.losses import Loss
 from core.network import Network
 from core.optimizers import Optimizer, Vectors
-from core.tape import Backward, Signal, Tape, scalar
+from core.tape import Backward, Tape, scalar
 
 BLOCK = 65_536
 """Elements of the flat vectors that one optimizer call takes: what fits the second cache."""
 
-
 WIDE = 256
-"""Inputs from which on rows are not copied once more to stand beside a column of ones."""
+"""Inputs from which on the tape is a wide one."""
+
+
+def is_wide(network: Network) -> bool:
+    """Tell whether the network's program is recorded on a wide tape."""
+    return network.inputs >= WIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class Program:
         Its parameters are trained in place.
     loss
         What is minimised.
+    rows
+        That the batches are taken from.
     batch
         Rows of each batch.
     slots
@@ -74,30 +81,32 @@ class Program:
 
     Attributes
     ----------
-    inputs
-        (slots, batch, inputs).
-    targets, outputs
+    batches
+        What is learned from next.
+    outputs
         (slots, units, batch), as the last layer has them.
     gradient
-        (n,), of the batch replayed last.
+        (n,), of the batch replayed last; updates use it up.
     squared_norms
         (slots,), of each gradient, before anything is done to it.
     """
 
     def __init__(
-        self, network: Network, loss: Loss, batch: int, slots: int, updates: Updates | None = None
+        self,
+        network: Network,
+        loss: Loss,
+        rows: Rows,
+        batch: int,
+        slots: int,
+        updates: Updates | None = None,
     ) -> None:
         dtype = network.dtype
         self.batch, self.slots = batch, slots
         self.gradient = np.empty_like(network.parameters)
-        # Input rows are gathered as they lie; a product takes the transposed view at no cost.
-        self._wide = network.inputs >= WIDE
-        self._augmented = np.ones((slots, batch, network.inputs + (not self._wide)), dtype)
-        self.inputs = self._augmented[:, :, : network.inputs]
-        self.targets = np.empty((slots, network.units, batch), dtype)
+        self._tape = Tape(batch, slots, dtype, wide=is_wide(network))
+        self.batches = Batches(self._tape, rows, network.units)
         self.outputs = np.empty((slots, network.units, batch), dtype)
         self.squared_norms = np.zeros(slots, dtype)
-        self._tape = Tape(batch, slots, dtype)
         self._optimizer = updates.optimizer if updates else None
         self._numbers = np.empty((updates.optimizer.scalars if updates else 0, slots), dtype)
         vectors = Vectors(
@@ -119,8 +128,7 @@ class Program:
     def _record_gradient(self, network: Network, loss: Loss, slot: int) -> None:
         """Record one batch forward and backward."""
         tape = self._tape
-        augmented = None if self._wide else self._augmented[slot].T  # (inputs + 1, batch)
-        signal = Signal(augmented, self.inputs[slot].T)
+        signal = self.batches.record(slot)
         parameters = network.views(network.parameters)
         gradients = network.views(self.gradient)
         recorded = []
@@ -139,8 +147,8 @@ class Program:
 
     def _record_delta(self, loss: Loss, slot: int, through_activation: Backward) -> Array:
         """Record dL/dz of the last layer, scaled to the mean over rows, and return it."""
-        tape, outputs, targets = self._tape, self.outputs[slot], self.targets[slot]
-        delta = tape.buffer(outputs.shape)
+        tape, outputs, targets = self._tape, self.outputs[slot], self.batches.targets[slot]
+        delta = tape.buffer(outputs)
         loss.record_gradient(tape, outputs, targets, delta)
         if loss.after is None:
             through_activation(delta)
@@ -188,7 +196,7 @@ def _ones_at_weights(network: Network) -> Array:
     """Return 1 where a weight stands in the flat vector and 0 where a bias does."""
     flat = np.ones_like(network.parameters)
     for _, matrix in network.dense(flat):
-        matrix[:, -1] = 0.0
+        matrix[-1] = 0.0
     return flat
 
 

@@ -16,13 +16,13 @@ Call = tuple[Callable[..., object], tuple[Any, ...]]
 
 
 class Signal(NamedTuple):
-    """What flows between layers: feature-major values over a row of ones.
+    """What flows between layers: values over a row of ones, or alone on a wide tape.
 
     Attributes
     ----------
     augmented
-        (units + 1, batch). The last row is one, so that a product with weights whose last
-        column is the bias needs no addition. None where the ones would cost more than they save.
+        (units + 1, batch). The last row is one, so that a product with weights over a row of
+        biases needs no addition.
     values
         (units, batch), a view of ``augmented`` where there is one.
     """
@@ -42,12 +42,17 @@ class Tape:
         Batches that one replay runs through.
     dtype
         Of every buffer.
+    wide
+        Whether the (units, batch) arrays lie row after row of the batch, as BLAS likes large
+        ones, and without the ones, whose laying beside them costs more there than the two calls
+        that they save. Else they lie unit after unit.
     """
 
-    def __init__(self, batch: int, slots: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, batch: int, slots: int, dtype: np.dtype[Any], *, wide: bool = False) -> None:
         self.batch = batch
         self.slots = slots
         self.dtype = dtype
+        self.wide = wide
         self.calls: list[Call] = []
         self.masks: list[tuple[Array, float]] = []
         self._buffers: list[Array] = []
@@ -70,26 +75,40 @@ class Tape:
         """Record one call."""
         self.calls.append((function, arguments))
 
-    def buffer(self, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        """Return scratch that every slot shares: the n-th request gets the n-th buffer."""
+    def product(self, a: Array, b: Array, out: Array) -> None:
+        """Record out <- a b, whichever way ``out`` lies."""
+        if out.flags.c_contiguous:
+            self.add(np.dot, a, b, out)
+        else:
+            self.add(np.dot, b.T, a.T, out.T)
+
+    def _shared(self, make: Callable[[], Array]) -> Array:
+        """Return scratch that every slot shares: the n-th request of each gets the n-th buffer."""
         if self._next_buffer == len(self._buffers):
-            self._buffers.append(np.empty(shape, self.dtype if dtype is None else dtype))
+            self._buffers.append(make())
         self._next_buffer += 1
         return self._buffers[self._next_buffer - 1]
 
+    def buffer(self, like: Array, dtype: Any = None) -> Array:
+        """Return scratch of the shape and the layout of ``like``."""
+        return self._shared(lambda: np.empty_like(like, self.dtype if dtype is None else dtype))
+
     def signal(self, units: int) -> Signal:
         """Return a buffer for a layer's output."""
-        augmented = self.buffer((units + 1, self.batch))
+        if self.wide:
+            return Signal(None, self._shared(lambda: np.empty((self.batch, units), self.dtype)).T)
+        augmented = self._shared(lambda: np.empty((units + 1, self.batch), self.dtype))
         augmented[-1] = 1.0
         return Signal(augmented, augmented[:-1])
 
-    def mask(self, units: int, keep: float) -> Array:
-        """Return this slot's dropout mask, (units, batch); `draw_masks` fills it."""
+    def mask(self, like: Array, keep: float) -> Array:
+        """Return this slot's dropout mask, laid like ``like``; `draw_masks` fills it."""
         if self._next_mask == len(self.masks):
-            self.masks.append((np.empty((self.slots, units, self.batch), self.dtype), keep))
+            shape = like.T.shape if self.wide else like.shape
+            self.masks.append((np.empty((self.slots, *shape), self.dtype), keep))
         self._next_mask += 1
         mask: Array = self.masks[self._next_mask - 1][0][self._slot]
-        return mask
+        return mask.T if self.wide else mask
 
     def draw_masks(self, generator: np.random.Generator, first: int, last: int) -> None:
         """Fill the masks of slots ``first`` to ``last`` (exclusive): 0, or 1 / keep."""

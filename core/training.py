@@ -10,13 +10,14 @@ import numpy as np
 
 from core import tensors
 from core.arrays import Array
+from core.batches import Rows
 from core.configuration import require
 from core.errors import DivergedError, FormatError, ShapeError
 from core.losses import Loss
 from core.metrics import class_indices
 from core.network import Network
 from core.optimizers import Optimizer
-from core.program import Program, Regularization, Updates
+from core.program import Program, Regularization, Updates, is_wide
 from core.schedules import Constant, Schedule
 
 LAP_BYTES: Final = 4 << 20
@@ -24,6 +25,9 @@ LAP_BYTES: Final = 4 << 20
 
 LONGEST_LAP: Final = 256
 """Batches in one replay: beyond, a longer list gains nothing."""
+
+STATE_FORMAT: Final = "neurond-trainer-2"
+"""Another than 1, where vectors were laid out otherwise."""
 
 VALIDATION_ROWS: Final = 4096
 """Rows of the validation set that go forward at once."""
@@ -114,21 +118,6 @@ class Progress:
     stop_reason: str | None = None
 
 
-class Rows(NamedTuple):
-    """Inputs with their targets.
-
-    Attributes
-    ----------
-    inputs
-        (rows, inputs), preprocessed.
-    targets
-        (rows,) class indices, or (rows, units) numbers.
-    """
-
-    inputs: Array
-    targets: Array
-
-
 def split(rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
     """Return which rows train and which validate, each in ascending order.
 
@@ -179,10 +168,7 @@ class Trainer:
         if not self._rows:
             raise ShapeError("training rows", expected=(None,), got=(0,))
         self._classifies = training.targets.ndim == 1
-        self._inputs = np.ascontiguousarray(training.inputs, network.dtype)
         self._targets = training.targets
-        if not self._classifies:
-            self._targets = self._targets.astype(network.dtype)
         self._generator = np.random.Generator(np.random.SFC64(plan.seed))
         self._memory = np.zeros((plan.optimizer.memories, network.parameters.size), network.dtype)
         self._last_finite = network.parameters.copy()
@@ -194,17 +180,18 @@ class Trainer:
         if self._whole and validation is None:
             self._snapshots = np.empty((slots, network.parameters.size), network.dtype)
         updates = Updates(plan.optimizer, self._memory, plan.regularization, self._snapshots)
-        self._main = Program(network, plan.loss, batch, slots, updates)
-        self._rest = Program(network, plan.loss, rest, 1, updates) if rest else None
-        in_place = self._main.inputs.flags.c_contiguous
-        self._gathered = np.empty((0 if in_place else batch * slots, network.inputs), network.dtype)
+        rows = Rows(np.ascontiguousarray(training.inputs, network.dtype), training.targets)
+        self._main = Program(network, plan.loss, rows, batch, slots, updates)
+        self._rest = Program(network, plan.loss, rows, rest, 1, updates) if rest else None
         if self._whole:
             for slot in range(slots):
-                self._fill(self._main, np.arange(self._rows), slot)
+                self._main.batches.fill(np.arange(self._rows), slot)
 
     def _slots(self, batch: int) -> int:
         """Return how many batches of one epoch, or epochs of one batch, to replay at once."""
-        floats = 2 * self.network.inputs + 3 * sum(self.network.widths[1:])
+        floats = 3 * sum(self.network.widths[1:])
+        if not is_wide(self.network):
+            floats += 2 * self.network.inputs
         each = batch * floats * self.network.dtype.itemsize
         wanted = self._rows // batch
         if self._whole:
@@ -252,7 +239,7 @@ class Trainer:
                 slots = min(program.slots, (self._rows - start) // program.batch)
                 rows = order[start : start + slots * program.batch]
                 if not self._whole:
-                    self._fill(program, rows)
+                    program.batches.fill(rows)
                 program.draw_masks(self._generator, 0, slots)
                 self._replay(program, np.full(slots, rate))
                 loss += float(self._losses(program, slots).sum())
@@ -300,28 +287,6 @@ class Trainer:
             self.plan.optimizer.learning_rate, epoch, self.plan.epochs
         )
 
-    def _fill(self, program: Program, rows: Array, slot: int = 0) -> None:
-        """Lay these rows into the slots from ``slot`` on."""
-        slots = len(rows) // program.batch
-        inputs = program.inputs[slot : slot + slots]
-        in_place = inputs.flags.c_contiguous
-        gathered = inputs.reshape(len(rows), -1) if in_place else self._gathered[: len(rows)]
-        # mode="clip" writes straight into out; the rows are in range anyway.
-        np.take(self._inputs, rows, axis=0, out=gathered, mode="clip")
-        if not in_place:
-            # Gathered whole, then laid beside the ones: two fast copies instead of a slow one.
-            inputs[:] = gathered.reshape(inputs.shape)
-        targets = program.targets[slot : slot + slots]  # (slots, units, batch)
-        taken = self._targets[rows]
-        if not self._classifies:
-            targets[:] = taken.reshape(slots, program.batch, -1).transpose(0, 2, 1)
-        elif self.network.units == 1:
-            targets[:] = taken.reshape(slots, 1, program.batch)
-        else:
-            targets.fill(0.0)
-            slot_of, column = np.divmod(np.arange(len(rows)), program.batch)
-            targets[slot_of, taken, column] = 1.0
-
     def _replay(self, program: Program, rates: Array) -> None:
         """Run as many slots as there are rates."""
         step = self.progress.step
@@ -331,7 +296,7 @@ class Trainer:
 
     def _losses(self, program: Program, slots: int) -> Array:
         """Return the sum of the rows' losses, slot by slot."""
-        elements = self.plan.loss.elements(program.outputs[:slots], program.targets[:slots])
+        elements = self.plan.loss.elements(program.outputs[:slots], program.batches.targets[:slots])
         share = self.plan.loss.row_scale(self.network.units)
         return np.asarray(elements.sum(axis=(1, 2), dtype=np.float64) * share)
 
@@ -395,7 +360,7 @@ class Trainer:
         if math.isinf(numbers["best_loss"]):
             numbers["best_loss"] = None
         metadata = {
-            "format": "neurond-trainer-1",
+            "format": STATE_FORMAT,
             "progress": json.dumps(numbers),
             "generator": json.dumps(self._generator.bit_generator.state, default=_as_list),
         }
@@ -403,9 +368,7 @@ class Trainer:
 
     def restore(self, state: bytes) -> None:
         """Go back to a saved state of a trainer that was made with the same arguments."""
-        arrays, metadata = tensors.decode(state)
-        if metadata.get("format") != "neurond-trainer-1":
-            raise FormatError("these bytes are not a trainer's state")
+        arrays, metadata = read_state(state)
         homes = {
             "parameters": self.network.parameters,
             "best_parameters": self.best_parameters,
@@ -423,6 +386,20 @@ class Trainer:
         generator = json.loads(metadata["generator"])
         generator["state"]["state"] = np.array(generator["state"]["state"], np.uint64)
         self._generator.bit_generator.state = generator
+
+
+def read_state(state: bytes) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the arrays and the metadata of what `Trainer.state` gave.
+
+    Raises
+    ------
+    FormatError
+        When the bytes are something else, or of another version.
+    """
+    arrays, metadata = tensors.decode(state)
+    if metadata.get("format") != STATE_FORMAT:
+        raise FormatError("these bytes are no trainer's state, or one of another version")
+    return arrays, metadata
 
 
 def _as_list(array: Array) -> list[int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -21,10 +20,9 @@ from core.tape import Signal, Tape
 class Dense(Layer):
     """a = f(x W + b).
 
-    The parameters are held as one (units, inputs + 1) matrix, W transposed with b as its last
-    column: on feature-major signals with a row of ones, forward and backward are one product
-    each, with no addition of biases and no sum for their gradient. Wide inputs come without the
-    ones, whose laying beside them costs more there than the two calls that they save.
+    The parameters are held as one (inputs + 1, units) matrix, W over b: on signals with a row of
+    ones, forward and backward are one product each, with no addition of biases and no sum for
+    their gradient. On a wide tape signals come without the ones.
     """
 
     type: ClassVar[str] = "dense"
@@ -45,8 +43,8 @@ class Dense(Layer):
 
     def initialize(self, parameters: Array, inputs: int, generator: np.random.Generator) -> None:
         matrix = self.matrix(parameters)
-        matrix[:, :-1] = self.initial().draw(inputs, self.units, generator).T
-        matrix[:, -1] = 0.0
+        matrix[:-1] = self.initial().draw(inputs, self.units, generator)
+        matrix[-1] = 0.0
 
     def initial(self) -> Initializer:
         """Return the initializer in force: He for rectifiers, Xavier for the others."""
@@ -55,12 +53,12 @@ class Dense(Layer):
         return HeNormal() if isinstance(self.activation, ReLU | LeakyReLU) else XavierUniform()
 
     def matrix(self, parameters: Array) -> Array:
-        """Return ``parameters`` as (units, inputs + 1), biases last."""
-        return parameters.reshape(self.units, -1)
+        """Return ``parameters`` as (inputs + 1, units), biases last."""
+        return parameters.reshape(-1, self.units)
 
     def forward(self, parameters: Array, x: Array) -> Array:
         matrix = self.matrix(parameters)
-        z = x @ matrix[:, :-1].T + matrix[:, -1]  # (batch, units)
+        z = x @ matrix[:-1] + matrix[-1]  # (batch, units)
         return self.activation.forward(z)
 
     def record(
@@ -74,23 +72,22 @@ class Dense(Layer):
         matrix, matrix_gradient = self.matrix(parameters), self.matrix(gradient)
         output = tape.signal(self.units) if out is None else Signal(out, out)
         if x.augmented is not None:
-            tape.add(np.dot, matrix, x.augmented, output.values)
+            tape.product(matrix.T, x.augmented, output.values)
         else:
-            # matmul takes the strided views of the weights as they lie, dot would copy them.
-            tape.add(np.matmul, matrix[:, :-1], x.values, output.values)
-            tape.add(np.add, output.values, matrix[:, -1:], output.values)
+            tape.product(matrix[:-1].T, x.values, output.values)
+            tape.add(np.add, output.values, matrix[-1:].T, output.values)
         through_activation = self.activation.record(tape, output.values)
 
         def backward(delta: Array, wants_input_gradient: bool) -> Array | None:  # noqa: FBT001
             if x.augmented is not None:
-                tape.add(np.dot, delta, x.augmented.T, matrix_gradient)
+                tape.product(x.augmented, delta.T, matrix_gradient)
             else:
-                tape.add(np.matmul, delta, x.values.T, matrix_gradient[:, :-1])
-                tape.add(partial(np.add.reduce, delta, 1, out=matrix_gradient[:, -1]))
+                tape.product(x.values, delta.T, matrix_gradient[:-1])
+                tape.add(np.dot, delta, np.ones(tape.batch, tape.dtype), matrix_gradient[-1])
             if not wants_input_gradient:
                 return None
-            upstream = tape.buffer(x.values.shape)
-            tape.add(np.dot, matrix[:, :-1].T, delta, upstream)
+            upstream = tape.buffer(x.values)
+            tape.product(matrix[:-1], delta, upstream)
             return upstream
 
         return Recorded(output, through_activation, backward)

@@ -50,9 +50,8 @@ class Dropout(Layer):
     ) -> Recorded:
         if out is not None:
             raise ConfigurationError("the last layer must be dense")
-        units = len(x.values)
-        mask = tape.mask(units, 1.0 - self.rate)
-        output = tape.signal(units)
+        mask = tape.mask(x.values, 1.0 - self.rate)
+        output = tape.signal(len(x.values))
         tape.add(np.multiply, x.values, mask, output.values)
 
         def backward(delta: Array, wants_input_gradient: bool) -> Array | None:  # noqa: FBT001

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import final
 
-from core import tensors
+from core.errors import FormatError
 from core.network import Network as Engine
+from core.training import read_state
 from service.application.dispatcher import Dispatcher
 from service.application.feed import Feed
 from service.application.jobs import find_job, read_job
@@ -83,11 +84,10 @@ class Checkpoints:
             raise NotFound("checkpoint", checkpoint_id)
         network = await find_network(work, owner, job.network_id)
         try:
-            state = await self._blobs.get(checkpoint.blob)
-        except BlobCorrupt as error:
+            arrays, _ = read_state(await self._blobs.get(checkpoint.blob))
+        except (BlobCorrupt, FormatError) as error:
             raise Conflict(str(error), code="checkpoint_corrupt") from error
         engine = Engine.from_spec(network.spec())
-        arrays, _ = tensors.decode(state)
         engine.parameters[:] = arrays["best_parameters"]
         dataset = await work.datasets.find(owner, job.dataset_id)
         losses = {

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from core.arrays import Array
+from core.batches import Rows
 from core.configuration import build
 from core.errors import EngineError
 from core.formats import Model
@@ -12,7 +13,6 @@ from core.gradient_check import TOLERANCE, PartCheck, gradient_check
 from core.losses import LOSSES
 from core.metrics import classification_report, regression_report
 from core.network import Network as Engine
-from core.training import Rows
 from service.application.dataset_rows import RawTargets
 from service.application.faults import engine_fault
 from service.application.served import Served

@@ -5,6 +5,7 @@ import pytest
 
 from core.activations import ACTIVATIONS
 from core.arrays import Array
+from core.batches import Rows
 from core.losses import LOSSES
 from core.network import Network
 from core.program import Program
@@ -13,9 +14,11 @@ from core.program import Program
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("wide", [256, 1])
 def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
-    activation: str, dtype: str, scale: float
+    activation: str, dtype: str, scale: float, wide: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("core.program.WIDE", wide)
     spec = {
         "input_shape": [6],
         "dtype": dtype,
@@ -26,15 +29,15 @@ def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
     }
     network = Network.from_spec(spec)
     network.initialize(np.random.default_rng(0))
-    rows = (np.random.default_rng(1).normal(0.0, scale, (2, 3, 6))).astype(dtype)
-    program = Program(network, LOSSES["mse"](), batch=3, slots=2)
-    program.inputs[:] = rows
-    program.targets.fill(0.0)
+    rows = (np.random.default_rng(1).normal(0.0, scale, (7, 6))).astype(dtype)
+    order = np.array([5, 0, 3, 3, 6, 1])
+    program = Program(network, LOSSES["mse"](), Rows(rows, np.zeros((7, 4))), batch=3, slots=2)
+    program.batches.fill(order)
 
     with np.errstate(over="ignore"):
         program.replay(2)
 
-    expected = np.stack([network.forward(batch).T for batch in rows])
+    expected = np.stack([network.forward(rows[batch]).T for batch in order.reshape(2, 3)])
     assert np.isfinite(program.outputs).all()
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     np.testing.assert_allclose(program.outputs, expected, rtol=tolerance, atol=tolerance)

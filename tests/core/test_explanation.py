@@ -84,7 +84,7 @@ def test_the_plane_is_drawn_as_pictures_are() -> None:
             "dtype": "float64",
         }
     )
-    made.parameters[:] = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # the units repeat x and y
+    made.parameters[:] = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]  # the units repeat x and y
 
     (grids,) = units_over_plane(made, Preprocessing(), (0.0, 4.0), (10.0, 14.0), 5)
 

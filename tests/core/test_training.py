@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.batches import Rows
 from core.configuration import build
 from core.datasets import clean_digits, noisy_digits, sine, xor
 from core.errors import ConfigurationError, DivergedError, FormatError, ShapeError
@@ -19,7 +20,7 @@ from core.network import Network
 from core.optimizers import OPTIMIZERS, SGD, Adam
 from core.program import Regularization
 from core.schedules import SCHEDULES, Cosine
-from core.training import EarlyStopping, Plan, Rows, Trainer, split
+from core.training import EarlyStopping, Plan, Trainer, split
 
 OPTIMIZER_CONFIGS = [
     {"type": "sgd", "learning_rate": 0.1},
@@ -248,6 +249,29 @@ def test_an_optimizer_steps_as_its_paper_says(
     seen = [float(network.parameters[1]) for _ in training]
 
     np.testing.assert_allclose(seen, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [16, 50, 1000])
+@pytest.mark.parametrize("validates", [False, True])
+@pytest.mark.parametrize("classifies", [False, True])
+def test_a_wide_tape_learns_what_a_narrow_one_does(
+    batch_size: int, validates: bool, classifies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = noisy_digits(203, seed=3)
+    rows = Rows(digits.inputs, digits.targets if classifies else digits.inputs[:, :10])
+    plan = Plan(7, batch_size, CrossEntropy() if classifies else MeanSquaredError(), SGD(0.1, 0.9))
+    told, parameters = [], []
+
+    for wide in (256, 1):
+        monkeypatch.setattr("core.program.WIDE", wide)
+        network = made([25, 12, 10], "softmax", "softmax" if classifies else "linear")
+        told.append(list(Trainer(network, rows, plan, rows if validates else None)))
+        parameters.append(network.parameters)
+
+    np.testing.assert_allclose(parameters[0], parameters[1], rtol=1e-3, atol=1e-5)
+    for narrow, wide_epoch in zip(*told, strict=True):
+        assert narrow.train_loss == pytest.approx(wide_epoch.train_loss, rel=1e-4)
+        assert narrow.train_accuracy == pytest.approx(wide_epoch.train_accuracy, abs=0.01)
 
 
 def test_a_state_of_another_network_is_refused() -> None:

@@ -27,6 +27,8 @@ LAYERS = [
     {"type": "dense", "units": 10, "activation": "softmax"},
 ]
 
+FOREVER = {"epochs": 100_000, "early_stopping": None}
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Postgres]:
@@ -77,6 +79,14 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as made:
         yield made
+
+
+async def submit(client: httpx.AsyncClient, network: Json, dataset: str, **training: Any) -> Json:
+    body = {"network": network["id"], "dataset": dataset, "training": training}
+    answer = await client.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    made: Json = answer.json()
+    return made
 
 
 KEEP_ALIVE = 1

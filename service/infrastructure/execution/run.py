@@ -13,11 +13,12 @@ import numpy as np
 
 from core import tensors
 from core.arrays import Array
-from core.errors import DivergedError, EngineError
+from core.batches import Rows
+from core.errors import DivergedError, EngineError, FormatError
 from core.metrics import class_indices
 from core.network import Network
 from core.preprocessing import Preprocessing, Standardization
-from core.training import Epoch, Rows, Trainer, split
+from core.training import Epoch, Trainer, split
 from service.application.ports import (
     Assignment,
     CheckpointTaken,
@@ -314,7 +315,10 @@ def _restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> None:
         except OSError:
             continue
         if hashlib.sha256(state).hexdigest() == digest:
-            trainer.restore(state)
+            try:
+                trainer.restore(state)
+            except FormatError as error:
+                raise Refused("error", "checkpoint_corrupt", str(error)) from error
             return
     if checkpoints:
         raise Refused("error", "checkpoint_corrupt", "no checkpoint of the job is whole any more")

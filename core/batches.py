@@ -1,0 +1,90 @@
+"""Rows to learn from, and how their batches lie for a tape."""
+
+from typing import NamedTuple, final
+
+import numpy as np
+
+from core.arrays import Array
+from core.tape import Signal, Tape
+
+
+class Rows(NamedTuple):
+    """Inputs with their targets.
+
+    Attributes
+    ----------
+    inputs
+        (rows, inputs), preprocessed.
+    targets
+        (rows,) class indices, or (rows, units) numbers.
+    """
+
+    inputs: Array
+    targets: Array
+
+
+@final
+class Batches:
+    """A batch of rows for each slot of a tape.
+
+    Parameters
+    ----------
+    tape
+        Whose slots are filled. A batch of all rows has them in their own order.
+    rows
+        To choose from.
+    units
+        Of the last layer.
+
+    Attributes
+    ----------
+    targets
+        (slots, units, batch), as the last layer has its outputs.
+    """
+
+    def __init__(self, tape: Tape, rows: Rows, units: int) -> None:
+        self._tape = tape
+        self._inputs = np.ascontiguousarray(rows.inputs, tape.dtype)
+        self._targets = rows.targets
+        slots, batch, width = tape.slots, tape.batch, self._inputs.shape[1]
+        self.targets = np.empty((slots, units, batch), tape.dtype)
+        self._classes = np.arange(units).reshape(-1, 1)
+        if tape.wide:
+            # Gathered when their turn comes, wide rows are still in the cache when a product
+            # takes them.
+            self._order = np.zeros((slots, batch), np.intp)
+            whole = batch == len(self._inputs)
+            self._batch = self._inputs if whole else np.empty((batch, width), tape.dtype)
+        else:
+            self._augmented = np.ones((slots, batch, width + 1), tape.dtype)
+            self._gathered = np.empty((slots * batch, width), tape.dtype)
+
+    def fill(self, order: Array, slot: int = 0) -> None:
+        """Choose the rows of the slots from ``slot`` on, (slots * batch,) indices."""
+        slots = len(order) // self._tape.batch
+        filled = slice(slot, slot + slots)
+        if self._tape.wide:
+            self._order[filled] = order.reshape(slots, -1)
+        else:
+            # Gathered whole, then laid beside the ones: two fast copies instead of a slow one.
+            gathered = self._gathered[: len(order)]
+            self._inputs.take(order, 0, gathered, "clip")
+            self._augmented[filled, :, :-1] = gathered.reshape(slots, self._tape.batch, -1)
+        taken = self._targets[order].reshape(slots, self._tape.batch, -1).transpose(0, 2, 1)
+        if self._targets.ndim == 1 and len(self._classes) > 1:
+            np.equal(taken, self._classes, out=self.targets[filled])
+        else:
+            self.targets[filled] = taken
+
+    def record(self, slot: int) -> Signal:
+        """Return the inputs of ``slot``, (inputs, batch), recording what brings them there.
+
+        Rows lie as they were gathered; a product takes the transposed view at no cost.
+        """
+        if not self._tape.wide:
+            augmented = self._augmented[slot].T
+            return Signal(augmented, augmented[:-1])
+        if self._batch is not self._inputs:
+            # "clip" writes straight into the batch; the rows are in range anyway.
+            self._tape.add(self._inputs.take, self._order[slot], 0, self._batch, "clip")
+        return Signal(None, self._batch.T)
