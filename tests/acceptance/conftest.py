@@ -13,8 +13,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Return a function that starts a server; all are ended afterwards."""
     started: list[Server] = []
 
-    def start(name: str = "data", *, workers: int = 2) -> Server:
-        server = Server(tmp_path / name, workers=workers)
+    def start(name: str = "data", *, workers: int = 2, **environment: str) -> Server:
+        server = Server(tmp_path / name, workers=workers, environment=environment)
         started.append(server)
         return server.start()
 

@@ -48,7 +48,7 @@ class Server:
                 [*self.command(), *self.options()],
                 stderr=log,
                 stdout=log,
-                env=dict(os.environ) | {"NEUROND_DRAIN_SECONDS": "0.3"} | self.environment,
+                env=dict(os.environ) | {"NEUROND_DRAIN_SECONDS": "0"} | self.environment,
             )
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:

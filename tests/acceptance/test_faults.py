@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ class Load:
 
 
 def test_a_shutdown_loses_no_request_and_no_job(serve: Serve) -> None:
-    server = serve(workers=1)
+    server = serve(workers=1, NEUROND_DRAIN_SECONDS="0.3")
     job = submit(server, epochs=100_000)
     server.reaches(job, "running", epoch=10)
     load = Load(server, job)
@@ -212,7 +213,7 @@ def test_a_stream_goes_on_across_a_restart_without_gap_or_repeat(serve: Serve) -
     assert events.status_code == 204
 
 
-def refused(*options: str) -> subprocess.CompletedProcess[str]:
+def refused(options: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-m", "service", *options],
         capture_output=True,
@@ -235,15 +236,19 @@ def test_what_cannot_be_served_ends_in_one_line_and_status_two(
     (lost / "blobs" / "ab").mkdir(parents=True)
     (lost / "blobs" / "ab" / "cd").write_bytes(b"weights")
 
-    for options, reason in (
-        ([f"--port={server.port}", f"--data-dir={tmp_path / 'other'}"], "cannot listen"),
-        (["--port=0", f"--data-dir={server.folder}"], "held by another server"),
-        (["--port=0", f"--data-dir={file / 'below'}"], "cannot be written"),
-        (["--port=0", f"--data-dir={damaged}"], "neurond restore"),
-        (["--port=0", f"--data-dir={lost}"], "missing or empty"),
-        (["--port=99999"], "port"),
-    ):
-        ended = refused(*options)
+    reasons = {
+        (f"--port={server.port}", f"--data-dir={tmp_path / 'other'}"): "cannot listen",
+        ("--port=0", f"--data-dir={server.folder}"): "held by another server",
+        ("--port=0", f"--data-dir={file / 'below'}"): "cannot be written",
+        ("--port=0", f"--data-dir={damaged}"): "neurond restore",
+        ("--port=0", f"--data-dir={lost}"): "missing or empty",
+        ("--port=99999",): "port",
+    }
+
+    with ThreadPoolExecutor(2) as pool:
+        all_ended = list(pool.map(refused, reasons))
+
+    for ended, reason in zip(all_ended, reasons.values(), strict=True):
         assert ended.returncode == 2, ended.stderr
         assert reason in ended.stderr
         assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
@@ -253,7 +258,7 @@ def test_what_cannot_be_served_ends_in_one_line_and_status_two(
 def test_a_start_that_is_killed_at_any_moment_leaves_a_folder_that_starts(
     tmp_path: Path,
 ) -> None:
-    for delay in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9):
+    def starts_after_a_kill(delay: float) -> None:
         server = Server(tmp_path / f"early-{delay}")
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "service", *server.options()], stderr=subprocess.DEVNULL
@@ -265,3 +270,6 @@ def test_a_start_that_is_killed_at_any_moment_leaves_a_folder_that_starts(
         assert server.client.get("/v1/networks").status_code == 200
         assert server.stop() == 0
         server.client.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(starts_after_a_kill, (0.3, 0.6, 0.8, 1.0, 1.2, 1.4)))
