@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 EXPORTER = "opentelemetry.exporter"
 """What FastAPI sends traces with."""
 
+SWITCH_SECONDS: Final = 0.0005
 LAST_REQUEST_SECONDS: Final = 0.2
 """How long a connection that is open at the end, or being made, has to send its last request."""
 
@@ -97,6 +99,8 @@ def serve(**options: Any) -> None:
     # What was imported and built lives as long as the server. Were it looked through again in each
     # full collection, the loop would stand still for a tenth of a second.
     gc.freeze()
+    # The loop waits no longer than this for a thread that computes.
+    sys.setswitchinterval(SWITCH_SECONDS)
     server.run(sockets=[listener])
     if not server.started:
         refuse("the server did not start; the log says why")

@@ -157,4 +157,5 @@ def write(model: Model) -> bytes:
 
 def _decimals(row: Array) -> str:
     """Return the shortest decimals that give each number back in its own dtype."""
-    return "[" + ",".join(row.astype(str).tolist()) + "]"
+    # astype(str) gives the same, but lets go of the interpreter too often for others to get it.
+    return "[" + ",".join(map(str, row)) + "]"

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from service.api.hot import Array, HotCall
+from service.application.inference import Rows
 
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": "Refused; the body says why."}
@@ -50,7 +51,7 @@ class Invocations:
 
     kinds: frozenset[str]
     takes: Callable[[str, bytes], bool]
-    decode: Callable[[str, bytes], object]
+    decode: Callable[[str, bytes], Rows]
     encode: Callable[[Array, str, str], tuple[bytes, str]]
 
 

@@ -11,6 +11,7 @@ from service.api.dependencies import Parts, Predictor, Services, media_type
 from service.api.dialect import Dialect, Invocations
 from service.api.examples import SEVEN
 from service.api.raw import off_loop, read_packed
+from service.application.inference import Rows
 from service.domain.errors import MalformedBody, UnsupportedFormat
 
 CODES: Final = {
@@ -86,16 +87,18 @@ async def answer(
         problem = f"{kind[:80]!r} is not taken here: send JSON, CSV, JSON lines or npy"
         raise UnsupportedFormat(problem)
 
-    def decoded(data: bytes) -> tuple[Invocations, object]:
+    def decoded(data: bytes) -> tuple[Invocations, Rows]:
         # What none takes for its own is told what is wrong with it by the first that could.
         found = (codec for codec in spoken if codec.takes(kind, data))
         codec = next(found, spoken[0])
         return codec, codec.decode(kind, data)
 
     codec, rows = await off_loop(parts.limits, body, decoded)
-    outputs = await parts.inference.outputs(served, rows)
-    parts.metrics.rows(len(outputs))
-    told, told_as = codec.encode(outputs, kind, request.headers.get("accept", "*/*"))
+    accepted = request.headers.get("accept", "*/*")
+    told, told_as = await parts.inference.answer(
+        served, rows, lambda outputs: codec.encode(outputs, kind, accepted)
+    )
+    parts.metrics.rows(len(rows))
     return Response(told, headers={"content-type": told_as})
 
 

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
+import msgspec
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from service.api.dependencies import authenticated
-from service.api.raw import opening, read_body
+from service.api.raw import off_loop, opening, read_body
 from service.domain.errors import InvalidRequest, MalformedBody, UnsupportedFormat
 
+AFTER_KEY: Final = re.compile(rb'"[ \t\r\n]*:')
 MOST_KEYS: Final = 1000
 MOST_OBJECTS: Final = 10_000
 MOST_LISTS: Final = 3_000_000
@@ -21,7 +24,15 @@ MOST_LISTS: Final = 3_000_000
 
 @final
 class StrictRequest(Request):
-    """A request whose body is UTF-8 JSON, without duplicate keys, NaN or Infinity."""
+    """A request whose body is UTF-8 JSON, without duplicate keys, NaN or Infinity.
+
+    Attributes
+    ----------
+    takes_rows
+        Whether the body is a call's, with no more rows than one may have.
+    """
+
+    takes_rows = False
 
     async def body(self) -> bytes:
         """Return the body, refused as soon as it is longer than the limit."""
@@ -36,13 +47,20 @@ class StrictRequest(Request):
         """Return the document."""
         if not hasattr(self, "_json"):
             body = await self.body()
-            large = len(body) > self.app.state.services.limits.inline_bytes
-            self._json = await asyncio.to_thread(parse_json, body) if large else parse_json(body)
+            limits = self.app.state.services.limits
+            if self.takes_rows:
+                self._json = await off_loop(limits, body, parse_json)
+            elif len(body) > limits.inline_bytes:
+                self._json = await asyncio.to_thread(parse_json, body)
+            else:
+                self._json = parse_json(body)
         return self._json
 
 
 class StrictRoute(APIRoute):
     """A route that reads its body as `StrictRequest` does."""
+
+    takes_rows: ClassVar = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler."""
@@ -51,6 +69,7 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             request = StrictRequest(request.scope, request.receive)
+            request.takes_rows = self.takes_rows
             authenticated(request)  # before a body is read; the dependencies look at scopes
             if takes_json:
                 # Read here: what FastAPI reads itself, it refuses in its own words.
@@ -61,6 +80,13 @@ class StrictRoute(APIRoute):
             return await handle(request)
 
         return strict
+
+
+@final
+class CallRoute(StrictRoute):
+    """A route whose body holds the rows of a call."""
+
+    takes_rows = True
 
 
 def check_json_type(request: Request) -> None:
@@ -99,6 +125,9 @@ def parse_json(body: bytes, most_objects: int = MOST_OBJECTS) -> Any:
         if opening(body, sign, most) > most:
             problem = f"a body has at most {most} {what}"
             raise InvalidRequest.at("", "too_large", problem)
+    document = _decoded(body)
+    if document is not None:
+        return document
     try:
         return json.loads(
             body.decode(),
@@ -114,6 +143,28 @@ def parse_json(body: bytes, most_objects: int = MOST_OBJECTS) -> Any:
         raise MalformedBody(problem) from error
     except ValueError as error:  # an integer of thousands of digits
         raise InvalidRequest.at("", "out_of_range", "a number is too long") from error
+
+
+def _decoded(body: bytes) -> Any:
+    """Return what a decoder ten times as fast reads; None where it might have missed something.
+
+    It takes the last of equal keys. So keys are counted, in what it made and in what was written:
+    a quote before a colon ends a key, or begins a text, and then there only seem to be more.
+    """
+    try:
+        document = msgspec.json.decode(body)
+        return document if _keys(document) == len(AFTER_KEY.findall(body)) else None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _keys(value: Any) -> int:
+    """Return how many keys a document has; a list that begins with a plain value has none."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_keys, value.values())) if len(value) <= MOST_KEYS else -1
+    if isinstance(value, list) and value and isinstance(value[0], list | dict):
+        return sum(map(_keys, value))
+    return 0
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """CSV with a header row, read in bounded memory."""
 
 import csv
+import io
 import math
 import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO, final
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from service.domain.errors import Fault, InvalidRequest, MalformedBody, pointer
 from service.domain.identifiers import is_plain
 from service.domain.limits import Limits
 
+BLOCK: Final = 256 << 10
 LONGEST_CELL: Final = 4096
 LONGEST_ROW: Final = 1 << 20
 """Characters of a row, which may hold line ends in quotes."""
@@ -39,12 +41,33 @@ def read_csv(path: Path, target: str | None, task: Task | None, limits: Limits) 
     """
     csv.field_size_limit(LONGEST_CELL)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read(rows_in(file, strict=True), target, task, limits)
+        with path.open("rb", buffering=0) as file:
+            blocks: Any = _InBlocks(file)
+            text = io.TextIOWrapper(blocks, encoding="utf-8-sig", newline="")
+            return _read(rows_in(text, strict=True), target, task, limits)
     except UnicodeDecodeError as error:
         raise MalformedBody("the CSV is not UTF-8") from error
     except csv.Error as error:
         raise MalformedBody(f"this is no CSV: {error}") from error
+
+
+@final
+class _InBlocks(io.BufferedIOBase):
+    """A file that is read seldom, and much at once.
+
+    A thread lets go of the interpreter at each read, and has it back before another thread woke.
+    One that reads a little every millisecond would keep the event loop out for a second.
+    """
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return the next block, whatever size is asked for."""
+        return self._file.read(BLOCK) or b""
 
 
 def rows_in(file: TextIO, *, strict: bool = False) -> Iterator[list[str]]:

@@ -11,7 +11,7 @@ from core.errors import NonFiniteError
 from core.explanation import STEPS, Attributions, gradient, integrated_gradients
 from service.application.datasets import Datasets
 from service.application.faults import engine_fault
-from service.application.inference import Inference, probabilities_of
+from service.application.inference import Inference, Rows, probabilities_of
 from service.application.served import Served
 from service.domain.datasets import Dataset
 from service.domain.errors import InvalidRequest
@@ -52,7 +52,7 @@ class Explanations:
         self._inference, self._datasets = inference, datasets
 
     async def explain(
-        self, served: Served, inputs: object, method: Method, target: str | None
+        self, served: Served, inputs: Rows, method: Method, target: str | None
     ) -> list[Explanation]:
         """Return each row's attributions to ``target``, or to its own most probable class."""
         outputs = await self._inference.outputs(served, inputs)

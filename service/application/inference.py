@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence, Sized
 from itertools import islice
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeVar, final
 
 import msgspec
 import numpy as np
@@ -39,12 +39,17 @@ from service.domain.networks import Network
 INLINE_MULTIPLICATIONS: Final = 4_000_000
 """A forward pass of fewer multiplications takes under a millisecond: not worth a thread."""
 
-INLINE_OUTPUTS: Final = 50_000
-"""So many numbers take some milliseconds to write."""
+INLINE_INPUTS: Final = 50_000
+INLINE_OUTPUTS: Final = 10_000
+"""So many numbers take a millisecond or two to read, or to write."""
 
 COUNTED_NETWORKS: Final = 1000
 COUNTED_VERSIONS: Final = 100
 """What is counted apart, of networks and of the versions of each; the oldest are forgotten."""
+
+
+Rows = Sequence[Sequence[float]] | Array
+Result = TypeVar("Result")
 
 
 class Top(msgspec.Struct, frozen=True, gc=False):
@@ -203,24 +208,33 @@ class Inference:
         classes = network.labels_in_force if network.classes else None
         return Served(network, number, model, statistics, forward, classes, training)
 
-    async def outputs(self, served: Served, inputs: object) -> Array:
-        """Return the outputs for raw rows, (rows, units).
+    async def outputs(self, served: Served, inputs: Rows) -> Array:
+        """Return the outputs for raw rows, (rows, units); raises as `answer` does."""
+        return await self.answer(served, inputs, lambda outputs: outputs)
+
+    async def answer(
+        self, served: Served, inputs: Rows, write: Callable[[Array], Result]
+    ) -> Result:
+        """Return what ``write`` makes of the outputs for raw rows, by a thread where they are many.
 
         Raises
         ------
         InvalidRequest
             When the rows do not fit, or the numbers leave the finite ones.
         """
+
+        def answered() -> Result:
+            return write(forward(served, self._checked(served, inputs)))
+
         try:
-            rows = self._checked(served, inputs)
-            if is_small(served, rows):
-                return forward(served, rows)
-            return await asyncio.to_thread(forward, served, rows)
+            if is_small(served, inputs):
+                return answered()
+            return await asyncio.to_thread(answered)
         except InvalidRequest:
             served.statistics.failed()
             raise
 
-    def now(self, served: Served, calls: Sequence[Sequence[Sequence[float]] | Array]) -> Array:
+    def now(self, served: Served, calls: Sequence[Rows]) -> Array:
         """Return the outputs for the rows of some calls, all after another, without waiting.
 
         Raises
@@ -249,12 +263,6 @@ class Inference:
             problem = f"a call takes 1 to {self._limits.rows_per_call} rows, got {len(rows)}"
             raise InvalidRequest.at("/inputs", "out_of_range", problem)
         return rows
-
-    async def classify(self, served: Served, inputs: object, top_k: int | None) -> list[Prediction]:
-        """Return the class of each row."""
-        labels = classes_of_served(served)
-        outputs = await self.outputs(served, inputs)
-        return predictions(labels, outputs.tolist(), top_k)
 
     async def evaluate(self, served: Served, dataset: Dataset) -> dict[str, Any]:
         """Return loss and metrics over a whole dataset."""
@@ -309,6 +317,8 @@ def is_small(served: Served, rows: Sized) -> bool:
     """Tell whether the rows are answered sooner on the loop than by a thread."""
     count = len(rows)
     if count * served.forward.units > INLINE_OUTPUTS:
+        return False
+    if count * served.forward.inputs > INLINE_INPUTS:
         return False
     return count == 1 or count * served.network.parameter_count < INLINE_MULTIPLICATIONS
 

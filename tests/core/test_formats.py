@@ -243,3 +243,17 @@ def test_bytes_that_are_no_tensors_are_refused(data: bytes) -> None:
 def test_no_bytes_raise_anything_but_a_format_error(data: bytes) -> None:
     with contextlib.suppress(FormatError):
         tensors.decode(data)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_are_written_in_the_fewest_decimals_that_give_them_back(dtype: str) -> None:
+    words = np.random.default_rng(0).integers(0, 2**63, 5000, np.uint64)
+    numbers = words.view(dtype)
+    numbers = np.append(
+        numbers[np.isfinite(numbers)], np.array([0.0, -0.0, 1e-5, 1e16, 0.1], dtype)
+    )
+
+    text = json_format._decimals(numbers)
+
+    assert text == "[" + ",".join(numbers.astype(str)) + "]"
+    assert np.array(json.loads(text), dtype).tobytes() == numbers.tobytes()

@@ -358,6 +358,12 @@ def test_what_cannot_be_used_is_refused_in_the_protocols_form(world: World, body
     refused(world.client.post(INFER, content=body))
 
 
+def test_far_more_numbers_than_a_call_may_have_are_not_even_decoded(world: World) -> None:
+    body = json.dumps({"inputs": [{**GOOD, "data": [0] * 600_000}]})
+
+    assert "10000 rows" in refused(world.client.post(INFER, content=body))
+
+
 @pytest.mark.parametrize(
     ("length", "change"),
     [

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.application.dataset_csv import read_csv
+from service.application.dataset_csv import BLOCK, read_csv
 from service.domain.errors import ServiceError
 from service.domain.limits import Limits
 from tests.service.conftest import Json, problem
@@ -177,6 +177,24 @@ async def test_what_is_no_table_is_refused(
     client: httpx.AsyncClient, text: str | bytes, query: str, code: str
 ) -> None:
     problem(await post_csv(client, text, query), 400 if code == "malformed_body" else 422, code)
+
+
+def test_a_csv_is_read_much_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "long.csv"
+    file.write_text("a,b\n" + "0.5,1\n0.25,2\n" * 100_000)
+    sizes: list[int] = []
+
+    class Counted(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            sizes.append(size or -1)
+            return super().read(size or -1) or b""
+
+    monkeypatch.setattr(type(file), "open", lambda path, *_, **__: Counted(path))
+
+    table = read_csv(file, None, "regression", Limits())
+
+    assert len(table.inputs) == 200_000
+    assert len(sizes) <= file.stat().st_size // BLOCK + 2
 
 
 @pytest.mark.slow

@@ -6,15 +6,23 @@ import re
 from pathlib import Path
 
 import httpx
+import hypothesis.strategies as st
 import pytest
 from fastapi import FastAPI
+from hypothesis import given, settings
 
+from service.api import strict
 from service.api.errors import STATUS
 from service.application.context import request_id
-from service.domain.errors import Unavailable
+from service.domain.errors import ServiceError, Unavailable
 from service.infrastructure.observability.logging import JsonLines
 from service.main import create_app
 from tests.service.conftest import LAYERS, Json, problem
+
+
+class Pairs(list[tuple[str, object]]):
+    """The members of an object, in which a key may stand twice."""
+
 
 NETWORK = {"input_shape": [25], "layers": LAYERS}
 
@@ -290,3 +298,58 @@ async def test_every_reference_of_the_document_leads_somewhere(client: httpx.Asy
     known = set(json.loads(text)["components"]["schemas"])
 
     assert set(re.findall(r"#/components/schemas/([A-Za-z0-9_]+)", text)) <= known
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(codec="utf-8") | st.sampled_from('":\\'), max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(st.tuples(st.sampled_from(["a", "b", ":", '"', "é"]), inner), max_size=3).map(
+            Pairs
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def written(value: object, escapes: bool) -> str:
+    """Write JSON in which keys may stand twice."""
+    if isinstance(value, Pairs):
+        members = (f"{written(key, escapes)} :{written(part, escapes)}" for key, part in value)
+        return "{" + ", ".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(written(part, escapes) for part in value) + "]"
+    return json.dumps(value, ensure_ascii=escapes)
+
+
+@settings(max_examples=300, deadline=None)
+@given(value=values, escapes=st.booleans())
+def test_the_fast_decoder_reads_what_the_strict_one_does(value: object, escapes: bool) -> None:
+    body = written(value, escapes).encode()
+    told = []
+
+    for decoder in (strict._decoded, lambda _: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(strict, "_decoded", decoder)
+            try:
+                told.append(repr(strict.parse_json(body)))
+            except ServiceError as error:
+                told.append(f"{type(error)} {error}")
+
+    assert told[0] == told[1]
+
+
+def test_plain_documents_take_the_fast_decoder() -> None:
+    document = {
+        "name": "a: b",
+        "inputs": [[0.5, 1], [2, 3]],
+        "layers": [{"units": 3}, {"rate": 0.5}],
+    }
+
+    assert strict._decoded(json.dumps(document, indent=1).encode()) == document
+    assert strict._decoded(b'{"a": 1, "a": 2}') is None
+    assert strict._decoded(b'[[{"a": 1, "a": 2}]]') is None

@@ -40,14 +40,15 @@ _decode = msgspec.json.Decoder(_Call).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def classified(served: Served, found: list[Prediction]) -> bytes:
+def classified(served: Served, labels: list[str], top_k: int | None, outputs: Array) -> bytes:
     """Return the body of a classify answer."""
+    found = predictions(labels, outputs.tolist(), top_k)
     return _encode(Classified(served.network.name, served.version, found))
 
 
-def predicted(served: Served, outputs: list[list[float]]) -> bytes:
+def predicted(served: Served, outputs: Array) -> bytes:
     """Return the body of a predict answer."""
-    return _encode(Predicted(served.network.name, served.version, outputs))
+    return _encode(Predicted(served.network.name, served.version, outputs.tolist()))
 
 
 def hot_classify(_: Services, served: Served, request: HotRequest) -> Asked | None:
@@ -58,8 +59,7 @@ def hot_classify(_: Services, served: Served, request: HotRequest) -> Asked | No
     labels, top_k = classes_of_served(served), call.top_k
 
     def answer(outputs: Array) -> HotAnswer:
-        found = predictions(labels, outputs.tolist(), top_k)
-        return HotAnswer(classified(served, found), JSON)
+        return HotAnswer(classified(served, labels, top_k, outputs), JSON)
 
     return Asked(call.inputs, answer)
 
@@ -69,7 +69,7 @@ def hot_predict(_: Services, served: Served, request: HotRequest) -> Asked | Non
     call = _plain_call(request)
     if call is None:
         return None
-    return Asked(call.inputs, lambda outputs: HotAnswer(predicted(served, outputs.tolist()), JSON))
+    return Asked(call.inputs, lambda outputs: HotAnswer(predicted(served, outputs), JSON))
 
 
 def _plain_call(request: HotRequest) -> _Call | None:

@@ -10,9 +10,9 @@ from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Servi
 from service.api.examples import SEVEN
 from service.api.native.datasets.schemas import Rows
 from service.api.schemas import Body
-from service.api.strict import StrictRoute
+from service.api.strict import CallRoute
 
-router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=CallRoute)
 
 
 class ExplainRequest(Body):

@@ -1,5 +1,7 @@
 """Answers of trained networks."""
 
+from functools import partial
+
 from fastapi import APIRouter, Response
 
 from service.api.dependencies import NetworkRef, Parts, Predictor, Services, VersionRef
@@ -13,9 +15,10 @@ from service.api.native.inference.schemas import (
     GradientCheckRequest,
     PredictBody,
 )
-from service.api.strict import StrictRoute
+from service.api.strict import CallRoute
+from service.application.inference import classes_of_served
 
-router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=CallRoute)
 
 
 @router.post("/classify", summary="Classify", response_model=ClassifyBody)
@@ -40,9 +43,10 @@ async def _classify(
     parts: Services, owner: str, place: tuple[str, str | None], body: ClassifyRequest
 ) -> Response:
     served = await parts.inference.served(owner, *place)
-    found = await parts.inference.classify(served, body.inputs, body.top_k)
-    parts.metrics.rows(len(found))
-    return Response(codec.classified(served, found), media_type="application/json")
+    write = partial(codec.classified, served, classes_of_served(served), body.top_k)
+    told = await parts.inference.answer(served, body.inputs, write)
+    parts.metrics.rows(len(body.inputs))
+    return Response(told, media_type="application/json")
 
 
 @router.post("/predict", summary="Predict", response_model=PredictBody)
@@ -65,9 +69,9 @@ async def _predict(
     parts: Services, owner: str, place: tuple[str, str | None], body: ClassifyRequest
 ) -> Response:
     served = await parts.inference.served(owner, *place)
-    outputs = await parts.inference.outputs(served, body.inputs)
-    parts.metrics.rows(len(outputs))
-    return Response(codec.predicted(served, outputs.tolist()), media_type="application/json")
+    told = await parts.inference.answer(served, body.inputs, partial(codec.predicted, served))
+    parts.metrics.rows(len(body.inputs))
+    return Response(told, media_type="application/json")
 
 
 @router.post("/evaluate", summary="Evaluate", response_model_exclude_none=True)

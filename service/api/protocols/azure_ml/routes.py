@@ -42,14 +42,16 @@ async def score(request: Request, parts: Parts, owner: Predictor) -> Response:
     """Answer rows: ``{"input_data": rows or {"columns", "index", "data"}}`` or ``{"data"}``."""
     served = await parts.inference.served(owner, await parts.inference.only(owner), None)
     body = await read_packed(request, parts.limits.inference_bytes)
-    outputs = await parts.inference.outputs(served, await off_loop(parts.limits, body, _rows))
-    parts.metrics.rows(len(outputs))
+    rows = await off_loop(parts.limits, body, _rows)
+    told = await parts.inference.answer(
+        served, rows, lambda outputs: msgspec.json.encode(outputs.tolist())
+    )
+    parts.metrics.rows(len(rows))
     headers = {
         told: request.headers[given]
         for given, told in TRACES.items()
         if request.headers.get(given, "").isascii() and given in request.headers
     }
-    told = msgspec.json.encode(outputs.tolist())
     return Response(told, headers=headers, media_type="application/json")
 
 

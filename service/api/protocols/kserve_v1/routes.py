@@ -1,6 +1,7 @@
 """The protocol's paths. A model is a network; a label, TensorFlow Serving's alias, is an alias."""
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
@@ -38,24 +39,21 @@ router = APIRouter(prefix="/v1/models", tags=["kserve v1"], responses=FAILURES)
 
 async def _predict(parts: Services, served: Served, body: bytes) -> bytes:
     request = await off_loop(parts.limits, body, codec.decode_predict)
-    outputs = await parts.inference.outputs(served, request.rows)
-    return codec.encode_predict(outputs, columnar=request.columnar)
+    write = partial(codec.encode_predict, columnar=request.columnar)
+    return await parts.inference.answer(served, request.rows, write)
 
 
 async def _classify(parts: Services, served: Served, body: bytes) -> bytes:
     labels = classes_of_served(served)
-    outputs = await parts.inference.outputs(
-        served, await off_loop(parts.limits, body, codec.decode_examples)
+    rows = await off_loop(parts.limits, body, codec.decode_examples)
+    return await parts.inference.answer(
+        served, rows, lambda outputs: codec.encode_classify(probabilities_of(outputs), labels)
     )
-    return codec.encode_classify(probabilities_of(outputs), labels)
 
 
 async def _regress(parts: Services, served: Served, body: bytes) -> bytes:
-    return codec.encode_regress(
-        await parts.inference.outputs(
-            served, await off_loop(parts.limits, body, codec.decode_examples)
-        )
-    )
+    rows = await off_loop(parts.limits, body, codec.decode_examples)
+    return await parts.inference.answer(served, rows, codec.encode_regress)
 
 
 VERBS: Final[dict[str, tuple[Verb, type, type]]] = {

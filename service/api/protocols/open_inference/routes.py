@@ -1,6 +1,7 @@
 """The protocol's paths: health, metadata, inference, statistics and the model repository."""
 
 import time
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -238,11 +239,11 @@ async def _infer(request: Request, parts: Services, served: Served, model: str) 
         served.statistics.failed()
         raise
     decoding = time.perf_counter_ns() - begun
-    outputs = await parts.inference.outputs(served, call.rows)
     place = (model, str(served.version))
     accepted = request.headers.get("accept-encoding", "")
-    body, headers = _encoded(served, call, place, outputs, decoding, accepted)
-    parts.metrics.rows(len(outputs))
+    write = partial(_encoded, served, call, place, decoding, accepted)
+    body, headers = await parts.inference.answer(served, call.rows, write)
+    parts.metrics.rows(len(call.rows))
     return Response(body, headers={key.decode(): value.decode() for key, value in headers})
 
 
@@ -258,15 +259,18 @@ def hot_infer(parts: Services, served: Served, request: HotRequest) -> Asked | N
     accepted = request.headers.get(b"accept-encoding", b"").decode()
 
     def answer(outputs: Array) -> HotAnswer:
-        body, headers = _encoded(served, call, place, outputs, decoding, accepted)
+        body, headers = _encoded(served, call, place, decoding, accepted, outputs)
         return HotAnswer(body, b"".join(b"%s: %s\r\n" % header for header in headers))
 
     return Asked(call.rows, answer)
 
 
 def _checked(limits: Limits, served: Served, body: bytes, length: str | None) -> codec.Request:
-    """Return a long request, whose JSON may not open too many rows."""
-    check_rows(body[: codec.json_length(length, body)], limits)
+    """Return a long request, whose JSON may not hold far more rows than a call may have."""
+    text = body[: codec.json_length(length, body)]
+    check_rows(text, limits)
+    if text.count(b",") > 2 * limits.rows_per_call * served.forward.inputs:
+        raise InvalidRequest(f"a call takes 1 to {limits.rows_per_call} rows")
     return _decoded(served, body, length)
 
 
@@ -281,9 +285,9 @@ def _encoded(
     served: Served,
     call: codec.Request,
     place: tuple[str, str],
-    outputs: Any,
     decoding: int,
     accepted: str,
+    outputs: Array,
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Return body and headers of the answer, and count the time that bodies took."""
     begun = time.perf_counter_ns()

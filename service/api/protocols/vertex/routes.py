@@ -50,9 +50,10 @@ def dialect(health_route: str | None, predict_route: str | None) -> Dialect:
         served = await parts.inference.served(owner, await parts.inference.only(owner), None)
         body = await read_packed(request, parts.limits.inference_bytes)
         rows = await off_loop(parts.limits, body, _rows)
-        outputs = await parts.inference.outputs(served, rows)
-        parts.metrics.rows(len(outputs))
-        told = msgspec.json.encode({"predictions": outputs.tolist()})
+        told = await parts.inference.answer(
+            served, rows, lambda outputs: msgspec.json.encode({"predictions": outputs.tolist()})
+        )
+        parts.metrics.rows(len(rows))
         return Response(told, media_type="application/json")
 
     paths = [path for path in (health_route, predict_route) if path is not None]
