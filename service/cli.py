@@ -38,6 +38,8 @@ EXPORTER = "opentelemetry.exporter"
 """What FastAPI sends traces with."""
 
 SWITCH_SECONDS: Final = 0.0005
+"""How long the loop waits for a thread that computes."""
+
 LAST_REQUEST_SECONDS: Final = 0.2
 """How long a connection that is open at the end, or being made, has to send its last request."""
 
@@ -99,7 +101,6 @@ def serve(**options: Any) -> None:
     # What was imported and built lives as long as the server. Were it looked through again in each
     # full collection, the loop would stand still for a tenth of a second.
     gc.freeze()
-    # The loop waits no longer than this for a thread that computes.
     sys.setswitchinterval(SWITCH_SECONDS)
     server.run(sockets=[listener])
     if not server.started:
