@@ -353,3 +353,4 @@ def test_plain_documents_take_the_fast_decoder() -> None:
     assert strict._decoded(json.dumps(document, indent=1).encode()) == document
     assert strict._decoded(b'{"a": 1, "a": 2}') is None
     assert strict._decoded(b'[[{"a": 1, "a": 2}]]') is None
+    assert strict._decoded(json.dumps([":"] * 200_000).encode()) is None
