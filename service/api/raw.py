@@ -4,6 +4,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, TypeVar
 
 from fastapi import Request
@@ -19,7 +20,9 @@ WINDOWS: Final = {"gzip": 31, "deflate": 15}
 WORTH_PACKING: Final = 4096
 """Bytes below which an answer is not packed: it would cost more than it saves."""
 
-TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+TEXT_OR: Final = {
+    sign: re.compile(rb'"(?:[^"\\]|\\.)*+"|' + re.escape(sign), re.DOTALL) for sign in (b"[", b"{")
+}
 NPY: Final = b"\x93NUMPY"
 INFLATED_ON_THE_LOOP: Final = 16 << 10
 
@@ -75,9 +78,12 @@ def check_rows(body: bytes, limits: Limits) -> bytes:
 
 
 def opening(body: bytes, sign: bytes, most: int) -> int:
-    """Return how often a sign stands in JSON; outside its texts, where it is more than ``most``."""
+    """Return how often a sign stands in JSON outside its texts, up to one more than ``most``."""
     count = body.count(sign)
-    return count if count <= most else TEXT.sub(b"", body).count(sign)
+    if count <= most:  # with those in texts
+        return count
+    outside = (found for found in TEXT_OR[sign].finditer(body) if body[found.start()] == sign[0])
+    return sum(1 for _ in islice(outside, most + 1))
 
 
 def inflated(body: bytes, window: int, limit: int) -> bytes:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 from service.api import strict
 from service.api.errors import STATUS
+from service.api.raw import opening
 from service.application.context import request_id
 from service.domain.errors import ServiceError, Unavailable
 from service.infrastructure.observability.logging import JsonLines
@@ -354,3 +355,17 @@ def test_plain_documents_take_the_fast_decoder() -> None:
     assert strict._decoded(b'{"a": 1, "a": 2}') is None
     assert strict._decoded(b'[[{"a": 1, "a": 2}]]') is None
     assert strict._decoded(json.dumps([":"] * 200_000).encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "most", "told"),
+    [
+        (b"[[], []]", 5, 3),
+        (b'["[[[[", []]', 1, 2),
+        (b'["\\"[[[", "[\\\\", []]', 1, 2),
+        (b'["[[[["]', 9, 5),  # few enough, those in texts too
+        (b"[" * 100, 9, 10),
+    ],
+)
+def test_signs_are_counted_outside_texts(body: bytes, most: int, told: int) -> None:
+    assert opening(body, b"[", most) == told
