@@ -59,7 +59,7 @@ async def off_loop(limits: Limits, body: bytes, decode: Callable[[bytes], Result
     return await asyncio.to_thread(lambda: decode(check_rows(body, limits)))
 
 
-def check_rows(body: bytes, limits: Limits) -> bytes:
+def check_rows(body: bytes, limits: Limits, place: str = "") -> bytes:
     """Return the body of a call, refused where it opens far more rows than a call may have.
 
     Decoded, a row without numbers takes fifty times what it took to write.
@@ -73,7 +73,7 @@ def check_rows(body: bytes, limits: Limits) -> bytes:
         opened = max(body.count(b"\n"), body.count(b"\r"))
     if opened > most:
         problem = f"a call takes at most {limits.rows_per_call} rows"
-        raise InvalidRequest.at("", "out_of_range", problem)
+        raise InvalidRequest.at(place, "out_of_range", problem)
     return body
 
 

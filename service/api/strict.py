@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from service.api.dependencies import authenticated
-from service.api.raw import off_loop, opening, read_body
+from service.api.raw import check_rows, opening, read_body
 from service.domain.errors import InvalidRequest, MalformedBody, UnsupportedFormat
 
 AFTER_KEY: Final = re.compile(rb'"[ \t\r\n]*:')
@@ -51,12 +51,12 @@ class StrictRequest(Request):
         if not hasattr(self, "_json"):
             body = await self.body()
             limits = self.app.state.services.limits
-            if self.takes_rows:
-                self._json = await off_loop(limits, body, parse_json)
-            elif len(body) > limits.inline_bytes:
-                self._json = await asyncio.to_thread(parse_json, body)
-            else:
-                self._json = parse_json(body)
+
+            def parsed() -> Any:
+                return parse_json(check_rows(body, limits, "/inputs") if self.takes_rows else body)
+
+            large = len(body) > limits.inline_bytes
+            self._json = await asyncio.to_thread(parsed) if large else parse_json(body)
         return self._json
 
 

@@ -45,6 +45,7 @@ async def test_each_row_gets_its_class_and_all_probabilities(
         ([ROW, []], "/inputs/1"),
         ([1.0], "/inputs/0"),
         ([ROW] * 10_001, "/inputs"),
+        ([[1.0, 2.0]] * 30_000, "/inputs"),
         ([[1e308] * 25], "/inputs/0/0"),
     ],
 )
