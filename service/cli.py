@@ -99,7 +99,9 @@ def serve(**options: Any) -> None:
         whom = "everyone" if settings.allow_anonymous else "this machine alone"
         click.echo(f"there is no key: {whom} is answered, and may do everything", err=True)
     # What was imported and built lives as long as the server. Were it looked through again in each
-    # full collection, the loop would stand still for a tenth of a second.
+    # full collection, the loop would stand still for a tenth of a second. What is garbage by now
+    # would stay for as long, and goes first.
+    gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH_SECONDS)
     server.run(sockets=[listener])
