@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_server_holds_on_to_nothing(tmp_path: Path) -> None:
-    findings = Soak(Server(tmp_path / "data", workers=1)).run(classifies=60_000, jobs=100)
+    findings = Soak(Server(tmp_path / "data", workers=1)).run(classifies=120_000, jobs=200)
 
     assert findings.clean(), findings
 
