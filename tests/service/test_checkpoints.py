@@ -88,24 +88,29 @@ async def test_a_job_that_is_cancelled_in_a_long_epoch_keeps_its_best_weights(
     assert promoted.status_code == 201
 
 
+async def paused(client: httpx.AsyncClient, network: Json, dataset: str) -> str:
+    """Return the id of a job that was paused in the middle of its training."""
+    job: str = (await submit(client, network, dataset, **FOREVER))["id"]
+    await until(client, job, "running")
+    await client.post(f"/v1/jobs/{job}/pause")
+    await until(client, job, "paused")
+    return job
+
+
 async def test_a_job_whose_checkpoints_are_damaged_says_so_and_does_not_begin_anew(
     app: FastAPI, client: httpx.AsyncClient, network: Json, digits: str
 ) -> None:
-    job = await submit(client, network, digits, **FOREVER)
-    path = f"/v1/jobs/{job['id']}"
-    await until(client, job["id"], "running")
-    await client.post(f"{path}/pause")
-    await until(client, job["id"], "paused")
+    job = await paused(client, network, digits)
     services = app.state.services
     async with services.store.read() as work:
-        kept = await work.checkpoints.of(job["id"])
+        kept = await work.checkpoints.of(job)
     for checkpoint in kept:
         file = services.blobs.path(checkpoint.blob)
         file.write_bytes(file.read_bytes()[:-1] + b"?")
 
-    promoted = await client.post(f"{path}/checkpoints/{kept[0].id}/promote")
-    await client.post(f"{path}/resume")
-    told = await ended(client, job["id"])
+    promoted = await client.post(f"/v1/jobs/{job}/checkpoints/{kept[0].id}/promote")
+    await client.post(f"/v1/jobs/{job}/resume")
+    told = await ended(client, job)
 
     problem(promoted, 409, "checkpoint_corrupt")
     assert told["status"] == "failed"
@@ -116,23 +121,19 @@ async def test_a_job_whose_checkpoints_are_damaged_says_so_and_does_not_begin_an
 async def test_a_checkpoint_of_another_version_is_not_taken_for_one_of_ours(
     app: FastAPI, client: httpx.AsyncClient, network: Json, digits: str
 ) -> None:
-    job = await submit(client, network, digits, **FOREVER)
-    path = f"/v1/jobs/{job['id']}"
-    await until(client, job["id"], "running")
-    await client.post(f"{path}/pause")
-    await until(client, job["id"], "paused")
+    job = await paused(client, network, digits)
     services = app.state.services
     async with services.store.write() as work:
-        latest = (await work.checkpoints.of(job["id"]))[0]
+        latest = (await work.checkpoints.of(job))[0]
         arrays, metadata = tensors.decode(await services.blobs.get(latest.blob))
         other = tensors.encode(arrays, {**metadata, "format": "neurond-trainer-1"})
         other_blob = await services.blobs.put(other)
         later = replace(latest, id=f"{latest.id}x", epoch=latest.epoch + 1, blob=other_blob)
         await work.checkpoints.add(later)
 
-    promoted = await client.post(f"{path}/checkpoints/{later.id}/promote")
-    await client.post(f"{path}/resume")
-    told = await ended(client, job["id"])
+    promoted = await client.post(f"/v1/jobs/{job}/checkpoints/{later.id}/promote")
+    await client.post(f"/v1/jobs/{job}/resume")
+    told = await ended(client, job)
 
     problem(promoted, 409, "checkpoint_corrupt")
     assert "another version" in promoted.json()["detail"]
