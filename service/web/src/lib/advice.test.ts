@@ -52,6 +52,7 @@ describe('advise', () => {
   it('sees epochs that ran out too soon', () => {
     expect(ids(run((t) => Math.exp(-3 * t)), 'epochs_done')).toEqual(['unfinished']);
     expect(ids(run((t) => Math.exp(-3 * t)), 'user')).toEqual([]);
+    expect(ids(run((t) => Math.exp(-3 * t), () => 0.3), 'epochs_done')).toEqual([]);
   });
 
   it('sees units that never fire', () => {

@@ -97,8 +97,10 @@ export function advise(series: Series, stopReason: string | null, deadShare = 0)
       }),
     });
   }
-  const half = mean(train.slice(Math.floor(0.8 * train.length), Math.floor(0.9 * train.length)));
-  const end = mean(train.slice(Math.floor(0.9 * train.length)));
+  // More epochs are worth it for what rows gain that were never learned, where there are any.
+  const watched = validation.length >= FEWEST ? validation : train;
+  const half = mean(watched.slice(Math.floor(0.8 * watched.length), Math.floor(0.9 * watched.length)));
+  const end = mean(watched.slice(Math.floor(0.9 * watched.length)));
   const constant = numbers(series.learning_rate).every((value, _, all) => value === all[0]);
   if (stopReason === 'epochs_done' && constant && end < 0.95 * half && last > 1e-3) {
     found.push({
