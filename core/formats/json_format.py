@@ -7,7 +7,14 @@ from typing import Any, ClassVar, Final, final
 import numpy as np
 
 from core.arrays import Array
-from core.errors import ConfigurationError, EngineError, FormatError, NonFiniteError, ShapeError
+from core.errors import (
+    ConfigurationError,
+    EngineError,
+    FormatError,
+    NonFiniteError,
+    Path,
+    ShapeError,
+)
 from core.formats.base import DocumentFormat, Model
 from core.layers import Dense
 from core.network import LayerWeights, Network
@@ -32,7 +39,7 @@ class NativeJson(DocumentFormat):
             raise FormatError(problem, path=("format",))
         version = document.get("format_version")
         if version != VERSION or type(version) is not int:
-            problem = f"format_version {str(version)[:80]} is unknown; this reads version {VERSION}"
+            problem = f"format_version {version!r:.80} is unknown; this reads version {VERSION}"
             raise FormatError(problem, path=("format_version",))
         known = {"format", "format_version", "network", "preprocessing", "layers", "sha256"}
         for key in document.keys() - known:
@@ -99,13 +106,11 @@ def read_layers(layers: object, network: Network) -> list[LayerWeights | None]:
     return found
 
 
-def numbers(
-    values: object, shape: tuple[int, ...], dtype: np.dtype[Any], path: tuple[str | int, ...]
-) -> Array:
+def numbers(values: object, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Array:
     """Return nested lists as a finite array of exactly that shape, or name the wrong place."""
     if not isinstance(values, list) or len(values) != shape[0]:
         got = (len(values),) if isinstance(values, list) else ()
-        raise ShapeError(str(path[-1]), expected=shape, got=got, path=path)
+        raise ShapeError(_spelled(path), expected=shape, got=got, path=path)
     if len(shape) == 2:
         return np.stack(
             [numbers(row, shape[1:], dtype, (*path, index)) for index, row in enumerate(values)]
@@ -117,11 +122,18 @@ def numbers(
         with np.errstate(over="ignore"):
             array = np.array(values, dtype)
     except OverflowError:
-        raise NonFiniteError(str(path[-1]), path=path) from None
+        raise NonFiniteError(_spelled(path), path=path) from None
     finite = np.isfinite(array)
     if not finite.all():
-        raise NonFiniteError(f"{path[-1]} as {dtype.name}", path=(*path, int(np.argmin(finite))))
+        raise NonFiniteError(
+            f"{_spelled(path)} as {dtype.name}", path=(*path, int(np.argmin(finite)))
+        )
     return array
+
+
+def _spelled(path: Path) -> str:
+    """Return a place as people write it: layers[0].weights[2]."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)[1:]
 
 
 def _labels(labels: object) -> tuple[str, ...] | None:

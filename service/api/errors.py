@@ -15,6 +15,7 @@ from starlette.routing import compile_path
 from service.api.encoding import json_bytes
 from service.application.rates import RateLimited
 from service.domain.errors import (
+    MOST_FAULTS,
     Fault,
     InvalidRequest,
     QueueFull,
@@ -75,8 +76,10 @@ class FaultBody(BaseModel):
     pointer: str = Field(description="JSON pointer into the body.")
     code: str
     detail: str
-    row: int | None = Field(None, description="Of a CSV: the row, counted from 1.")
-    column: str | None = Field(None, description="Of a CSV: the column.")
+    row: int | None = Field(
+        None, description="Of a CSV counted from 1 below the header, else from 0 as in pointers."
+    )
+    column: str | int | None = Field(None, description="Of a CSV its name, else counted from 0.")
     parameter: str | None = Field(None, description="The query, path or header parameter.")
 
 
@@ -170,7 +173,7 @@ def _fault(fault: Fault) -> dict[str, Any]:
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     faults = []
-    for entry in list(error.errors())[:20]:
+    for entry in list(error.errors())[:MOST_FAULTS]:
         where, *path = entry["loc"]
         detail = str(entry["msg"])
         fault = {"pointer": "", "code": str(entry["type"]), "detail": detail}

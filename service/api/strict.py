@@ -4,8 +4,9 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Final, final
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import islice
+from typing import Any, ClassVar, Final, NamedTuple, final
 
 import msgspec
 from fastapi import Request, Response
@@ -13,7 +14,14 @@ from fastapi.routing import APIRoute
 
 from service.api.dependencies import authenticated
 from service.api.raw import check_rows, opening, read_body
-from service.domain.errors import InvalidRequest, MalformedBody, UnsupportedFormat
+from service.domain.errors import (
+    MOST_FAULTS,
+    Fault,
+    InvalidRequest,
+    MalformedBody,
+    UnsupportedFormat,
+    pointer,
+)
 
 AFTER_KEY: Final = re.compile(rb'"[ \t\r\n]*:')
 MOST_KEYS: Final = 1000
@@ -129,14 +137,14 @@ def parse_json(body: bytes, most_objects: int = MOST_OBJECTS) -> Any:
             problem = f"a body has at most {most} {what}"
             raise InvalidRequest.at("", "too_large", problem)
     document = _decoded(body)
-    if document is not None:
-        return document
+    return _strictly_decoded(body) if document is None else document
+
+
+def _strictly_decoded(body: bytes) -> Any:
+    """Return what Python's own decoder reads, and the places of what may not stand there."""
     try:
-        return json.loads(
-            body.decode(),
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-        )
+        document = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        faults = list(islice(_faults(document, ()), MOST_FAULTS))
     except UnicodeDecodeError as error:
         raise MalformedBody("the body is not UTF-8") from error
     except RecursionError as error:
@@ -146,6 +154,9 @@ def parse_json(body: bytes, most_objects: int = MOST_OBJECTS) -> Any:
         raise MalformedBody(problem) from error
     except ValueError as error:  # an integer of thousands of digits
         raise InvalidRequest.at("", "out_of_range", "a number is too long") from error
+    if faults:
+        raise InvalidRequest(f"{faults[0].detail}, at {faults[0].pointer or 'the top'}", faults)
+    return document
 
 
 def _decoded(body: bytes) -> Any:
@@ -172,19 +183,36 @@ def _keys(value: Any) -> int:
     return 0
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class _Flaw(NamedTuple):
+    """Stands in a document for what may not stand there, until its place is known."""
+
+    code: str
+    detail: str
+    key: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Flaw:
     """Return the pairs as a dictionary, each key once."""
     if len(pairs) > MOST_KEYS:
         problem = f"an object has at most {MOST_KEYS} keys, this one {len(pairs)}"
-        raise InvalidRequest.at("", "too_many_keys", problem)
+        return _Flaw("too_many_keys", problem)
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        problem = f"the key {twice[:80]!r} stands there twice"
-        raise InvalidRequest.at("", "duplicate_key", problem)
+        return _Flaw("duplicate_key", f"the key {twice[:80]!r} stands there twice", (twice[:80],))
     return found
 
 
-def _constant(name: str) -> Any:
-    """Refuse NaN and the infinities, which JSON does not have."""
-    raise InvalidRequest.at("", "not_finite", f"{name} is not a JSON number")
+def _constant(name: str) -> _Flaw:
+    """Take NaN and the infinities, which JSON does not have, for flaws."""
+    return _Flaw("not_finite", f"{name} is not a JSON number")
+
+
+def _faults(value: Any, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    """Yield the flaws of a document with their places."""
+    if isinstance(value, _Flaw):
+        yield Fault(pointer(*path, *value.key), value.code, value.detail)
+    elif isinstance(value, dict | list):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(part, dict | list | _Flaw):
+                yield from _faults(part, (*path, key))

@@ -12,9 +12,9 @@ from typing import Any, Final, TextIO, final
 
 import numpy as np
 
-from service.application.dataset_rows import MOST_FAULTS, RawTargets, Table, decide
+from service.application.dataset_rows import RawTargets, Table, decide
 from service.domain.datasets import Task
-from service.domain.errors import Fault, InvalidRequest, MalformedBody, pointer
+from service.domain.errors import MOST_FAULTS, Fault, InvalidRequest, MalformedBody, pointer
 from service.domain.identifiers import is_plain
 from service.domain.limits import Limits
 

@@ -13,7 +13,13 @@ from core.errors import FormatError
 from core.npz import KINDS, UNREADABLE, check_end, read_array, read_header
 from service.application.dataset_rows import RawTargets, Table, decide
 from service.domain.datasets import Task
-from service.domain.errors import InvalidRequest, MalformedBody
+from service.domain.errors import (
+    MOST_FAULTS,
+    Fault,
+    InvalidRequest,
+    MalformedBody,
+    pointer,
+)
 from service.domain.limits import Limits
 
 MOST_INFLATION: Final = 200
@@ -86,10 +92,17 @@ def _member(archive: zipfile.ZipFile, name: str, limits: Limits, most_bytes: int
     values = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
     array = np.ascontiguousarray(values, np.float64)
     if not np.isfinite(array).all():
-        place = "/".join(map(str, np.argwhere(~np.isfinite(array))[0]))
-        problem = f"{name} holds NaN or infinity"
-        raise InvalidRequest.at(f"/{name}/{place}", "not_finite", problem)
+        places = np.argwhere(~np.isfinite(array))[:MOST_FAULTS].tolist()
+        faults = [_not_finite(name, place) for place in places]
+        raise InvalidRequest(faults[0].detail, faults)
     return array
+
+
+def _not_finite(name: str, place: list[int]) -> Fault:
+    """Return what is wrong with one number."""
+    where = tuple(zip(("row", "column"), place, strict=False))
+    at = "".join(f"[{index}]" for index in place)
+    return Fault(pointer(name, *place), "not_finite", f"{name}{at} must be a finite number", where)
 
 
 def rows_of_npy(body: bytes) -> Array:

@@ -9,11 +9,10 @@ import numpy as np
 
 from core.arrays import Array
 from service.domain.datasets import Task
-from service.domain.errors import Fault, InvalidRequest, pointer
+from service.domain.errors import MOST_FAULTS, Fault, InvalidRequest, pointer
 from service.domain.identifiers import check_name
 from service.domain.limits import Limits
 
-MOST_FAULTS: Final = 20
 MOST_GUESSED_CLASSES: Final = 20
 
 
@@ -144,9 +143,11 @@ def json_rows(inputs: Sequence[Sequence[float]], what: str = "inputs") -> Array:
         Naming row and column of the first twenty faults.
     """
     width = len(inputs[0]) if inputs else 0
+    if inputs and not width:
+        raise InvalidRequest.at(pointer(what, 0), "empty", "row 0 holds no number")
     faults = []
     for index, row in enumerate(inputs):
-        if len(row) != width or not width:
+        if len(row) != width:
             problem = f"row {index} has {len(row)} numbers, row 0 has {width}"
             faults.append(Fault(pointer(what, index), "ragged", problem, (("row", index),)))
             if len(faults) == MOST_FAULTS:

@@ -35,19 +35,19 @@ def columns_of(records: list[Record], max_points: int, after_epoch: int) -> dict
 
 
 def thinned(columns: Mapping[str, list[Any]], most: int) -> list[int]:
-    """Return about ``most`` indices, with first, last and the extremes of every column.
+    """Return at most ``most`` indices: last, first, the extremes of every column, even steps.
 
-    Even steps would miss a spike; so the extremes come first, and even steps fill up. There are
-    at most fourteen that are always kept, also where ``most`` is less.
+    Even steps would miss a spike; so the extremes come first, and even steps fill up. Where there
+    is room for few, what stands first in `HISTORY` has it.
     """
     count = len(columns["epoch"])
-    kept = {0, count - 1}
+    wanted = [count - 1, 0]
     for name in HISTORY:
         values = columns[name]
         known = [index for index in range(count) if values[index] is not None]
         if known:
-            kept |= {min(known, key=values.__getitem__), max(known, key=values.__getitem__)}
+            wanted += [min(known, key=values.__getitem__), max(known, key=values.__getitem__)]
+    kept = set(list(dict.fromkeys(wanted))[:most])
     room = most - len(kept)
-    for index in range(max(room, 0)):
-        kept.add(round(index * (count - 1) / max(room - 1, 1)))
+    kept |= {round(step * (count - 1) / (room + 1)) for step in range(1, room + 1)}
     return sorted(kept)

@@ -15,7 +15,7 @@ from core.formats import Model
 from core.inference import Forward
 from core.network import Network as Engine
 from core.preprocessing import Preprocessing
-from service.application.dataset_rows import MOST_FAULTS, json_targets
+from service.application.dataset_rows import json_targets
 from service.application.datasets import Datasets
 from service.application.evaluation import (
     check_loss,
@@ -32,7 +32,7 @@ from service.application.served import Served, Statistics
 from service.application.training import classes_of, default_loss
 from service.application.weights import Weights
 from service.domain.datasets import Dataset, Task
-from service.domain.errors import Conflict, Fault, InvalidRequest, pointer
+from service.domain.errors import MOST_FAULTS, Conflict, Fault, InvalidRequest, pointer
 from service.domain.limits import Limits
 from service.domain.networks import Network
 

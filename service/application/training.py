@@ -101,7 +101,9 @@ def values_in_force(
         "optimizer": _complete(OPTIMIZERS, "optimizer", asked.get("optimizer") or OPTIMIZER),
         "schedule": _complete(SCHEDULES, "schedule", asked.get("schedule") or "cosine"),
         "validation_fraction": fraction,
-        "early_stopping": early_stopping and {"patience": 20, "min_delta": 0.0, **early_stopping},
+        "early_stopping": None
+        if early_stopping is None
+        else {"patience": 20, "min_delta": 0.0, **early_stopping},
         "l2": asked.get("l2") or 0.0,
         "gradient_clip_norm": asked.get("gradient_clip_norm"),
         "shuffle": asked.get("shuffle", True),

@@ -22,7 +22,10 @@
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+MOST_FAULTS: Final = 20
+"""So many wrong places are told of one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Fault:
     detail
         A sentence that says what is wrong and what is due.
     where
-        More about the place: the row and column of a CSV cell, the name of a parameter.
+        More about the place: the row and column of a cell, the name of a parameter.
     """
 
     pointer: str

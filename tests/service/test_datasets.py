@@ -230,6 +230,23 @@ async def test_an_npz_is_taken(client: httpx.AsyncClient) -> None:
     assert rows[1] == {"row": 1, "inputs": [3.0, 4.0, 5.0], "target": "1"}
 
 
+async def test_wrong_numbers_are_told_with_row_and_column(client: httpx.AsyncClient) -> None:
+    inputs = np.zeros((30, 2))
+    inputs[:25, 1] = np.nan
+    rows = [[0.0, 1.0], [0.0, "x"]]
+
+    file = await client.post(
+        "/v1/datasets", content=npz(inputs=inputs, targets=np.zeros(30)), headers=NPZ
+    )
+    body = await client.post("/v1/datasets", json={"inputs": rows, "targets": [0, 1]})
+
+    told = problem(file, 422, "validation_failed")["errors"]
+    assert [(fault["row"], fault["column"]) for fault in told] == [(n, 1) for n in range(20)]
+    assert told[0]["pointer"] == "/inputs/0/1"
+    [fault] = problem(body, 422, "validation_failed")["errors"]
+    assert (fault["pointer"], fault["row"], fault["column"]) == ("/inputs/1/1", 1, 1)
+
+
 def lying_npz() -> bytes:
     """Return a small file whose header asks for terabytes."""
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 4000), }"

@@ -271,6 +271,19 @@ async def test_history_is_thinned_without_losing_extremes(
         assert max(thin[column]) == max(whole[column])
         assert min(thin[column]) == min(whole[column])
     assert late["epoch"] == list(range(291, 301))
+    for most in (2, 5, 9):
+        few = (await client.get(f"{url}?max_points={most}")).json()
+        assert most - 2 <= len(few["epoch"]) <= most
+        assert few["epoch"][-1] == 300
+
+
+async def test_early_stopping_of_which_nothing_is_said_has_its_defaults(
+    network: Json, train: Train
+) -> None:
+    job = await train(network["id"], epochs=3, early_stopping={})
+
+    assert job["status"] == "succeeded"
+    assert job["training"]["early_stopping"] == {"patience": 20, "min_delta": 0.0}
 
 
 async def test_a_training_that_takes_too_much_memory_fails_at_once(tmp_path: Path) -> None:

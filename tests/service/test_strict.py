@@ -58,6 +58,39 @@ async def test_what_is_no_strict_json_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        (b'{"layers": [{"units": 1}, {"units": [1, NaN]}]}', "/layers/1/units/1", "not_finite"),
+        (b"-Infinity", "", "not_finite"),
+        (b'{"metadata": {"a/b": "", "a/b": ""}}', "/metadata/a~1b", "duplicate_key"),
+        (
+            b'[{"a": {' + b",".join(b'"%d": 0' % n for n in range(2000)) + b"}}]",
+            "/0/a",
+            "too_many_keys",
+        ),
+    ],
+)
+async def test_what_json_does_not_have_is_told_with_its_place(
+    client: httpx.AsyncClient, body: bytes, pointer: str, code: str
+) -> None:
+    headers = {"content-type": "application/json"}
+
+    answer = await client.post("/v1/networks", content=body, headers=headers)
+
+    [fault] = problem(answer, 422, "validation_failed")["errors"]
+    assert (fault["pointer"], fault["code"]) == (pointer, code)
+
+
+async def test_the_first_twenty_of_many_flaws_are_told(client: httpx.AsyncClient) -> None:
+    body = b'{"input_shape": [' + b",".join([b"NaN"] * 30) + b"]}"
+
+    answer = await client.post("/v1/networks", content=body)
+
+    told = problem(answer, 422, "validation_failed")["errors"]
+    assert [fault["pointer"] for fault in told] == [f"/input_shape/{n}" for n in range(20)]
+
+
+@pytest.mark.parametrize(
     "number", ["1e999", "-1e999", "1" + "0" * 400, "true", '"1"', "null", "[]"]
 )
 async def test_what_is_no_finite_number_is_refused_with_the_place(

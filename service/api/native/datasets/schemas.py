@@ -15,10 +15,9 @@ from pydantic import (
 )
 
 from service.api.schemas import Body, Links, Name, Seed, Time, links
-from service.application.dataset_rows import MOST_FAULTS
 from service.application.vocabulary import BUILTIN_NAMES
 from service.domain.datasets import Dataset, Task
-from service.domain.errors import Fault, InvalidRequest, pointer
+from service.domain.errors import MOST_FAULTS, Fault, InvalidRequest, pointer
 
 MOST_COLUMNS: Final = 4096
 LONGEST_LABEL: Final = 200
@@ -53,15 +52,16 @@ def _faults(row: Any, place: tuple[str, int], *, words: bool) -> Iterator[Fault]
         if not fits:
             due = f"a text of at most {LONGEST_LABEL} characters, a number or a list of numbers"
             problem = f"{name}[{index}] must be {due}"
-            yield Fault(pointer(*place), "wrong_type", problem)
+            yield Fault(pointer(*place), "wrong_type", problem, (("row", index),))
     elif not isinstance(row, list) or len(row) > MOST_COLUMNS:
         problem = f"{name}[{index}] must be a list of at most {MOST_COLUMNS} numbers"
-        yield Fault(pointer(*place), "wrong_type", problem)
+        yield Fault(pointer(*place), "wrong_type", problem, (("row", index),))
     else:
         for column, cell in enumerate(row):
             if not _is_number(cell):
                 problem = f"{name}[{index}][{column}] must be a finite number"
-                yield Fault(pointer(*place, column), "not_a_number", problem)
+                where = (("row", index), ("column", column))
+                yield Fault(pointer(*place, column), "not_a_number", problem, where)
 
 
 def _is_number(value: Any) -> bool:

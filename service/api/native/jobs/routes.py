@@ -201,7 +201,7 @@ async def get_history(
     max_points: Annotated[Count, Query(ge=2, le=100_000)] = 500,
     after_epoch: Annotated[Count, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> HistoryBody:
-    """Return the epochs as columns, thinned out to ``max_points``; extremes always stay."""
+    """Return the epochs as columns, thinned out to ``max_points``, of which extremes come first."""
     return HistoryBody(**await parts.jobs.history(owner, job, max_points, after_epoch))
 
 
