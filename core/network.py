@@ -50,8 +50,13 @@ class Network:
         self.parameters: Array = np.zeros(self.parameter_count(), self.dtype)
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> "Network":
+    def from_spec(cls, spec: Mapping[str, Any], *, most_parameters: int | None = None) -> "Network":
         """Return the network that ``{"input_shape", "layers", "dtype"}`` describes.
+
+        Parameters
+        ----------
+        most_parameters
+            Refuse more before they take memory, for descriptions that strangers wrote.
 
         Raises
         ------
@@ -73,6 +78,13 @@ class Network:
                 layers.append(layer_from(config))
             except EngineError as error:
                 raise error.under("layers", index) from None
+        count, width = 0, shape[0]
+        for layer in layers:
+            count += layer.parameter_count(width)
+            width = layer.output_units(width)
+        if most_parameters is not None and count > most_parameters:
+            problem = f"{count} parameters are described, there can be {most_parameters}"
+            raise ConfigurationError(problem, path=("layers",))
         return cls(shape[0], layers, spec.get("dtype", "float32"))
 
     def spec(self) -> dict[str, Any]:

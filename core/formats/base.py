@@ -77,11 +77,14 @@ class Reads(Protocol):
     media_type: ClassVar[str]
     suffix: ClassVar[str]
 
-    def read(self, data: bytes) -> Model:
+    def read(self, data: bytes, most_parameters: int) -> Model:
         """Return the model of a file.
+
+        A few kilobytes can stand for any number of parameters, so their bound is held while
+        reading.
 
         Raises
         ------
         EngineError
-            When the file is not what its format says.
+            When the file is not what its format says, or holds more.
         """

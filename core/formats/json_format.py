@@ -33,7 +33,7 @@ class NativeJson(DocumentFormat):
     def recognizes(self, document: Mapping[str, Any]) -> bool:
         return "format" in document
 
-    def read(self, document: Mapping[str, Any]) -> Model:
+    def read(self, document: Mapping[str, Any], *, most_parameters: int | None = None) -> Model:
         if document.get("format") != NAME:
             problem = f"format must be {NAME!r}, got {str(document.get('format'))[:80]!r}"
             raise FormatError(problem, path=("format",))
@@ -47,7 +47,7 @@ class NativeJson(DocumentFormat):
         spec = document.get("network")
         if not isinstance(spec, Mapping):
             raise FormatError("the document needs its network", path=("network",))
-        network = network_from(spec)
+        network = network_from(spec, most_parameters)
         labels = _labels(spec.get("labels"))
         try:
             preprocessing = Preprocessing.from_document(
@@ -66,7 +66,7 @@ class NativeJson(DocumentFormat):
         return Model(network, labels, preprocessing)
 
 
-def network_from(spec: Mapping[str, Any]) -> Network:
+def network_from(spec: Mapping[str, Any], most_parameters: int | None = None) -> Network:
     """Return the network that the ``network`` member describes, its places under that name."""
     for key in spec.keys() - {"input_shape", "layers", "labels", "dtype"}:
         raise FormatError("unknown field", path=("network", key))
@@ -74,7 +74,7 @@ def network_from(spec: Mapping[str, Any]) -> Network:
         if not isinstance(spec.get(key), list):
             raise FormatError(f"{key} must be a list", path=("network", key))
     try:
-        return Network.from_spec(spec)
+        return Network.from_spec(spec, most_parameters=most_parameters)
     except EngineError as error:
         raise error.under("network") from None
 
@@ -107,7 +107,12 @@ def read_layers(layers: object, network: Network) -> list[LayerWeights | None]:
 
 
 def numbers(values: object, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Array:
-    """Return nested lists as a finite array of exactly that shape, or name the wrong place."""
+    """Return nested lists as a finite array of exactly that shape, or name the wrong place.
+
+    An array of numbers is taken as it is, and held to the same.
+    """
+    if isinstance(values, np.ndarray):
+        return _checked(values, shape, dtype, path)
     if not isinstance(values, list) or len(values) != shape[0]:
         got = (len(values),) if isinstance(values, list) else ()
         raise ShapeError(_spelled(path), expected=shape, got=got, path=path)
@@ -119,15 +124,21 @@ def numbers(values: object, shape: tuple[int, ...], dtype: np.dtype[Any], path: 
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise FormatError("a number is due here", path=(*path, index))
     try:
-        with np.errstate(over="ignore"):
-            array = np.array(values, dtype)
+        return _checked(np.array(values, np.float64), shape, dtype, path)
     except OverflowError:
         raise NonFiniteError(_spelled(path), path=path) from None
+
+
+def _checked(values: Array, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Array:
+    """Return an array in ``dtype``, or say what of its shape or its numbers is not as due."""
+    if values.shape != shape:
+        raise ShapeError(_spelled(path), expected=shape, got=values.shape, path=path)
+    with np.errstate(over="ignore"):  # an overflow shows as infinity, which is refused below
+        array = values.astype(dtype)
     finite = np.isfinite(array)
     if not finite.all():
-        raise NonFiniteError(
-            f"{_spelled(path)} as {dtype.name}", path=(*path, int(np.argmin(finite)))
-        )
+        at = np.argwhere(~finite)[0].tolist()
+        raise NonFiniteError(f"{_spelled(path)} as {dtype.name}", path=(*path, *at))
     return array
 
 

@@ -19,8 +19,8 @@ from core.formats.json_format import NAME, VERSION, NativeJson
 from core.layers import Dense
 from core.network import LayerWeights, Network
 
-MOST_BYTES: Final = 1 << 28
-"""Bytes that the arrays of one file may take."""
+MOST_DESCRIPTION: Final = 1 << 20
+"""Bytes that the description may take, beside the arrays."""
 
 
 def arrays_of(model: Model) -> dict[str, Array]:
@@ -46,18 +46,20 @@ def description_of(model: Model) -> str:
     return json.dumps(described, ensure_ascii=False, separators=(",", ":"))
 
 
-def model_of(description: str, arrays: Mapping[str, Array]) -> Model:
+def model_of(description: str, arrays: Mapping[str, Array], most_parameters: int) -> Model:
     """Return the model of our own arrays."""
+    check_count(arrays, most_parameters)
     try:
         document = json.loads(description)
     except (TypeError, ValueError, RecursionError) as error:
         raise FormatError("the description is no JSON") from error
     if not isinstance(document, dict) or not isinstance(document.get("network"), dict):
         raise FormatError("the description lacks its network", path=("network",))
-    layers: list[dict[str, Any]] = []
     described = document["network"].get("layers")
     if not isinstance(described, list):
         raise FormatError("the network's layers are no list", path=("network", "layers"))
+    layers: list[dict[str, Any]] = []
+    counted = 0
     for index, layer in enumerate(described):
         entry = {"type": layer.get("type") if isinstance(layer, dict) else None}
         if entry["type"] == "dense":
@@ -65,14 +67,23 @@ def model_of(description: str, arrays: Mapping[str, Array]) -> Model:
                 key = f"layers.{index}.{name}"
                 if key not in arrays:
                     raise FormatError(f"the array {key} is missing", path=(key,))
-                entry[name] = arrays[key].tolist()
+                entry[name] = arrays[key]
+                counted += arrays[key].size
         layers.append(entry)
     # The reader of the JSON document checks every shape and number.
-    return NativeJson().read({**document, "layers": layers})
+    return NativeJson().read({**document, "layers": layers}, most_parameters=counted)
 
 
-def model_of_others(arrays: Mapping[str, Array]) -> Model:
+def check_count(arrays: Mapping[str, Array], most_parameters: int) -> None:
+    """Refuse arrays that hold more numbers than a network may."""
+    count = sum(array.size for array in arrays.values())
+    if count > most_parameters:
+        raise FormatError(f"the file holds {count} numbers, a network at most {most_parameters}")
+
+
+def model_of_others(arrays: Mapping[str, Array], most_parameters: int) -> Model:
     """Return the model of arrays that somebody else wrote: weights and biases in turn."""
+    check_count(arrays, most_parameters)
     names = sorted(arrays, key=_natural)
     weights = [(name, arrays[name]) for name in names if arrays[name].ndim == 2]
     biases = [arrays[name] for name in names if arrays[name].ndim == 1]
@@ -122,5 +133,5 @@ def assembled(
 def _natural(name: str) -> list[tuple[int, str]]:
     """Return a key that sorts "layer.10" after "layer.9"."""
     return [
-        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d{1,9})", name)
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,9})", name)
     ]

@@ -7,7 +7,7 @@ import numpy as np
 from core.errors import FormatError
 from core.formats.base import Model
 from core.formats.named_arrays import (
-    MOST_BYTES,
+    MOST_DESCRIPTION,
     arrays_of,
     description_of,
     model_of,
@@ -31,13 +31,14 @@ class Npz:
         described = np.frombuffer(description_of(model).encode(), np.uint8)
         return write_archive({DESCRIPTION: described, **arrays_of(model)})
 
-    def read(self, data: bytes) -> Model:
+    def read(self, data: bytes, most_parameters: int) -> Model:
         """Return the model of a file: ours, scikit-learn's or Keras' lists as savez has them."""
-        arrays = read_archive(data, MOST_BYTES)
+        arrays = read_archive(data, MOST_DESCRIPTION + 8 * most_parameters)
         described = arrays.pop(DESCRIPTION, None)
         if described is None:
-            return model_of_others(arrays)
+            return model_of_others(arrays, most_parameters)
         try:
-            return model_of(described.astype(np.uint8).tobytes().decode(), arrays)
+            text = described.astype(np.uint8).tobytes().decode()
+            return model_of(text, arrays, most_parameters)
         except UnicodeDecodeError as error:
             raise FormatError("the description is not UTF-8") from error

@@ -21,8 +21,10 @@ class Safetensors:
         """Return the file."""
         return tensors.encode(arrays_of(model), {DESCRIPTION: description_of(model)})
 
-    def read(self, data: bytes) -> Model:
+    def read(self, data: bytes, most_parameters: int) -> Model:
         """Return the model of a file: ours, or a PyTorch state dictionary of linear layers."""
         arrays, metadata = tensors.decode(data)
         described = metadata.get(DESCRIPTION)
-        return model_of_others(arrays) if described is None else model_of(described, arrays)
+        if described is None:
+            return model_of_others(arrays, most_parameters)
+        return model_of(described, arrays, most_parameters)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from service.api.native.jobs.event_encoding import EncodedEvents
 from service.application.access import Access, Unauthorized, allowed
+from service.application.attempts import Executor
 from service.application.checkpoints import Checkpoints
 from service.application.datasets import Datasets
 from service.application.explanations import Explanations
@@ -24,7 +25,7 @@ from service.application.idempotency import Request as OnceRequest
 from service.application.inference import Inference
 from service.application.jobs import Jobs
 from service.application.networks import Networks
-from service.application.ports import Blobs, Executor, Page, Store
+from service.application.ports import Blobs, Page, Store
 from service.application.rates import CLASSES, UPLOAD, Rates
 from service.application.shelf import Shelf
 from service.application.weights import Weights

@@ -36,23 +36,21 @@ class Chronicle:
 
     async def epochs(
         self, work: Work, job: Job, columns: dict[str, list[Any]], progress: Progress
-    ) -> bool:
-        """Write down epochs, and how far the job is; False when someone else moved it."""
-        count = len(columns["epoch"])
-        first, last = job.last_event + 1, job.last_event + count
+    ) -> Job | None:
+        """Write down epochs, and how far the job is; None when someone else moved it."""
+        first, last = job.last_event + 1, job.last_event + len(columns["epoch"])
         if not await work.jobs.update(job, last_event=last, progress=progress):
-            return False
-        if count:
-            await self._append(work, Record(job.id, first, last, "epoch", columns))
-        return True
+            return None
+        await self._append(work, Record(job.id, first, last, "epoch", columns))
+        return replace(job, last_event=last, progress=progress)
 
-    async def note(self, work: Work, job: Job, kind: str, data: dict[str, Any]) -> bool:
-        """Write down something that changes no state: a checkpoint, a remark."""
+    async def note(self, work: Work, job: Job, kind: str, data: dict[str, Any]) -> Job | None:
+        """Write down what changes no state: a checkpoint, a remark; None as `epochs` does."""
         event = job.last_event + 1
         if not await work.jobs.update(job, last_event=event):
-            return False
+            return None
         await self._append(work, Record(job.id, event, event, kind, data))
-        return True
+        return replace(job, last_event=event)
 
     async def _append(self, work: Work, *records: Record) -> None:
         await work.log.append(records)

@@ -10,44 +10,34 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
-from service.application.chronicle import Chronicle
-from service.application.live import Live, LiveBoard
-from service.application.networks import append_version
-from service.application.ports import (
+from service.application.attempts import (
     Assignment,
     Attempt,
-    Blobs,
     CheckpointTaken,
-    EpochsDone,
     Executor,
     Failed,
-    Finished,
     Lost,
+    NoWorker,
     Snapshot,
-    Started,
     Stopped,
-    Store,
     Stored,
-    Work,
 )
+from service.application.chronicle import Chronicle
+from service.application.live import Live, LiveBoard
+from service.application.ports import Blobs, Store, Work
+from service.application.reports import Reports
 from service.application.training import check_fit
 from service.domain.errors import InvalidRequest, ServiceError, Unavailable
-from service.domain.identifiers import new_id
-from service.domain.jobs import AFTER_LOSS, HELD, Checkpoint, Job, Status, StopReason
+from service.domain.jobs import Job, Status, StopReason
 from service.domain.limits import Limits
-from service.domain.networks import Version
 
 TICK_SECONDS: Final = 1.0
 CANCEL_GRACE: Final = 0.4
 """Seconds that a worker has to end by itself after a cancel, before it is killed."""
 PAUSE_GRACE: Final = 60.0
 SHUTDOWN_GRACE: Final = 4.0
-CHECKPOINTS_KEPT: Final = 2
-ASKED_KEPT: Final = 20
-"""Checkpoints that a client asked for are kept beside those that are taken anyway."""
 RETRY_SECONDS: Final = (0.2, 5.0)
 SWEEP_SECONDS: Final = 600.0
 
@@ -92,8 +82,8 @@ class Dispatcher:
     ) -> None:
         self._store, self._blobs, self._executor = store, blobs, executor
         self._chronicle, self._board, self._limits = chronicle, board, limits
+        self._reports = Reports(store, blobs, chronicle, limits, changed)
         self._server_id, self._alone = server
-        self._changed = changed
         self._attempts: dict[str, Attempt] = {}
         self._supervisors: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
@@ -118,7 +108,7 @@ class Dispatcher:
         if self._alone:  # else their leases tell which servers are gone
             async with self._store.write() as work:
                 for job in await work.jobs.held_by(None):
-                    await self._let_go(work, job, attempt=job.attempt + 1)
+                    await self._reports.abandoned(work, job, "the server was restarted")
         self._recovered = True
 
     async def stop(self) -> None:
@@ -154,7 +144,7 @@ class Dispatcher:
             task.add_done_callback(self._supervisors.discard)
 
     async def _look(self, job_id: str) -> None:
-        with contextlib.suppress(Unavailable):  # its lease will be looked at anyway
+        with contextlib.suppress(Unavailable):  # `_keep_leases` looks at it anyway
             async with self._store.read() as work:
                 job = await work.jobs.get(job_id)
             if job is not None:
@@ -202,18 +192,23 @@ class Dispatcher:
                 pass
 
     async def _keep_leases(self) -> None:
-        """Renew our leases, act on what others asked of our jobs, take over what is abandoned."""
+        """Renew our leases, act on what was asked of our jobs, take over what is abandoned."""
         async with self._store.read() as work:
             held = await work.jobs.held_by(None)
-        if not held:
+        ours = [job for job in held if job.lease_owner == self._server_id]
+        for job in ours:
+            self.signal(job)  # what another server told us of it may not have been heard
+        unattended = any(job.id not in self._attempts for job in ours)
+        if not unattended and (self._alone or not held):
             return
         async with self._store.write() as work:
-            await work.jobs.renew(self._server_id)
-            for job in await work.jobs.expired(self._server_id):
-                await self._put_back(work, job, "its server's lease ran out")
+            if not self._alone:
+                await work.jobs.renew(self._server_id)
+                for job in await work.jobs.expired(self._server_id):
+                    await self._reports.abandoned(work, job, "its server's lease ran out")
             for job in await work.jobs.held_by(self._server_id):
                 if job.id not in self._attempts:
-                    await self._put_back(work, job, "its supervisor failed")
+                    await self._reports.lost(work, job, "its supervisor failed")
 
     async def _claim(self) -> bool:
         """Hand the job that has waited longest to a worker; False when none waits."""
@@ -228,7 +223,9 @@ class Dispatcher:
             try:
                 assignment = await self._assignment(work, job)
             except ServiceError as error:
-                await self._fail(work, job, StopReason.ERROR, error.error_code, error.detail)
+                await self._reports.fail(
+                    work, job, StopReason.ERROR, error.error_code, error.detail
+                )
                 return True
             held = await self._chronicle.move(
                 work, job, Status.STARTING, run=job.run + 1, lease_owner=self._server_id
@@ -241,10 +238,12 @@ class Dispatcher:
         """Hand a claimed job to a worker and follow it."""
         try:
             attempt = await self._executor.begin(assignment)
+        except NoWorker:
+            await self._stored(job, Stopped())
+            return
         except (OverflowError, TypeError, ValueError) as error:
-            async with self._store.write() as work:
-                detail = f"the job cannot be handed to a worker: {error}"
-                await self._fail(work, job, StopReason.ERROR, "not_sendable", detail)
+            detail = f"the job cannot be handed to a worker: {error}"
+            await self._stored(job, Failed(StopReason.ERROR, "not_sendable", detail))
             return
         self._attempts[job.id] = attempt
         task = asyncio.create_task(self._supervise(job, attempt))
@@ -287,8 +286,8 @@ class Dispatcher:
                 async for report in reports:
                     if isinstance(report, Snapshot):
                         self._board.post(job.network_id, Live(job.id, job.base_version, report))
-                    else:
-                        await self._until_stored(job, report)
+                    elif not await self._stored(job, report):
+                        break  # the worker is ended: what it trains is nobody's
         except Exception:  # the top frame of a connection to a worker
             # `_keep_leases` puts the job back: it is held, and in nobody's hands.
             log.exception("the supervisor of %s failed", job.id)
@@ -298,154 +297,19 @@ class Dispatcher:
             self._board.clear(job.network_id, job.id)
             self._news.set()
 
-    async def _until_stored(self, job: Job, report: Stored) -> None:
-        """Store a report, trying again for as long as storage refuses; training goes on."""
+    async def _stored(self, job: Job, report: Stored) -> bool:
+        """Store a report, trying again as long as storage refuses; False where none may follow."""
+        if self._draining and isinstance(report, Lost):
+            report = Stopped()  # killed for the server's stop, not by a fault of the job
         wait, longest = RETRY_SECONDS
         while True:
             try:
-                await self._store_report(job, report)
+                return await self._reports.take(job, report)
             except Unavailable as error:
                 log.warning("%s of %s waits: %s", type(report).__name__, job.id, error.detail)
                 if isinstance(report, CheckpointTaken):
-                    return  # the one before is whole, and the next comes soon
+                    return True  # the one before is whole, and the next comes soon
                 if self._draining:
-                    return
+                    return False  # a checkpoint must not be ahead of the epochs that were told
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, longest)
-            else:
-                return
-
-    async def _store_report(self, held: Job, report: Stored) -> None:
-        """Store a report: its blob first, then the rest in one transaction."""
-        blob = ""
-        if isinstance(report, CheckpointTaken):
-            blob = await self._blobs.put(report.state)
-        elif isinstance(report, Finished):
-            blob = await self._blobs.put(report.weights)
-        async with self._store.write() as work:
-            job = await work.jobs.get(held.id)
-            if job is None or job.run != held.run or job.status not in HELD:
-                return  # fenced off: the job is in other hands
-            await self._apply(work, job, report, blob)
-
-    async def _apply(self, work: Work, job: Job, report: Stored, blob: str) -> None:
-        """Let a report change the job that it is of."""
-        match report:
-            case Started():
-                await self._started(work, job)
-            case EpochsDone():
-                await self._epochs(work, job, report)
-            case CheckpointTaken():
-                await self._checkpoint(work, job, report, blob)
-            case Finished():
-                await self._finish(work, job, report, blob)
-            case Stopped():
-                await self._let_go(work, job)
-            case Failed():
-                reason = StopReason(report.stop_reason)
-                await self._fail(work, job, reason, report.code, report.detail)
-            case Lost():
-                await self._put_back(work, job, f"worker died ({report.reason})")
-
-    async def _started(self, work: Work, job: Job) -> None:
-        """Tell that the worker trains, unless the client wanted something else meanwhile."""
-        if job.status is Status.STARTING:
-            started = job.started_at or datetime.now(UTC)
-            await self._chronicle.move(work, job, Status.RUNNING, started_at=started)
-
-    async def _epochs(self, work: Work, job: Job, report: EpochsDone) -> None:
-        """Write down the epochs that are new: those of an earlier attempt came out the same."""
-        known = job.progress.epoch
-        fresh = [index for index, epoch in enumerate(report.columns["epoch"]) if epoch > known]
-        columns = {
-            name: [values[index] for index in fresh] for name, values in report.columns.items()
-        }
-        if not fresh or not await self._chronicle.epochs(work, job, columns, report.progress):
-            return
-        if report.frame is not None:
-            told = await work.jobs.get(job.id)
-            await self._chronicle.note(work, told or job, "boundary", report.frame)
-
-    async def _checkpoint(self, work: Work, job: Job, report: CheckpointTaken, blob: str) -> None:
-        """Remember a checkpoint, and forget the older ones."""
-        checkpoint = Checkpoint(
-            id=new_id("ckpt"),
-            job_id=job.id,
-            epoch=report.epoch,
-            blob=blob,
-            created_at=datetime.now(UTC),
-            train_loss=report.train_loss,
-            validation_loss=report.validation_loss,
-            best_epoch=report.best_epoch,
-            preprocessing=report.preprocessing,
-        )
-        data = {"id": checkpoint.id, "epoch": report.epoch}
-        if await self._chronicle.note(work, job, "checkpoint", data):
-            await work.checkpoints.add(checkpoint)
-            await work.checkpoints.prune(job.id, CHECKPOINTS_KEPT, ASKED_KEPT)
-
-    async def _finish(self, work: Work, job: Job, report: Finished, blob: str) -> None:
-        """Publish the result; a job that is being cancelled publishes nothing."""
-        now = datetime.now(UTC)
-        if job.status is Status.CANCELLING:
-            await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
-            return
-        if job.status is Status.STARTING:
-            moved = await self._chronicle.move(work, job, Status.RUNNING, started_at=now)
-            job = moved or job
-        network = await work.networks.find(job.owner, job.network_id)
-        dataset = await work.datasets.find(job.owner, job.dataset_id)
-        if network is None:
-            await self._fail(work, job, StopReason.ERROR, "network_deleted", "the network is gone")
-            return
-        version = Version(
-            network_id=network.id,
-            number=0,
-            origin="job",
-            weights_sha256=blob,
-            created_at=now,
-            parent=job.base_version,
-            job_id=job.id,
-            dataset_sha256=None if dataset is None else dataset.sha256,
-            training=job.training,
-            metrics=report.metrics,
-            preprocessing=report.preprocessing,
-        )
-        version = await append_version(work, network, version, self._changed)
-        await self._end(
-            work,
-            job,
-            Status.SUCCEEDED,
-            stop_reason=report.stop_reason,
-            result_version=version.number,
-        )
-
-    async def _let_go(self, work: Work, job: Job, **changes: Any) -> None:
-        """Take a job from its worker: to the queue, or to where its client wanted it."""
-        to = AFTER_LOSS[job.status]
-        if to is Status.CANCELLED:
-            await self._end(work, job, to, stop_reason=StopReason.USER)
-        else:
-            await self._chronicle.move(work, job, to, **changes)
-
-    async def _put_back(self, work: Work, job: Job, reason: str) -> None:
-        """Give a job that lost its worker another attempt, or end it truthfully."""
-        if AFTER_LOSS[job.status] is not Status.QUEUED or self._draining:
-            await self._let_go(work, job)
-        elif job.losses + 1 >= self._limits.attempts:
-            detail = f"{reason}, {job.losses + 1} times"
-            await self._fail(work, job, StopReason.INTERRUPTED, "interrupted", detail)
-        else:
-            await self._let_go(work, job, attempt=job.attempt + 1, losses=job.losses + 1)
-
-    async def _fail(self, work: Work, job: Job, reason: StopReason, code: str, detail: str) -> None:
-        """End a job with the reason, unless its client wanted it gone anyway."""
-        if job.status is Status.CANCELLING:
-            await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
-            return
-        error = {"code": code, "detail": detail}
-        await self._end(work, job, Status.FAILED, stop_reason=reason, error=error)
-
-    async def _end(self, work: Work, job: Job, to: Status, **changes: Any) -> None:
-        """Move a job to where nothing changes any more."""
-        await self._chronicle.move(work, job, to, finished_at=datetime.now(UTC), **changes)

@@ -5,7 +5,8 @@ from typing import Final, final
 
 from core import tensors
 from core.network import Network as Engine
-from service.application.ports import BlobCorrupt, Blobs, Snapshot, Store
+from service.application.attempts import Snapshot
+from service.application.ports import BlobCorrupt, Blobs, Store
 from service.domain.networks import Network
 
 ELSEWHERE_KEPT: Final = 16

@@ -1,6 +1,6 @@
 """What the use cases need from outside, named by what they need it for."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from service.domain.datasets import Dataset
-from service.domain.jobs import Checkpoint, Job, Progress, Record, Status
+from service.domain.jobs import Checkpoint, Job, Record, Status
 from service.domain.keys import Key
 from service.domain.networks import Network, Version
 
@@ -265,159 +265,3 @@ class Blobs(Protocol):
 
 class BlobCorrupt(Exception):
     """A blob is missing, or its bytes are not those it was named by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a worker needs to know to run a job.
-
-    Attributes
-    ----------
-    spec
-        The network's architecture.
-    training
-        Every value in force.
-    weights
-        Where the base version's parameters are.
-    preprocessing
-        The base version's.
-    dataset
-        Where the rows are.
-    dataset_sha256, weights_sha256
-        What they must be.
-    task, classes
-        Of the dataset as the network sees it: ``classes[i]`` is the network's class of the
-        dataset's label i.
-    checkpoints
-        Where states to go on from are, each with its digest, latest first.
-    elapsed_seconds
-        What earlier runs took.
-    """
-
-    job_id: str
-    run: int
-    spec: dict[str, Any]
-    training: dict[str, Any]
-    weights: str
-    weights_sha256: str
-    preprocessing: dict[str, Any] | None
-    dataset: str
-    dataset_sha256: str
-    classes: list[int] | None
-    checkpoints: list[tuple[str, str]]
-    elapsed_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The worker has built the network and begins, after ``epoch`` epochs of earlier runs."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class EpochsDone:
-    """Epochs ended: columns of equal length, and the progress after the last.
-
-    Attributes
-    ----------
-    frame
-        What the units say across the plane after the last of them, where it was asked for.
-    """
-
-    columns: dict[str, list[Any]]
-    progress: Progress
-    frame: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The parameters after an epoch, for the version `live`."""
-
-    epoch: int
-    weights: bytes
-    preprocessing: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointTaken:
-    """A state that training can go on from."""
-
-    epoch: int
-    state: bytes
-    train_loss: float | None
-    validation_loss: float | None
-    best_epoch: int | None
-    preprocessing: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The worker stopped as it was told to, after a last checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The training came to its end."""
-
-    stop_reason: str
-    weights: bytes
-    preprocessing: dict[str, Any] | None
-    metrics: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The training cannot go on, and a new attempt would not help."""
-
-    stop_reason: str
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The worker is gone without a word: killed, crashed, out of memory."""
-
-    reason: str
-
-
-Stored = Started | EpochsDone | CheckpointTaken | Stopped | Finished | Failed | Lost
-Report = Stored | Snapshot
-
-
-class Attempt(Protocol):
-    """A job in the hands of a worker."""
-
-    def reports(self) -> AsyncGenerator[Report]:
-        """Yield what the worker says; the last is Stopped, Finished, Failed or Lost."""
-
-    def stop(self, *, kill_after: float) -> None:
-        """Ask for a last checkpoint and an end; kill after so many seconds."""
-
-    def checkpoint(self) -> None:
-        """Ask for a checkpoint now."""
-
-
-class Executor(Protocol):
-    """Where attempts run."""
-
-    slots: int
-
-    async def start(self) -> None:
-        """Make workers ready."""
-
-    def free(self) -> int:
-        """Return how many attempts could begin right now."""
-
-    def alive(self) -> int:
-        """Return how many workers there are, those that are starting included."""
-
-    def memory(self) -> int:
-        """Return the bytes that all workers hold."""
-
-    async def begin(self, assignment: Assignment) -> Attempt:
-        """Hand a job to a worker."""
-
-    async def stop(self) -> None:
-        """End all workers."""

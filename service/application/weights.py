@@ -165,7 +165,7 @@ class Weights:
 
     async def _parsed_by(self, reader: Reads, data: bytes) -> Parsed:
         try:
-            model = await asyncio.to_thread(reader.read, data)
+            model = await asyncio.to_thread(reader.read, data, self._limits.parameters)
         except EngineError as error:
             raise engine_fault(error) from None
         return reader.type, model

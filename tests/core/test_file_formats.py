@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from core import tensors
 from core.errors import EngineError, FormatError
-from core.formats import FILE_FORMATS, WRITTEN_FORMATS, Model, read_document
+from core.formats import FILE_FORMATS, WRITTEN_FORMATS, Model, Reads, read_document
 from core.formats.code import JavaScriptCode, PythonCode
 from core.formats.npz_format import Npz
 from core.formats.safetensors_format import Safetensors
@@ -23,6 +24,9 @@ from core.network import Network
 from core.preprocessing import Preprocessing, Standardization
 
 ACTIVATIONS = ["sigmoid", "relu", "leaky_relu", "tanh", "softmax", "linear"]
+MOST = 10_000
+"""Parameters that a file may hold."""
+
 ROWS = np.random.default_rng(9).normal(size=(20, 3))
 
 
@@ -38,6 +42,7 @@ def model(last: str = "softmax", dtype: str = "float32", units: int = 4) -> Mode
     }
     made = Network.from_spec(spec)
     made.initialize(np.random.default_rng(1))
+    made.parameters += made.dtype.type(0.01)  # biases too
     scaling = Standardization(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 8.0]))
     back = Standardization(np.arange(units) + 0.5, np.arange(units) + 1.0)
     labels = None
@@ -55,7 +60,7 @@ def test_a_file_gives_every_bit_back(part: Any, dtype: str, last: str) -> None:
     before = model(last, dtype)
 
     data = part.write(before)
-    after = part.read(data)
+    after = part.read(data, MOST)
 
     assert after.network.spec() == before.network.spec()
     assert after.network.sha256() == before.network.sha256()
@@ -127,7 +132,7 @@ def test_a_state_dictionary_of_pytorch_is_turned() -> None:
         "10.bias": generator.normal(size=2).astype("f4"),
     }
 
-    read = Safetensors().read(tensors.encode(arrays, {}))
+    read = Safetensors().read(tensors.encode(arrays, {}), MOST)
 
     x = ROWS.astype("f4")
     by_hand = np.maximum(x @ arrays["0.weight"].T + arrays["0.bias"], 0)
@@ -146,7 +151,8 @@ def saved(**arrays: Any) -> bytes:
 def test_lists_of_arrays_are_taken_in_their_order() -> None:
     kernel, bias = np.ones((3, 2)), np.array([1.0, 2.0])
 
-    read = Npz().read(saved(arr_0=kernel, arr_1=bias, arr_2=np.ones((2, 1)), arr_3=np.zeros(1)))
+    data = saved(arr_0=kernel, arr_1=bias, arr_2=np.ones((2, 1)), arr_3=np.zeros(1))
+    read = Npz().read(data, MOST)
 
     assert read.network.widths == [3, 2, 1]
     assert read.network.dtype == np.float64
@@ -204,7 +210,7 @@ def objects() -> bytes:
 )
 def test_files_that_are_no_models_are_refused(data: bytes) -> None:
     with pytest.raises(EngineError):
-        Npz().read(data)
+        Npz().read(data, MOST)
 
 
 def test_a_file_that_is_cut_is_refused_wherever_it_is_cut() -> None:
@@ -212,7 +218,51 @@ def test_a_file_that_is_cut_is_refused_wherever_it_is_cut() -> None:
         data = part.write(model())  # type: ignore[attr-defined]
         for end in range(0, len(data) - 1, max(1, len(data) // 97)):
             with pytest.raises(EngineError):
-                part.read(data[:end])
+                part.read(data[:end], MOST)
+
+
+def described(units: Any, *, inputs: Any = 2) -> str:
+    layers = [{"type": "dense", "units": units, "activation": "linear"}]
+    network = {"input_shape": [inputs], "layers": layers, "dtype": "float32"}
+    return json.dumps({"format": "neurond-weights", "format_version": 1, "network": network})
+
+
+@pytest.mark.parametrize(
+    ("description", "weights"),
+    [
+        (described(1), np.zeros((2_000_000, 1))),
+        (described(10**9, inputs=10**9), np.zeros((2, 1))),
+        (described(10**12), np.zeros((2, 1))),
+        (described(4000), np.zeros((2, 1))),
+        (described(1), np.zeros((1, 2))),
+    ],
+    ids=["arrays", "both", "one", "little", "turned"],
+)
+def test_what_describes_more_than_it_holds_is_refused_before_it_takes_memory(
+    description: str, weights: Any
+) -> None:
+    arrays = {"layers.0.weights": weights, "layers.0.biases": np.zeros(1)}
+    packed = io.BytesIO()
+    text = np.frombuffer(description.encode(), np.uint8)
+    np.savez_compressed(packed, description=text, **arrays)
+    files: list[tuple[Reads, bytes]] = [
+        (Npz(), packed.getvalue()),
+        (Safetensors(), tensors.encode(arrays, {"neurond": description})),
+    ]
+
+    for part, data in files:
+        tracemalloc.start()
+        with pytest.raises(EngineError):
+            part.read(data, MOST)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4_000_000
+
+
+def test_names_of_arrays_can_be_anything() -> None:
+    arrays = {"²weight": np.ones((1, 1)), "٣": np.zeros(1)}
+
+    assert Safetensors().read(tensors.encode(arrays, {}), MOST).network.widths == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -241,4 +291,4 @@ def test_a_description_without_its_arrays_is_refused() -> None:
     del arrays["layers.0.biases"]
 
     with pytest.raises(FormatError, match="missing"):
-        Safetensors().read(tensors.encode(arrays, metadata))
+        Safetensors().read(tensors.encode(arrays, metadata), MOST)

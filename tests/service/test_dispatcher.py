@@ -11,21 +11,23 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from service.application.chronicle import Chronicle
-from service.application.dispatcher import Dispatcher, Server
-from service.application.feed import Feed
-from service.application.live import LiveBoard
-from service.application.ports import (
+from service.application.attempts import (
     Assignment,
+    CheckpointTaken,
     EpochsDone,
     Failed,
     Finished,
     Lost,
+    NoWorker,
     Report,
     Snapshot,
     Started,
     Stopped,
 )
+from service.application.chronicle import Chronicle
+from service.application.dispatcher import Dispatcher, Server
+from service.application.feed import Feed
+from service.application.live import LiveBoard
 from service.bootstrap import prepare
 from service.domain.errors import Unavailable
 from service.domain.jobs import Job, Progress, Status
@@ -54,14 +56,19 @@ class Hand:
     reported: asyncio.Queue[Report | Exception] = field(default_factory=asyncio.Queue)
     stopped: list[float] = field(default_factory=list)
 
+    over: bool = False
+
     async def reports(self) -> AsyncGenerator[Report]:
-        while True:
-            report = await self.reported.get()
-            if isinstance(report, Exception):
-                raise report
-            yield report
-            if isinstance(report, Stopped | Finished | Failed | Lost):
-                return
+        try:
+            while True:
+                report = await self.reported.get()
+                if isinstance(report, Exception):
+                    raise report
+                yield report
+                if isinstance(report, Stopped | Finished | Failed | Lost):
+                    return
+        finally:
+            self.over = True
 
     def stop(self, *, kill_after: float) -> None:
         self.stopped.append(kill_after)
@@ -161,7 +168,7 @@ def progress(epoch: int) -> Progress:
 async def test_reports_of_a_worker_become_a_version(stage: Stage) -> None:
     job = await stage.job()
     await stage.report(
-        Started(0), EpochsDone(COLUMNS, progress(1)), Finished("epochs_done", b"w", None, {})
+        Started(0, 4, 0), EpochsDone(COLUMNS, progress(1)), Finished("epochs_done", b"w", None, {})
     )
 
     ended = await stage.reaches(job, Status.SUCCEEDED)
@@ -169,14 +176,14 @@ async def test_reports_of_a_worker_become_a_version(stage: Stage) -> None:
     assert ended.result_version == 1
     async with stage.store.read() as work:
         assert [record.type for record in await work.log.after(job.id, 0, 99)] == [
-            *("state", "state", "state", "epoch", "state", "end")
+            *("state", "state", "state", "log", "epoch", "state", "end")
         ]
 
 
 async def test_epochs_that_were_told_already_are_not_told_again(stage: Stage) -> None:
     job = await stage.job()
     done = EpochsDone(COLUMNS, progress(1))
-    await stage.report(Started(0), done, done, done, Finished("epochs_done", b"w", None, {}))
+    await stage.report(Started(0, 4, 0), done, done, done, Finished("epochs_done", b"w", None, {}))
 
     await stage.reaches(job, Status.SUCCEEDED)
 
@@ -186,7 +193,7 @@ async def test_epochs_that_were_told_already_are_not_told_again(stage: Stage) ->
 
 async def test_a_supervisor_that_fails_does_not_leave_the_job_behind(stage: Stage) -> None:
     job = await stage.job()
-    await stage.report(Started(0), RuntimeError("planted"))
+    await stage.report(Started(0, 4, 0), RuntimeError("planted"))
     await stage.report(Finished("epochs_done", b"w", None, {}), hand=1)
 
     ended = await stage.reaches(job, Status.SUCCEEDED)
@@ -198,7 +205,7 @@ async def test_a_server_whose_lease_ran_out_can_change_nothing_any_more(
     stage: Stage, tmp_path: Path
 ) -> None:
     job = await stage.job()
-    await stage.report(Started(0))
+    await stage.report(Started(0, 4, 0))
     await stage.reaches(job, Status.RUNNING)
     assert stage.dispatcher._loop is not None
     stage.dispatcher._loop.cancel()  # it renews no lease any more, and its worker goes on
@@ -216,7 +223,7 @@ async def test_a_server_whose_lease_ran_out_can_change_nothing_any_more(
 
     stale = Finished("epochs_done", b"stale", None, {})
     await stage.report(EpochsDone(COLUMNS, progress(1)), stale)
-    hands.hands[0].reported.put_nowait(Started(0))
+    hands.hands[0].reported.put_nowait(Started(0, 4, 0))
     hands.hands[0].reported.put_nowait(Finished("epochs_done", b"right", None, {}))
     ended = await stage.reaches(job, Status.SUCCEEDED)
 
@@ -228,6 +235,110 @@ async def test_a_server_whose_lease_ran_out_can_change_nothing_any_more(
     assert version.weights_sha256 == sha256(b"right").hexdigest()
     hands.hands[0].reported.put_nowait(Stopped())
     await other.stop()
+
+
+async def test_a_word_that_was_not_heard_is_found_in_the_store(stage: Stage) -> None:
+    job = await stage.job()
+    await stage.report(Started(0, 4, 0))
+    running = await stage.reaches(job, Status.RUNNING)
+
+    async with stage.store.write() as work:  # by another server, whose word was lost
+        await work.jobs.move(running, Status.CANCELLING, lease_owner="here")
+
+    while not stage.hands.hands[0].stopped:
+        await asyncio.sleep(0.01)
+    await stage.report(Stopped())
+    await stage.reaches(job, Status.CANCELLED)
+
+
+async def test_a_worker_whose_job_is_in_other_hands_is_ended(stage: Stage) -> None:
+    job = await stage.job()
+    await stage.report(Started(0, 4, 0))
+    running = await stage.reaches(job, Status.RUNNING)
+    async with stage.store.write() as work:
+        queued = await work.jobs.move(running, Status.QUEUED)
+        assert queued is not None
+        await work.jobs.move(queued, Status.CANCELLED)
+
+    await stage.report(EpochsDone(COLUMNS, progress(1)))
+
+    while not stage.hands.hands[0].over:
+        await asyncio.sleep(0.01)
+
+
+async def test_servers_that_are_lost_do_not_fail_a_job(stage: Stage) -> None:
+    job = await stage.job()
+    stage.dispatcher._alone = False
+    for hand in range(4):
+        await stage.report(Started(0, 4, 0), hand=hand)
+        running = await stage.reaches(job, Status.RUNNING)
+        async with stage.store.write() as work:
+            past = datetime.now(UTC) - timedelta(seconds=1)
+            await work.jobs.connection.execute(  # type: ignore[attr-defined]
+                update(jobs).values(lease_until=past, lease_owner="gone")
+            )
+        assert running.attempt == hand + 1
+        while len(stage.hands.hands) < hand + 2:
+            await asyncio.sleep(0.01)
+        await stage.report(Stopped(), hand=hand)  # the old one's word counts no more
+
+    await stage.report(Started(0, 4, 0), Finished("epochs_done", b"w", None, {}), hand=4)
+
+    assert (await stage.reaches(job, Status.SUCCEEDED)).attempt == 5
+
+
+async def test_what_happens_to_a_job_is_told_in_words(stage: Stage) -> None:
+    job = await stage.job()
+    await stage.report(Started(0, 4, 0), Lost("signal 9, SIGKILL"))
+    done = Finished("epochs_done", b"w", None, {})
+    await stage.report(Started(7, 3, 1, 1), done, hand=1)
+
+    await stage.reaches(job, Status.SUCCEEDED)
+
+    async with stage.store.read() as work:
+        told = [r.data for r in await work.log.after(job.id, 0, 99) if r.type == "log"]
+    assert [(one["level"], one["message"]) for one in told] == [
+        ("info", "training begins on 4 rows"),
+        ("warning", "worker died (signal 9, SIGKILL); the job is queued again"),
+        ("warning", "1 newer checkpoint is damaged"),
+        ("info", "training goes on after epoch 7 on 3 rows, with 1 held out"),
+    ]
+
+
+async def test_a_stop_tells_no_checkpoint_whose_epochs_it_could_not_tell(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await stage.job()
+    await stage.report(Started(0, 4, 0))
+    await stage.reaches(job, Status.RUNNING)
+    honest, failures = Chronicle.epochs, [1]
+
+    async def epochs(*arguments: Any) -> Job | None:
+        if failures[0]:
+            failures[0] -= 1
+            raise Unavailable("the disk is full", code="storage_full")
+        return await honest(*arguments)
+
+    monkeypatch.setattr(Chronicle, "epochs", epochs)
+    stage.dispatcher._draining = True
+    state = CheckpointTaken(1, b"state", 0.5, None, None, None)
+    await stage.report(EpochsDone(COLUMNS, progress(1)), state, Stopped())
+
+    while not stage.hands.hands[0].over:
+        await asyncio.sleep(0.01)
+    async with stage.store.read() as work:
+        assert await work.checkpoints.of(job.id) == []
+        assert await work.log.epochs(job.id) == []
+
+
+async def test_a_worker_that_is_gone_when_it_is_wanted_costs_the_job_nothing(stage: Stage) -> None:
+    stage.hands.refuses = NoWorker()
+    job = await stage.job()
+    await stage.report(Started(0, 4, 0), Finished("epochs_done", b"w", None, {}))
+
+    ended = await stage.reaches(job, Status.SUCCEEDED)
+
+    assert (ended.attempt, ended.losses) == (1, 0)
 
 
 async def test_a_job_that_no_worker_can_be_given_fails_and_the_next_one_runs(stage: Stage) -> None:
@@ -248,7 +359,7 @@ async def test_a_job_that_no_worker_can_be_given_fails_and_the_next_one_runs(sta
 async def test_three_lost_workers_fail_a_job_and_say_why(stage: Stage) -> None:
     job = await stage.job()
     for attempt in range(3):
-        await stage.report(Started(0), Lost("signal 9, SIGKILL"), hand=attempt)
+        await stage.report(Started(0, 4, 0), Lost("signal 9, SIGKILL"), hand=attempt)
 
     failed = await stage.reaches(job, Status.FAILED)
 
@@ -275,7 +386,7 @@ async def test_what_a_client_asked_for_meanwhile_decides(
     stage: Stage, status: Status, report: Report, end: Status
 ) -> None:
     job = await stage.job()
-    await stage.report(Started(0))
+    await stage.report(Started(0, 4, 0))
     running = await stage.reaches(job, Status.RUNNING)
     async with stage.store.write() as work:
         asked = await work.jobs.move(running, status, lease_owner="here")
@@ -291,7 +402,7 @@ async def test_what_a_client_asked_for_meanwhile_decides(
 
 async def test_snapshots_are_shown_while_the_job_runs(stage: Stage) -> None:
     job = await stage.job()
-    await stage.report(Started(0), Snapshot(1, b"w", None))
+    await stage.report(Started(0, 4, 0), Snapshot(1, b"w", None))
 
     while stage.board.get(job.network_id) is None:
         await asyncio.sleep(0.01)
@@ -307,7 +418,7 @@ async def test_reports_wait_until_storage_is_back(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await stage.job()
-    await stage.report(Started(0))
+    await stage.report(Started(0, 4, 0))
     await stage.reaches(job, Status.RUNNING)
     honest, failures = FolderBlobs.put, [3]
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import DateTime, delete, func, insert, select, update
 
 from service.application.ports import Page
 from service.domain.jobs import ACTIVE, HELD, MOVES, Job, Progress, Status
+from service.infrastructure.database import postgres
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import jobs
 
@@ -52,7 +53,7 @@ class SqlJobs(SqlTable):
             message = f"{job.status} -> {to} is no legal move"
             raise ValueError(message)
         if to in HELD:
-            changes["lease_until"] = datetime.now(UTC) + LEASE
+            changes["lease_until"] = self._clock() + LEASE
         else:
             changes |= {"lease_owner": None, "lease_until": None}
         if not await self.update(job, status=to, **changes):
@@ -89,7 +90,7 @@ class SqlJobs(SqlTable):
         query = select(jobs).where(
             jobs.c.status.in_(HELD),
             jobs.c.lease_owner != lease_owner,
-            jobs.c.lease_until < datetime.now(UTC),
+            jobs.c.lease_until < self._clock(),
         )
         return [_job(row) for row in await self.all(query)]
 
@@ -98,8 +99,14 @@ class SqlJobs(SqlTable):
         await self.connection.execute(
             update(jobs)
             .where(jobs.c.lease_owner == lease_owner, jobs.c.status.in_(HELD))
-            .values(lease_until=datetime.now(UTC) + LEASE)
+            .values(lease_until=self._clock() + LEASE)
         )
+
+    def _clock(self) -> Any:
+        """Return the time that leases go by: where servers share them, the database's."""
+        if self.connection.dialect.name == postgres.DIALECT:
+            return func.clock_timestamp(type_=DateTime(timezone=True))
+        return datetime.now(UTC)
 
     async def count(self, statuses: Collection[Status], *, owner: str | None = None) -> int:
         """Return how many jobs are in these states."""

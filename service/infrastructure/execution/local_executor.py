@@ -12,11 +12,12 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Final, final
 
-from service.application.ports import (
+from service.application.attempts import (
     Assignment,
     Failed,
     Finished,
     Lost,
+    NoWorker,
     Report,
     Stopped,
 )
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @final
 class LocalExecutor:
-    """See `service.application.ports.Executor`."""
+    """See `service.application.attempts.Executor`."""
 
     def __init__(self, slots: int, memory_bytes: int) -> None:
         self.slots = slots
@@ -73,6 +74,8 @@ class LocalExecutor:
     async def begin(self, assignment: Assignment) -> "LocalAttempt":
         """Hand a job to a worker that waits."""
         message = frame(assignment)  # what cannot be sent must not cost a worker
+        if not self.free():
+            raise NoWorker
         worker = self._idle.pop()
         worker.write(message)
         return LocalAttempt(worker, self)
@@ -213,7 +216,7 @@ def _cause(code: int) -> str:
 
 @final
 class LocalAttempt:
-    """See `service.application.ports.Attempt`."""
+    """See `service.application.attempts.Attempt`."""
 
     def __init__(self, worker: _Worker, executor: LocalExecutor) -> None:
         self._worker, self._executor = worker, executor
@@ -240,13 +243,16 @@ class LocalAttempt:
             self._executor.released(self._worker, alive=alive)
 
     def stop(self, *, kill_after: float) -> None:
-        """Ask for a last checkpoint and an end; kill after so many seconds."""
-        if self._over:
+        """See `service.application.attempts.Attempt`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + kill_after
+        if self._over or (self._deadline is not None and self._deadline.when() <= deadline):
             return
-        self._worker.send(Stop())
-        if self._deadline is not None:
+        if self._deadline is None:
+            self._worker.send(Stop())
+        else:
             self._deadline.cancel()
-        self._deadline = asyncio.get_running_loop().call_later(kill_after, self._kill)
+        self._deadline = loop.call_at(deadline, self._kill)
 
     def checkpoint(self) -> None:
         """Ask for a checkpoint now."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from service.application.ports import (
+from service.application.attempts import (
     Assignment,
     CheckpointTaken,
     EpochsDone,

@@ -19,7 +19,7 @@ from core.metrics import class_indices
 from core.network import Network
 from core.preprocessing import Preprocessing, Standardization
 from core.training import Epoch, Trainer, split
-from service.application.ports import (
+from service.application.attempts import (
     Assignment,
     CheckpointTaken,
     EpochsDone,
@@ -69,10 +69,10 @@ def run(
     """
     with np.errstate(over="ignore", invalid="ignore"):  # looked for where it matters
         session = _Session(assignment)
-    yield Started(session.trainer.progress.epoch)
+    yield session.started()
     while session.trainer.progress.stop_reason is None:
         yield from session.burst()
-        if session.out_of_time():
+        if session.trainer.progress.stop_reason is None and session.out_of_time():
             session.trainer.progress.stop_reason = "time_limit"
         if stop_asked() and session.trainer.progress.stop_reason is None:
             yield from session.report()
@@ -99,7 +99,7 @@ class _Session:
             self.trainer = Trainer(self.network, training, plan, validation)
         except EngineError as error:
             raise Refused("error", "training_refused", str(error)) from error
-        _restore(self.trainer, assignment.checkpoints)
+        self._damaged = _restore(self.trainer, assignment.checkpoints)
         self._plan = plan
         now = time.monotonic()
         self._begun, self._earlier = now, assignment.elapsed_seconds
@@ -110,6 +110,12 @@ class _Session:
         boundary = assignment.training.get("boundary")
         self._film = None if boundary is None else Film(boundary, plan.epochs)
         self._saved_epoch = self.trainer.progress.epoch
+
+    def started(self) -> Started:
+        """Return where the training begins, and with what."""
+        held_out = 0 if self._validation is None else len(self._validation.inputs)
+        epoch = self.trainer.progress.epoch
+        return Started(epoch, len(self._training.inputs), held_out, self._damaged)
 
     def burst(self) -> Iterator[Report]:
         """Train for a moment."""
@@ -307,9 +313,12 @@ def load_rows(path: str, sha256: str) -> tuple[Array, Array]:
     return arrays["inputs"], arrays["targets"]
 
 
-def _restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> None:
-    """Go on from the latest checkpoint that is whole; never silently from the beginning."""
-    for path, digest in checkpoints:
+def _restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> int:
+    """Go on from the latest checkpoint that is whole, and return how many newer ones are not.
+
+    Never silently from the beginning.
+    """
+    for damaged, (path, digest) in enumerate(checkpoints):
         try:
             state = Path(path).read_bytes()
         except OSError:
@@ -319,6 +328,7 @@ def _restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> None:
                 trainer.restore(state)
             except FormatError as error:
                 raise Refused("error", "checkpoint_corrupt", str(error)) from error
-            return
+            return damaged
     if checkpoints:
         raise Refused("error", "checkpoint_corrupt", "no checkpoint of the job is whole any more")
+    return 0

@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import Any, BinaryIO, Final
 
-from service.application.ports import Assignment, Failed
+from service.application.attempts import Assignment, Failed
 from service.infrastructure.execution.messages import (
     HEAD,
     Beat,

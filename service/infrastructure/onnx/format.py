@@ -63,11 +63,11 @@ class Onnx:
             headers["Neurond-Export-Label-Agreement"] = f"{np.mean(same):.4f}"
         return headers
 
-    def read(self, data: bytes) -> Model:
+    def read(self, data: bytes, most_parameters: int) -> Model:
         """Return the model of a file."""
         from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - slow to load
 
-        return read(data)
+        return read(data, most_parameters)
 
 
 def _sample(model: Model) -> Array:

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from core.arrays import Array
 from core.errors import ConfigurationError, EngineError, FormatError
 from core.formats import Model
-from core.formats.named_arrays import MOST_BYTES, assembled
+from core.formats.named_arrays import assembled
 from core.network import LayerWeights
 from core.preprocessing import Preprocessing, Standardization
 from service.infrastructure.onnx.operators import ACTIVATIONS
@@ -28,12 +28,12 @@ LABELLING: Final = frozenset(
 """Operators after the last layer that turn probabilities into labels."""
 
 
-def read(data: bytes) -> Model:
+def read(data: bytes, most_parameters: int) -> Model:
     """Return the model of a file."""
     try:
         loaded = onnx.load_model_from_string(data)
         _check_inside(loaded)
-        return Reader(loaded.graph).model()
+        return Reader(loaded.graph, most_parameters).model()
     except EngineError:
         raise
     except Exception as error:
@@ -51,9 +51,8 @@ def _check_inside(loaded: onnx.ModelProto) -> None:
 class Reader:
     """Walks a graph from its first input on, layer by layer."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        if sum(_bytes_of(tensor) for tensor in graph.initializer) > MOST_BYTES:
-            raise FormatError("the file holds too many numbers")
+    def __init__(self, graph: onnx.GraphProto, most_parameters: int) -> None:
+        self._most = self._left = most_parameters
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes = list(graph.node)
         for made in self._nodes:
@@ -198,6 +197,9 @@ class Reader:
         tensor = self._constants.get(name)
         if tensor is None:
             raise FormatError(f"the numbers {name[:80]!r} are computed, not stored")
+        self._left -= math.prod(tensor.dims)  # many layers can name the same numbers
+        if self._left < 0:
+            raise FormatError(f"the file has more than {self._most} parameters")
         array: Array = numpy_helper.to_array(tensor)
         if array.dtype.kind != "f":
             raise FormatError(f"{name[:80]!r} holds {array.dtype}; floating point is due")
@@ -210,7 +212,3 @@ def _other(made: Any, here: str) -> str:
     if found is None:
         raise FormatError(f"{made.op_type} needs numbers beside the signal")
     return found
-
-
-def _bytes_of(tensor: Any) -> int:
-    return int(math.prod(tensor.dims)) * 8
