@@ -12,10 +12,11 @@ import os
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
-os.environ.pop("OPENBLAS_CORETYPE", None)
+for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+    os.environ.pop(_name, None)
 
 import argparse
-import importlib.util
+import importlib
 import statistics
 import time
 import warnings
@@ -28,8 +29,9 @@ from benchmarks.workloads import Workload, workloads
 from core.losses import LOSSES
 from core.network import Network
 from core.optimizers import SGD, Adam, Optimizer
+from core.plan import Plan
 from core.schedules import Constant, Cosine
-from core.training import Plan, Trainer
+from core.training import Trainer
 
 
 def neurond(work: Workload) -> float:
@@ -93,12 +95,14 @@ def main() -> None:
     contenders: dict[str, Contender] = {"neurond": neurond, "plain NumPy": peers.plain_numpy}
     for name, module, train in (
         ("PyTorch", "torch", peers.pytorch),
-        ("scikit-learn", "sklearn", peers.scikit_learn),
+        ("scikit-learn", "sklearn.neural_network", peers.scikit_learn),
     ):
-        if importlib.util.find_spec(module):
-            contenders[name] = train
-        else:
+        try:
+            importlib.import_module(module)  # here, so that it is not taken for training
+        except ImportError:
             print(f"{name} is not installed")
+        else:
+            contenders[name] = train
     if options.original:
         contenders["original"] = lambda work: peers.original(work, options.original)
     warnings.filterwarnings("ignore")

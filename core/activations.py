@@ -16,6 +16,9 @@ from core.arrays import Array
 from core.configuration import require
 from core.tape import Backward, Tape, do_nothing, scalar
 
+BROADCAST_UNITS: Final = 32
+"""Units up to which a square of ones is cheaper than a row of them and a broadcast."""
+
 
 class Activation(ABC):
     """An element-wise, or for softmax row-wise, function of a layer's sums z."""
@@ -115,7 +118,7 @@ class Tanh(Activation):
 @final
 @dataclass(frozen=True, slots=True)
 class ReLU(Activation):
-    """a = max(z, 0), so dL/dz = dL/da where z is positive, else 0 (Nair and Hinton, 2010)."""
+    """a = max(z, 0), so dL/dz = dL/da where z is not negative, else 0 (Nair and Hinton, 2010)."""
 
     type: ClassVar[str] = "relu"
 
@@ -123,6 +126,8 @@ class ReLU(Activation):
         return np.maximum(z, 0.0)
 
     def record(self, tape: Tape, z: Array) -> Backward:
+        if not tape.training:
+            return self._record_plainly(tape, z)
         # The sign bit, shifted through the word, is a mask for both directions: four integer
         # calls at a fifth of the cost of maximum, sign and multiply. A NaN may be masked away
         # here; the trainer looks at the parameters themselves after each epoch.
@@ -136,6 +141,19 @@ class ReLU(Activation):
         def backward(upstream: Array) -> None:
             upstream_bits = upstream.view(integer)
             tape.add(np.bitwise_and, upstream_bits, keep, upstream_bits)
+
+        return backward
+
+    @staticmethod
+    def _record_plainly(tape: Tape, z: Array) -> Backward:
+        """Record the same so that a NaN stays one."""
+        zero = scalar(0.0, tape.dtype)
+        slope = tape.buffer(z)
+        tape.add(np.greater_equal, z, zero, slope)
+        tape.add(partial(np.maximum, z, zero, out=z))
+
+        def backward(upstream: Array) -> None:
+            tape.add(np.multiply, upstream, slope, upstream)
 
         return backward
 
@@ -183,9 +201,10 @@ class Softmax(Activation):
 
     def record(self, tape: Tape, z: Array) -> Backward:
         top = tape.buffer(z[:1])
-        sums = tape.buffer(z)
-        # A product with ones sums and broadcasts at once, cheaper than reduce and broadcast.
-        ones = np.ones((len(z), len(z)), tape.dtype)
+        # A product with ones sums, and for few units broadcasts at once, cheaper than reducing.
+        rows = len(z) if len(z) <= BROADCAST_UNITS else 1
+        sums = tape.buffer(z[:rows])
+        ones = tape.constant(lambda: np.ones((rows, len(z)), tape.dtype))
         tape.add(partial(np.maximum.reduce, z, 0, out=top[0]))
         tape.add(np.subtract, z, top, z)
         tape.add(np.exp, z, z)
@@ -195,8 +214,9 @@ class Softmax(Activation):
         def backward(upstream: Array) -> None:
             tape.add(np.multiply, upstream, z, upstream)
             tape.product(ones, upstream, sums)
-            tape.add(np.multiply, sums, z, sums)
-            tape.add(np.subtract, upstream, sums, upstream)
+            share = sums if rows > 1 else tape.buffer(z)
+            tape.add(np.multiply, z, sums, share)
+            tape.add(np.subtract, upstream, share, upstream)
 
         return backward
 

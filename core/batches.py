@@ -44,7 +44,10 @@ class Batches:
 
     def __init__(self, tape: Tape, rows: Rows, units: int) -> None:
         self._tape = tape
-        self._inputs = np.ascontiguousarray(rows.inputs, tape.dtype)
+        inputs = rows.inputs
+        if not tape.wide:
+            inputs = np.hstack([inputs, np.ones((len(inputs), 1), inputs.dtype)])
+        self._inputs = np.ascontiguousarray(inputs, tape.dtype)
         self._targets = rows.targets
         slots, batch, width = tape.slots, tape.batch, self._inputs.shape[1]
         self.targets = np.empty((slots, units, batch), tape.dtype)
@@ -56,8 +59,7 @@ class Batches:
             whole = batch == len(self._inputs)
             self._batch = self._inputs if whole else np.empty((batch, width), tape.dtype)
         else:
-            self._augmented = np.ones((slots, batch, width + 1), tape.dtype)
-            self._gathered = np.empty((slots * batch, width), tape.dtype)
+            self._augmented = np.empty((slots, batch, width), tape.dtype)
 
     def fill(self, order: Array, slot: int = 0) -> None:
         """Choose the rows of the slots from ``slot`` on, (slots * batch,) indices."""
@@ -66,10 +68,8 @@ class Batches:
         if self._tape.wide:
             self._order[filled] = order.reshape(slots, -1)
         else:
-            # Gathered whole, then laid beside the ones: two fast copies instead of a slow one.
-            gathered = self._gathered[: len(order)]
+            gathered = self._augmented[filled].reshape(len(order), -1)
             self._inputs.take(order, 0, gathered, "clip")
-            self._augmented[filled, :, :-1] = gathered.reshape(slots, self._tape.batch, -1)
         taken = self._targets[order].reshape(slots, self._tape.batch, -1).transpose(0, 2, 1)
         if self._targets.ndim == 1 and len(self._classes) > 1:
             np.equal(taken, self._classes, out=self.targets[filled])

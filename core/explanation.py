@@ -93,18 +93,12 @@ def _slopes(network: Network, preprocessing: Preprocessing, rows: Array, unit: i
 
 def _backward(network: Network, rows: Array, unit: int) -> Array:
     """Return d output / d input of the network itself for up to `CHUNK` rows."""
-    tape = Tape(len(rows), 1, network.dtype)
+    tape = Tape(len(rows), 1, network.dtype, training=False)
     tape.begin_slot()
     augmented = np.vstack([rows.T, np.ones((1, len(rows)))])
     signal = Signal(augmented, augmented[:-1])
-    parameters = network.views(network.parameters)
     unused = network.views(np.empty_like(network.parameters))
-    recorded = []
-    for layer, mine, scratch in zip(network.layers, parameters, unused, strict=True):
-        recorded.append(layer.record(tape, signal, mine, scratch))
-        signal = recorded[-1].output
-    for masks, _ in tape.masks:
-        masks.fill(1.0)  # dropout silences nobody in inference
+    recorded = network.record(tape, signal, network.views(network.parameters), unused)
     delta = np.zeros((network.units, len(rows)))
     delta[unit] = 1.0
     for part in reversed(recorded):

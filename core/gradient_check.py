@@ -64,7 +64,7 @@ def analytic_gradient(network: Network, loss: Loss, rows: Rows) -> Array:
         When the loss cannot follow the last activation.
     """
     loss.check_output(network.output_activation)
-    loss.check_targets(rows.targets)
+    loss.check_targets(rows.targets, network.units)
     program = Program(network, loss, rows, len(rows.inputs), 1)
     program.batches.fill(np.arange(len(rows.inputs)))
     program.keep_all()

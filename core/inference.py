@@ -21,6 +21,12 @@ leaves them; docs/explanation/serving.md has what was measured, a test holds it.
 """
 
 
+FEW_ROWS: Final = 3
+LARGE: Final = 50_000
+"""So few rows go one by one where there are so many parameters: a product of two or three rows
+costs more than as many of one."""
+
+
 @final
 class Forward:
     """The forward pass of one network, for as many callers as like, in any thread.
@@ -44,6 +50,7 @@ class Forward:
             for layer, part in zip(network.layers, network.layer_weights(), strict=True)
             if isinstance(layer, Dense) and part is not None
         ]
+        self._one_by_one = FEW_ROWS if network.parameters.size >= LARGE else 1
         self._lock = threading.Lock()
         self._row, self._calls, self._output = _recorded(network)
 
@@ -72,7 +79,7 @@ class Forward:
         with np.errstate(all="ignore"):  # what is not finite is refused
             if self._preprocessing.inputs is not None:
                 rows = self._preprocessing.inputs.apply(rows)
-            x = self._of_one(rows) if len(rows) == 1 else self._of_many(rows)
+            x = self._of_few(rows) if len(rows) <= self._one_by_one else self._of_many(rows)
             if self._preprocessing.targets is not None:
                 x = self._preprocessing.targets.invert(x)
             if not _all_finite(x):
@@ -82,19 +89,22 @@ class Forward:
     def _of_many(self, rows: Array) -> Array:
         x = as_rows(rows, self.inputs, self.dtype)
         for weights, biases, activate in self._steps:
-            z = np.dot(x, weights)
+            z = x.dot(weights)
             z += biases
             x = activate(z)
         return x
 
-    def _of_one(self, rows: Array) -> Array:
+    def _of_few(self, rows: Array) -> Array:
+        outputs = np.empty((len(rows), self.units), self.dtype)
         with self._lock:
-            self._row[:] = rows[0]
-            if not _all_finite(self._row):
-                as_rows(rows, self.inputs, self.dtype)  # names the place
-            for function, arguments in self._calls:
-                function(*arguments)
-            return self._output.reshape(1, -1).copy()
+            for row, output in zip(rows, outputs, strict=True):
+                self._row[:] = row
+                if not _all_finite(self._row):
+                    as_rows(rows, self.inputs, self.dtype)  # names the place
+                for function, arguments in self._calls:
+                    function(*arguments)
+                output[:] = self._output
+        return outputs
 
     def _not_finite(self, outputs: Array) -> NonFiniteError:
         row = int(np.argwhere(~np.isfinite(outputs))[0][0])
@@ -104,19 +114,16 @@ class Forward:
 def _all_finite(numbers: Array) -> bool:
     """Tell whether all are finite: one product where it does not overflow, else a look at each."""
     flat = numbers.ravel()
-    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def _recorded(network: Network) -> tuple[Array, list[Call], Array]:
-    """Return where a row goes, the calls, and where its outputs are then; as training records."""
-    tape = Tape(1, 1, network.dtype)
+    """Return where a row goes, the calls, and where its outputs are then."""
+    tape = Tape(1, 1, network.dtype, training=False)
     tape.begin_slot()
     signal = tape.signal(network.inputs)
-    row = signal.values[:, 0]
     parameters = network.views(network.parameters.copy())
     unused = network.views(np.empty_like(network.parameters))
-    for layer, mine, scratch in zip(network.layers, parameters, unused, strict=True):
-        if isinstance(layer, Dense):  # dropout does nothing here
-            signal = layer.record(tape, signal, mine, scratch).output
+    outputs = network.record(tape, signal, parameters, unused)[-1].output
     tape.end_slot()
-    return row, tape.calls, signal.values[:, 0]
+    return signal.values[:, 0], tape.calls, outputs.values[:, 0]

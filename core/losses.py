@@ -62,11 +62,18 @@ class Loss(ABC):
         """Return the weight of one element within its row."""
         return 1.0 / units if self.averages_outputs else 1.0
 
-    def check_targets(self, targets: Array) -> None:
-        """Refuse targets that are no distribution where the equation is over one."""
-        vectors = self.over_distributions and targets.ndim == 2
-        if vectors and not np.allclose(targets.sum(axis=1), 1.0, atol=1e-3):
+    def check_targets(self, targets: Array, units: int) -> None:
+        """Refuse classes that there are not, and what must be a probability and is none."""
+        problem = None
+        if targets.ndim == 1:
+            classes = max(units, 2)
+            if targets.min(initial=0) < 0 or targets.max(initial=0) >= classes:
+                problem = f"{self.type} over {units} outputs needs classes from 0 to {classes - 1}"
+        elif self.after is not None and not ((targets >= 0.0) & (targets <= 1.0)).all():
+            problem = f"{self.type} needs targets from 0 to 1"
+        elif self.over_distributions and not np.allclose(targets.sum(axis=1), 1.0, atol=1e-3):
             problem = f"{self.type} needs targets that sum to 1"
+        if problem is not None:
             raise ConfigurationError(problem, path=("loss",))
 
     def check_output(self, activation: str) -> None:
@@ -113,9 +120,11 @@ class BinaryCrossEntropy(Loss):
     after: ClassVar[str | None] = "sigmoid"
 
     def elements(self, outputs: Array, targets: Array) -> Array:
-        tiny = np.finfo(outputs.dtype).tiny
-        hit = targets * np.log(np.maximum(outputs, tiny))
-        miss = (1.0 - targets) * np.log(np.maximum(1.0 - outputs, tiny))
+        limits = np.finfo(outputs.dtype)
+        hit = targets * np.log(np.maximum(outputs, limits.tiny))
+        # Next to 1 there are no numbers closer than epsneg; a p that was rounded to 1 was closer
+        # than half of it.
+        miss = (1.0 - targets) * np.log(np.maximum(1.0 - outputs, limits.epsneg / 2))
         return np.asarray(-hit - miss)
 
     def record_gradient(self, tape: Tape, outputs: Array, targets: Array, gradient: Array) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 from core.arrays import Array, as_rows, dtype_named
 from core.errors import ConfigurationError, EngineError, FormatError, ShapeError
 from core.layers import Dense, Layer, layer_from
+from core.layers.base import Recorded
+from core.tape import Signal, Tape
 
 
 class LayerWeights(NamedTuple):
@@ -132,6 +134,33 @@ class Network:
         parts = zip(self.layers, self.views(self.parameters), self.widths, strict=False)
         for layer, part, width in parts:
             layer.initialize(part, width, generator)
+
+    def record(
+        self,
+        tape: Tape,
+        signal: Signal,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        out: Array | None = None,
+    ) -> list[Recorded]:
+        """Record every layer in turn.
+
+        Parameters
+        ----------
+        signal
+            The inputs.
+        parameters, gradients
+            `views` of two vectors.
+        out
+            (units, batch) for the outputs to stand in.
+        """
+        recorded: list[Recorded] = []
+        parts = zip(self.layers, parameters, gradients, strict=True)
+        for index, (layer, mine, slope) in enumerate(parts):
+            last = out if index == len(self.layers) - 1 else None
+            recorded.append(layer.record(tape, signal, mine, slope, last))
+            signal = recorded[-1].output
+        return recorded
 
     def forward(self, x: Array) -> Array:
         """Return the outputs for rows that are already checked.

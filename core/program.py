@@ -5,18 +5,16 @@ masks and step scalars, laid side by side in arrays that are filled for all slot
 else is scratch that the slots share. The caller fills the `batches`, and replays.
 """
 
-from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from core.arrays import Array
 from core.batches import Batches, Rows
-from core.configuration import require
 from core.losses import Loss
 from core.network import Network
 from core.optimizers import Optimizer, Vectors
+from core.regularization import Regularization
 from core.tape import Backward, Tape, scalar
 
 BLOCK = 65_536
@@ -29,27 +27,6 @@ WIDE = 256
 def is_wide(network: Network) -> bool:
     """Tell whether the network's program is recorded on a wide tape."""
     return network.inputs >= WIDE
-
-
-@dataclass(frozen=True, slots=True)
-class Regularization:
-    """What is done to the gradient before the optimizer sees it.
-
-    Attributes
-    ----------
-    l2
-        Adds l2 * w to the gradient of every weight, not of biases.
-    gradient_clip_norm
-        Scales the whole gradient down to this Euclidean norm where it is longer.
-    """
-
-    l2: float = 0.0
-    gradient_clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        require("l2", self.l2, low=0.0)
-        if self.gradient_clip_norm is not None:
-            require("gradient_clip_norm", self.gradient_clip_norm, low=1e-30)
 
 
 class Updates(NamedTuple):
@@ -103,6 +80,7 @@ class Program:
         dtype = network.dtype
         self.batch, self.slots = batch, slots
         self.gradient = np.empty_like(network.parameters)
+        self._views = network.views(network.parameters), network.views(self.gradient)
         self._tape = Tape(batch, slots, dtype, wide=is_wide(network))
         self.batches = Batches(self._tape, rows, network.units)
         self.outputs = np.empty((slots, network.units, batch), dtype)
@@ -120,22 +98,16 @@ class Program:
             self._record_gradient(network, loss, slot)
             if updates is not None:
                 norm = self.squared_norms[slot : slot + 1].reshape(())
-                self._tape.add(np.dot, self.gradient, self.gradient, norm)
-                _record_regularization(self._tape, vectors, updates.regularization)
+                self._tape.product(self.gradient, self.gradient, norm)
+                updates.regularization.record(self._tape, vectors)
                 self._record_update(updates, vectors, slot)
             self._tape.end_slot()
 
     def _record_gradient(self, network: Network, loss: Loss, slot: int) -> None:
         """Record one batch forward and backward."""
-        tape = self._tape
-        signal = self.batches.record(slot)
-        parameters = network.views(network.parameters)
-        gradients = network.views(self.gradient)
-        recorded = []
-        for index, layer in enumerate(network.layers):
-            out = self.outputs[slot] if index == len(network.layers) - 1 else None
-            recorded.append(layer.record(tape, signal, parameters[index], gradients[index], out))
-            signal = recorded[-1].output
+        signal, outputs = self.batches.record(slot), self.outputs[slot]
+        parameters, gradients = self._views
+        recorded = network.record(self._tape, signal, parameters, gradients, outputs)
         delta = self._record_delta(loss, slot, recorded[-1].through_activation)
         first = next(index for index, part in enumerate(gradients) if part.size)
         for index in range(len(recorded) - 1, first - 1, -1):
@@ -198,21 +170,3 @@ def _ones_at_weights(network: Network) -> Array:
     for _, matrix in network.dense(flat):
         matrix[-1] = 0.0
     return flat
-
-
-def _record_regularization(tape: Tape, vectors: Vectors, regularization: Regularization) -> None:
-    """Record what is done to the whole gradient."""
-    g, scratch = vectors.gradient, vectors.scratch
-    if regularization.l2:
-        # The penalty is l2 / 2 |w|^2, so its derivative is l2 * w.
-        penalty = vectors.decayed * np.asarray(regularization.l2, tape.dtype)
-        tape.add(np.multiply, vectors.parameters, penalty, scratch)
-        tape.add(np.add, g, scratch, g)
-    if regularization.gradient_clip_norm is not None:
-        longest = scalar(regularization.gradient_clip_norm, tape.dtype)
-        norm = np.empty((), tape.dtype)
-        tape.add(np.dot, g, g, norm)
-        tape.add(np.sqrt, norm, norm)
-        tape.add(partial(np.maximum, norm, longest, out=norm))
-        tape.add(np.divide, longest, norm, norm)
-        tape.add(np.multiply, g, norm, g)

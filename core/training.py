@@ -1,84 +1,28 @@
 """The one training loop, as an iterator of epochs whose whole state can be saved."""
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 
-from core import tensors
 from core.arrays import Array
 from core.batches import Rows
-from core.configuration import require
-from core.errors import DivergedError, FormatError, ShapeError
-from core.losses import Loss
+from core.errors import DivergedError, ShapeError
 from core.metrics import class_indices
 from core.network import Network
-from core.optimizers import Optimizer
-from core.program import Program, Regularization, Updates, is_wide
-from core.schedules import Constant, Schedule
+from core.plan import Plan
+from core.program import Program, Updates, is_wide
+from core.state import Progress, decoded, encoded
 
 LAP_BYTES: Final = 4 << 20
 """About what the inputs, targets, outputs and masks of one replay may take."""
 
-LONGEST_LAP: Final = 256
+LONGEST_LAP: Final = 128
 """Batches in one replay: beyond, a longer list gains nothing."""
-
-STATE_FORMAT: Final = "neurond-trainer-2"
-"""Another than 1, where vectors were laid out otherwise."""
 
 VALIDATION_ROWS: Final = 4096
 """Rows of the validation set that go forward at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class EarlyStopping:
-    """Stop after ``patience`` epochs without an improvement by more than ``min_delta``."""
-
-    patience: int = 20
-    min_delta: float = 0.0
-
-    def __post_init__(self) -> None:
-        require("patience", self.patience, low=1)
-        require("min_delta", self.min_delta, low=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a network is trained.
-
-    Attributes
-    ----------
-    epochs
-        Times that every row is seen, at most.
-    batch_size
-        Rows of each step; a last, shorter batch takes what is left.
-    early_stopping
-        With it, the best epoch's weights are the result, else the last epoch's.
-    shuffle
-        Whether each epoch has an order of its own; a batch of all rows needs none.
-    seed
-        Of shuffling and dropout.
-    target_loss
-        Stop once the monitored loss is as low as this.
-    """
-
-    epochs: int
-    batch_size: int
-    loss: Loss
-    optimizer: Optimizer
-    schedule: Schedule = field(default_factory=Constant)
-    regularization: Regularization = field(default_factory=Regularization)
-    early_stopping: EarlyStopping | None = None
-    shuffle: bool = True
-    seed: int = 0
-    target_loss: float | None = None
-
-    def __post_init__(self) -> None:
-        require("epochs", self.epochs, low=1)
-        require("batch_size", self.batch_size, low=1)
 
 
 class Epoch(NamedTuple):
@@ -106,18 +50,6 @@ class Epoch(NamedTuple):
     gradient_norm: float
 
 
-@dataclass(slots=True)
-class Progress:
-    """The numbers of a trainer's state; its arrays stand beside it."""
-
-    epoch: int = 0
-    step: int = 0
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    epochs_since_best: int = 0
-    stop_reason: str | None = None
-
-
 def split(rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
     """Return which rows train and which validate, each in ascending order.
 
@@ -128,6 +60,21 @@ def split(rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
     held_out = min(max(round(rows * fraction), 1), rows - 1)
     order = np.random.Generator(np.random.SFC64([seed, rows])).permutation(rows)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+class _Mark(NamedTuple):
+    """A state to go back to, where more was run than counts."""
+
+    parameters: Array
+    memory: Array
+    step: int
+    generator: dict[str, Any]
+
+
+def _checked(rows: Rows, network: Network, plan: Plan) -> Rows:
+    """Return rows in the network's dtype, whose targets the loss can have."""
+    plan.loss.check_targets(rows.targets, network.units)
+    return Rows(np.ascontiguousarray(rows.inputs, network.dtype), rows.targets)
 
 
 @final
@@ -160,19 +107,19 @@ class Trainer:
         self, network: Network, training: Rows, plan: Plan, validation: Rows | None = None
     ) -> None:
         plan.loss.check_output(network.output_activation)
-        plan.loss.check_targets(training.targets)
+        if not len(training.inputs):
+            raise ShapeError("training rows", expected=(None,), got=(0,))
+        rows = _checked(training, network, plan)
+        if validation is not None:
+            validation = _checked(validation, network, plan) if len(validation.inputs) else None
         self.network, self.plan, self.validation = network, plan, validation
         self.progress = Progress()
         self.best_parameters = network.parameters.copy()
         self._rows = len(training.inputs)
-        if not self._rows:
-            raise ShapeError("training rows", expected=(None,), got=(0,))
         self._classifies = training.targets.ndim == 1
         self._targets = training.targets
         self._generator = np.random.Generator(np.random.SFC64(plan.seed))
         self._memory = np.zeros((plan.optimizer.memories, network.parameters.size), network.dtype)
-        self._last_finite = network.parameters.copy()
-        self._failure: DivergedError | None = None
         self._whole = self._rows <= plan.batch_size
         batch = min(plan.batch_size, self._rows)
         slots, rest = self._slots(batch), self._rows % batch
@@ -180,7 +127,7 @@ class Trainer:
         if self._whole and validation is None:
             self._snapshots = np.empty((slots, network.parameters.size), network.dtype)
         updates = Updates(plan.optimizer, self._memory, plan.regularization, self._snapshots)
-        rows = Rows(np.ascontiguousarray(training.inputs, network.dtype), training.targets)
+        self._mark = _Mark(network.parameters.copy(), self._memory.copy(), 0, {})
         self._main = Program(network, plan.loss, rows, batch, slots, updates)
         self._rest = Program(network, plan.loss, rows, rest, 1, updates) if rest else None
         if self._whole:
@@ -211,24 +158,23 @@ class Trainer:
         Epochs that ended well before a divergence are returned; the next call raises.
         """
         done: list[Epoch] = []
-        if self._failure is not None:
-            raise self._failure
         try:
-            with np.errstate(all="ignore"):  # `_close_epoch` looks for what is not finite
+            with np.errstate(all="ignore"):  # what is not finite is looked for after each lap
                 while len(done) < epochs and self.progress.stop_reason is None:
                     left = min(epochs - len(done), self.plan.epochs - self.progress.epoch)
                     if self._snapshots is not None:
                         self._whole_epochs(done, min(left, self._main.slots), self._snapshots)
                     else:
                         self._epoch(done)
-        except DivergedError as error:
-            self._failure = error
+        except DivergedError:
+            self._go_back()
             if not done:
                 raise
         return done
 
     def _epoch(self, done: list[Epoch]) -> None:
         """Run one epoch, lap by lap."""
+        self._set_mark()
         rate = self._learning_rate(self.progress.epoch)
         shuffled = self.plan.shuffle and not self._whole
         order = self._generator.permutation(self._rows) if shuffled else np.arange(self._rows)
@@ -257,30 +203,69 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=norms / batches,
         )
-        self._close_epoch(self.network.parameters, epoch)
+        monitored = epoch.train_loss if validation_loss is None else validation_loss
+        numbers = (epoch.train_loss, monitored, epoch.gradient_norm)
+        if not (all(map(math.isfinite, numbers)) and np.isfinite(self.network.parameters).all()):
+            raise DivergedError(epoch=epoch.epoch, loss=monitored)
+        if self._close(epoch, monitored):
+            self.best_parameters[:] = self.network.parameters
         done.append(epoch)
 
     def _whole_epochs(self, done: list[Epoch], epochs: int, snapshots: Array) -> None:
-        """Run several epochs of one batch each in one replay."""
+        """Run several epochs of one batch each in one replay.
+
+        A batch of all rows tells the loss of the parameters before its step.
+        """
+        self._set_mark()
         first = self.progress.epoch
         rates = [self._learning_rate(first + index) for index in range(epochs)]
-        for slot in range(epochs):
-            self._main.draw_masks(self._generator, slot, slot + 1)
-        self._replay(self._main, np.array(rates))
-        losses = (self._losses(self._main, epochs) / self._rows).tolist()
-        norms = np.sqrt(self._main.squared_norms[:epochs]).tolist()
+        self._lap(rates)
+        losses = self._losses(self._main, epochs) / self._rows
+        norms = np.sqrt(self._main.squared_norms[:epochs])
+        finite = np.isfinite(snapshots[:epochs]).all(axis=1) & np.isfinite(losses + norms)
+        sound = epochs if finite.all() else int(finite.argmin())
+        if not sound:
+            raise DivergedError(epoch=first + 1, loss=float(losses[0]))
         accuracies: list[float | None] = [None] * epochs
         if self._classifies:
             everywhere = np.tile(np.arange(self._rows), epochs)
             accuracies = (self._hits(self._main, everywhere) / self._rows).tolist()
-        columns = zip(losses, accuracies, rates, norms, snapshots, strict=False)
-        for slot, (loss, accuracy, rate, norm, parameters) in enumerate(columns):
+        columns = (losses[:sound].tolist(), accuracies, rates, norms.tolist())
+        best = None
+        for slot, (loss, accuracy, rate, norm) in enumerate(zip(*columns, strict=False)):
             epoch = Epoch(first + slot + 1, loss, None, accuracy, None, rate, norm)
-            self._close_epoch(parameters, epoch)
+            if self._close(epoch, loss):
+                best = slot
             done.append(epoch)
             if self.progress.stop_reason is not None:
-                self.network.parameters[:] = parameters
                 break
+        if best is not None:
+            self.best_parameters[:] = snapshots[best - 1] if best else self._mark.parameters
+        ran = self.progress.epoch - first
+        if ran < epochs:
+            # As if no more had been run. What diverged is met again by the next lap, and first.
+            self._go_back()
+            self._lap(rates[:ran])
+
+    def _lap(self, rates: list[float]) -> None:
+        """Run as many epochs of one batch as there are rates."""
+        for slot in range(len(rates)):
+            self._main.draw_masks(self._generator, slot, slot + 1)
+        self._replay(self._main, np.array(rates))
+
+    def _set_mark(self) -> None:
+        """Note the state that `_go_back` returns to."""
+        np.copyto(self._mark.parameters, self.network.parameters)
+        np.copyto(self._mark.memory, self._memory)
+        generator = dict(self._generator.bit_generator.state)
+        self._mark = self._mark._replace(step=self.progress.step, generator=generator)
+
+    def _go_back(self) -> None:
+        """Undo what was run since the mark, but for the epochs that were closed."""
+        self.network.parameters[:] = self._mark.parameters
+        self._memory[:] = self._mark.memory
+        self.progress.step = self._mark.step
+        self._generator.bit_generator.state = self._mark.generator
 
     def _learning_rate(self, epoch: int) -> float:
         return self.plan.schedule.learning_rate(
@@ -321,21 +306,16 @@ class Trainer:
                 hits += float(np.sum(class_indices(outputs) == targets[part]))
         return loss / len(inputs), hits / len(inputs) if self._classifies else None
 
-    def _close_epoch(self, parameters: Array, epoch: Epoch) -> None:
-        """Take an epoch's end into the state, or refuse it when it is not finite."""
+    def _close(self, epoch: Epoch, monitored: float) -> bool:
+        """Take an epoch's numbers into the progress; tell whether it is the best so far."""
         progress, plan = self.progress, self.plan
-        monitored = epoch.train_loss if epoch.validation_loss is None else epoch.validation_loss
-        finite = math.isfinite(epoch.train_loss) and math.isfinite(monitored)
-        if not (finite and np.isfinite(parameters).all()):
-            self.network.parameters[:] = self._last_finite
-            raise DivergedError(epoch=epoch.epoch, loss=monitored)
-        self._last_finite[:] = parameters
         progress.epoch = epoch.epoch
-        min_delta = plan.early_stopping.min_delta if plan.early_stopping else 0.0
-        if monitored < progress.best_loss - min_delta:
+        best = monitored < progress.best_loss
+        if best:
             progress.best_loss, progress.best_epoch = monitored, epoch.epoch
-            progress.epochs_since_best = 0
-            self.best_parameters[:] = parameters
+        min_delta = plan.early_stopping.min_delta if plan.early_stopping else 0.0
+        if monitored < progress.patience_loss - min_delta:
+            progress.patience_loss, progress.epochs_since_best = monitored, 0
         else:
             progress.epochs_since_best += 1
         if plan.target_loss is not None and monitored <= plan.target_loss:
@@ -344,64 +324,34 @@ class Trainer:
             progress.stop_reason = "early_stopped"
         elif epoch.epoch >= plan.epochs:
             progress.stop_reason = "epochs_done"
+        return best
 
     def result(self) -> Array:
-        """Return the parameters that the training is for: the best with early stopping."""
-        return self.best_parameters if self.plan.early_stopping else self.network.parameters
+        """Return the parameters that the training is for.
+
+        The best with early stopping, those that reached the target where they did, else the last.
+        """
+        reached = self.progress.stop_reason == "target_reached"
+        best = reached or self.plan.early_stopping is not None
+        return self.best_parameters if best else self.network.parameters
 
     def state(self) -> bytes:
         """Return everything that `restore` needs, as bytes that are equal for equal states."""
-        arrays = {
-            "parameters": self.network.parameters,
-            "best_parameters": self.best_parameters,
-            "memory": self._memory,
-        }
-        numbers = asdict(self.progress)
-        if math.isinf(numbers["best_loss"]):
-            numbers["best_loss"] = None
-        metadata = {
-            "format": STATE_FORMAT,
-            "progress": json.dumps(numbers),
-            "generator": json.dumps(self._generator.bit_generator.state, default=_as_list),
-        }
-        return tensors.encode(arrays, metadata)
+        return encoded(self.progress, self._arrays(), self._generator)
 
     def restore(self, state: bytes) -> None:
-        """Go back to a saved state of a trainer that was made with the same arguments."""
-        arrays, metadata = read_state(state)
-        homes = {
+        """Go back to a saved state of a trainer that was made with the same arguments.
+
+        Raises
+        ------
+        FormatError, ShapeError
+            When it is no such state.
+        """
+        self.progress = decoded(state, self._arrays(), self._generator)
+
+    def _arrays(self) -> dict[str, Array]:
+        return {
             "parameters": self.network.parameters,
             "best_parameters": self.best_parameters,
             "memory": self._memory,
         }
-        for name, home in homes.items():
-            if arrays[name].shape != home.shape or arrays[name].dtype != home.dtype:
-                raise ShapeError(name, expected=home.shape, got=arrays[name].shape)
-            home[:] = arrays[name]
-        self._last_finite[:] = self.network.parameters
-        numbers: dict[str, Any] = json.loads(metadata["progress"])
-        if numbers["best_loss"] is None:
-            numbers["best_loss"] = math.inf
-        self.progress = Progress(**numbers)
-        generator = json.loads(metadata["generator"])
-        generator["state"]["state"] = np.array(generator["state"]["state"], np.uint64)
-        self._generator.bit_generator.state = generator
-
-
-def read_state(state: bytes) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the arrays and the metadata of what `Trainer.state` gave.
-
-    Raises
-    ------
-    FormatError
-        When the bytes are something else, or of another version.
-    """
-    arrays, metadata = tensors.decode(state)
-    if metadata.get("format") != STATE_FORMAT:
-        raise FormatError("these bytes are no trainer's state, or one of another version")
-    return arrays, metadata
-
-
-def _as_list(array: Array) -> list[int]:
-    """Let JSON take the generator's array of words."""
-    return array.tolist()  # type: ignore[no-any-return]

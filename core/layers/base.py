@@ -67,7 +67,7 @@ class Layer(ABC):
         gradient: Array,
         out: Array | None = None,
     ) -> Recorded:
-        """Record the layer in training.
+        """Record the layer; on a tape that is not for training it silences nobody.
 
         Parameters
         ----------

@@ -83,7 +83,8 @@ class Dense(Layer):
                 tape.product(x.augmented, delta.T, matrix_gradient)
             else:
                 tape.product(x.values, delta.T, matrix_gradient[:-1])
-                tape.add(np.dot, delta, np.ones(tape.batch, tape.dtype), matrix_gradient[-1])
+                ones = tape.constant(lambda: np.ones(tape.batch, tape.dtype))
+                tape.product(delta, ones, matrix_gradient[-1])
             if not wants_input_gradient:
                 return None
             upstream = tape.buffer(x.values)

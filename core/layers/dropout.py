@@ -50,6 +50,8 @@ class Dropout(Layer):
     ) -> Recorded:
         if out is not None:
             raise ConfigurationError("the last layer must be dense")
+        if not tape.training:
+            return Recorded(x, do_nothing, lambda delta, wanted: delta if wanted else None)
         mask = tape.mask(x.values, 1.0 - self.rate)
         output = tape.signal(len(x.values))
         tape.add(np.multiply, x.values, mask, output.values)

@@ -7,7 +7,7 @@ from typing import final
 
 from core.errors import FormatError
 from core.network import Network as Engine
-from core.training import read_state
+from core.state import read_state
 from service.application.dispatcher import Dispatcher
 from service.application.feed import Feed
 from service.application.jobs import find_job, read_job

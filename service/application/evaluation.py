@@ -69,14 +69,15 @@ def evaluated(
     model = served.model
     inputs, targets = _prepared(model, classes, rows)
     try:
-        outputs = model.network.predict(inputs).astype(np.float64)
+        told = model.network.predict(inputs)
     except EngineError as error:
         raise InvalidRequest.at("/dataset", "not_finite", str(error)) from None
     report: dict[str, Any] = {"rows": len(inputs)}
-    report["loss"] = build(LOSSES, "loss", loss).value(outputs, targets)
+    report["loss"] = build(LOSSES, "loss", loss).value(told, targets)
     if not np.isfinite(report["loss"]):
         problem = "the outputs for these rows leave the finite numbers"
         raise InvalidRequest.at("/dataset", "not_finite", problem)
+    outputs = told.astype(np.float64)
     if classes is None:
         if model.preprocessing.targets is not None:
             outputs = model.preprocessing.targets.invert(outputs)

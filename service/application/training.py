@@ -12,9 +12,9 @@ from core.configuration import build, describe
 from core.errors import EngineError
 from core.losses import LOSSES
 from core.optimizers import OPTIMIZERS
-from core.program import Regularization
+from core.plan import EarlyStopping, Plan
+from core.regularization import Regularization
 from core.schedules import SCHEDULES
-from core.training import EarlyStopping, Plan
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import InvalidRequest, pointer
 from service.domain.networks import Network

@@ -18,6 +18,8 @@ def network(widths: list[int], dtype: str = "float32", last: str = "softmax") ->
     ]
     made = Network.from_spec({"input_shape": widths[:1], "layers": layers, "dtype": dtype})
     made.initialize(np.random.default_rng(1))
+    for _, matrix in made.dense(made.parameters):
+        matrix[-1] = np.random.default_rng(2).normal(0.0, 0.3, matrix.shape[1])
     return made
 
 
@@ -33,6 +35,36 @@ def test_a_rows_answer_hardly_depends_on_its_company(widths: list[int], dtype: s
         parts = [forward(rows[at : at + batch]) for at in range(0, 200, batch)]
         apart = np.vstack(parts)
         assert float(np.abs(apart - together).max()) <= ROUNDING[dtype] * scale, batch
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+@pytest.mark.parametrize("widths", [[6, 5, 4], [700, 80, 10]])
+def test_however_many_rows_go_through_the_same_equations(rows: int, widths: list[int]) -> None:
+    made = network(widths, "float64", "tanh")
+    inputs = np.random.default_rng(3).normal(size=(rows, widths[0]))
+
+    assert np.allclose(Forward(made, Preprocessing())(inputs), made.forward(inputs), atol=1e-12)
+
+
+def test_few_rows_of_a_large_network_have_the_bits_of_each_alone() -> None:
+    forward = Forward(network([784, 128, 10]), Preprocessing())
+    rows = np.random.default_rng(4).normal(size=(3, 784))
+
+    alone = np.vstack([forward(row[None]) for row in rows])
+
+    assert forward(rows).tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_rectifier_hides_nothing_that_is_not_finite(count: int, sign: float) -> None:
+    made = network([1, 2, 1], "float64", "relu")
+    made.parameters[:] = 0.0
+    made.parameters[:2] = 1e300
+    made.parameters[4:6] = sign, -sign  # infinity less infinity
+
+    with pytest.raises(NonFiniteError):
+        Forward(made, Preprocessing())(np.full((count, 1), 1e10))
 
 
 @pytest.mark.parametrize("kind", ["sigmoid", "relu", "leaky_relu", "tanh", "softmax", "linear"])

@@ -152,9 +152,6 @@ class _Session:
                 name: list(values)
                 for name, values in zip(COLUMNS, zip(*self._unreported, strict=True), strict=True)
             }
-            columns["gradient_norm"] = [
-                norm if math.isfinite(norm) else None for norm in columns["gradient_norm"]
-            ]
             self._unreported.clear()
             self._reported = time.monotonic()
             frame = None
@@ -175,7 +172,6 @@ class _Session:
         state, plan, last = self.trainer.progress, self._plan, self._last
         assert last is not None  # noqa: S101 - only asked for after an epoch
         left = max(plan.epochs - state.epoch, 0)
-        norm = last.gradient_norm if math.isfinite(last.gradient_norm) else None
         stopping = plan.early_stopping
         patience = None if stopping is None else stopping.patience - state.epochs_since_best
         return Progress(
@@ -186,7 +182,7 @@ class _Session:
             train_accuracy=last.train_accuracy,
             validation_accuracy=last.validation_accuracy,
             learning_rate=last.learning_rate,
-            gradient_norm=norm,
+            gradient_norm=last.gradient_norm,
             epochs_per_second=1.0 / self._pace if self._pace else None,
             eta_seconds=0.0 if state.stop_reason else left * self._pace,
             elapsed_seconds=self._elapsed(),
