@@ -32,10 +32,11 @@ def build(table: Mapping[str, type[P]], kind: str, config: object) -> P:
     ConfigurationError
         When a field is missing, unknown, of the wrong kind or out of range.
     """
-    options = dict(config) if isinstance(config, Mapping) else {"type": config}
+    given: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
+    options = dict(given) if isinstance(config, Mapping) else {"type": config}
     name = options.pop("type", None)
     if not isinstance(name, str) or name not in table:
-        raise UnknownTypeError(kind, name, table)
+        raise UnknownTypeError(kind, name, table, path=("type",) if "type" in given else ())
     part = table[name]
     known = {field.name: field for field in fields(part)}  # type: ignore[arg-type]
     for key, value in options.items():
@@ -66,6 +67,7 @@ def require(field: str, value: float, *, low: float, high: float = math.inf) -> 
         raise ConfigurationError(f"{field} must be {span}, got {value}", path=(field,))
 
 
+KINDS: Final = {"bool": "true or false", "int": "a whole number", "float": "a number"}
 LARGEST_WHOLE: Final = 2**53 - 1
 """Whole numbers beyond are not the same in every language that speaks JSON."""
 
@@ -92,5 +94,5 @@ def _check_kind(field: str, annotation: str, value: object) -> None:
         fits = True
     if not fits:
         raise ConfigurationError(
-            f"{field} must be a {kind}, got {str(value)[:80]!r}", path=(field,)
+            f"{field} must be {KINDS[kind]}, got {str(value)[:80]!r}", path=(field,)
         )

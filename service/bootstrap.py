@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from fastapi import FastAPI
 
 from core.formats import FILE_FORMATS, WRITTEN_FORMATS, Reads, Writes
+from service import background
 from service.api.app import create_api
-from service.api.dependencies import Metrics, Services
+from service.api.dependencies import Services
 from service.api.dialect import Dialect
 from service.api.invocations import door
 from service.api.native.jobs.event_encoding import EncodedEvents
@@ -40,8 +42,7 @@ from service.application.networks import Networks
 from service.application.rates import Rates
 from service.application.shelf import Shelf
 from service.application.weights import Weights
-from service.domain.errors import Unavailable
-from service.domain.keys import Scope, new_secret
+from service.domain.keys import new_secret
 from service.domain.limits import Limits
 from service.infrastructure.blobs.folder import FolderBlobs
 from service.infrastructure.data_folder import DataFolder, FolderUnusable
@@ -59,10 +60,6 @@ from service.infrastructure.onnx.format import Onnx
 from service.settings import Protocol, Settings
 
 log = logging.getLogger(__name__)
-
-PULSE_SECONDS: Final = 15.0
-REFRESH_SECONDS: Final = 0.5
-WATCH_SECONDS: Final = 0.25
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -186,69 +183,21 @@ async def make_first_key(settings: Settings, access: Access) -> None:
     elif settings.first_key_file is not None:
         secret = await asyncio.to_thread(_secret_in, settings.first_key_file)
     if secret is not None:
-        await access.create("first key", scopes=[Scope.ADMIN], secret=secret)
+        await access.begin(secret)
+        await access.refresh()
 
 
 def _secret_in(file: Path) -> str:
-    """Return the key in a file, drawn and written where there is no file."""
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        secret = new_secret()
-        file.touch(mode=0o600)
-        file.write_text(secret + "\n")
-        log.warning("a first key was drawn; it is in %s", file)
-        return secret
-
-
-async def _pulse(feed: Feed, closing: asyncio.Event) -> None:
-    """Let streams show that they live, and let all who wait go when the server stops."""
-    while not closing.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(closing.wait(), PULSE_SECONDS)
-        feed.pulse()
-
-
-async def _watch(metrics: Metrics, closing: asyncio.Event) -> None:
-    """Note how late the event loop is."""
-    loop = asyncio.get_running_loop()
-    while not closing.is_set():
-        due = loop.time() + WATCH_SECONDS
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(closing.wait(), WATCH_SECONDS)
-        metrics.lag(loop.time() - due)
-
-
-async def _listen(url: str, parts: "Running") -> None:
-    """Let what other servers change be seen here."""
-
-    def heard(kind: str, reference: str) -> None:
-        if kind == "network":
-            parts.cache.drop(reference)
-        elif kind == "checkpoint":
-            parts.dispatcher.checkpoint(reference)
-        else:
-            parts.feed.elsewhere(reference)
-            parts.dispatcher.heard(reference)
-
-    def missed() -> None:
-        parts.cache.clear()
-        parts.feed.missed()
-        parts.dispatcher.wake()
-
-    listening = asyncio.create_task(postgres.listen(url, parts.server.id, heard, missed))
-    await parts.services.closing.wait()
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
-
-
-async def _refresh(access: Access, closing: asyncio.Event) -> None:
-    """See keys that another process made or revoked."""
-    while not closing.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(closing.wait(), REFRESH_SECONDS)
-        with contextlib.suppress(Unavailable):
-            await access.refresh()
+    """Return the key in a file, drawn and written whole where there is no file."""
+    if not file.exists():
+        drawn = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+        drawn.touch(mode=0o600)
+        drawn.write_text(new_secret() + "\n")
+        with contextlib.suppress(FileExistsError):  # another server was faster
+            os.link(drawn, file)
+            log.warning("a first key was drawn; it is in %s", file)
+        drawn.unlink()
+    return file.read_text().strip()
 
 
 class Running(NamedTuple):
@@ -269,14 +218,15 @@ async def running(
     """Run everything behind the API."""
     parts = _built(settings, limits, folder)
     services, closing = parts.services, parts.services.closing
-    news = [
-        _pulse(parts.feed, closing),
-        _refresh(services.access, closing),
-        _watch(services.metrics, closing),
+    beside = [
+        background.pulse(parts.feed, closing),
+        background.refresh(services.access),
+        background.watch(services.metrics),
     ]
     if not parts.server.alone:
-        news.append(_listen(database_of(settings, folder), parts))
-    tasks = [asyncio.create_task(one) for one in news]
+        acts = background.other_servers(parts.cache, parts.dispatcher, parts.feed)
+        beside.append(postgres.listen(database_of(settings, folder), parts.server.id, *acts))
+    tasks = [asyncio.create_task(one) for one in beside]
     try:
         await services.access.refresh()
         await make_first_key(settings, services.access)
@@ -285,7 +235,12 @@ async def running(
         yield services
     finally:
         closing.set()
-        await asyncio.gather(*tasks)
+        parts.feed.pulse()
+        for task in tasks:
+            task.cancel()
+        for failure in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(failure, Exception):
+                log.error("what goes on beside requests had ended", exc_info=failure)
         await asyncio.shield(parts.dispatcher.stop())
         await parts.store.close()
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import importlib.util
+import math
 import signal
 import socket
 import sys
@@ -88,7 +89,7 @@ def serve(**options: Any) -> None:
         http=_protocol(app, settings),
         ws="none",
         limit_concurrency=settings.max_connections,
-        timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
     )
     server = Server(config, app, settings.drain_seconds)
     host, port = listener.getsockname()[:2]

@@ -95,12 +95,8 @@ class Dense(Layer):
 
     def config(self) -> dict[str, Any]:
         activation = describe(self.activation)
-        plain = len(activation) == 1
-        config = {
-            "type": self.type,
-            "units": self.units,
-            "activation": self.activation.type if plain else activation,
-        }
+        name = activation.pop("type")
+        config = {"type": self.type, "units": self.units, "activation": name, **activation}
         if self.initializer is not None:
             config["initializer"] = self.initializer.type
         return config

@@ -71,6 +71,7 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect], *, traced: bool 
         openapi_tags=TAGS,
         lifespan=lifespan,
         responses=errors.OF_CONNECTIONS,
+        openapi_url=None,  # api/docs.py tells it
         docs_url=None,
         redoc_url=None,
         telemetry={

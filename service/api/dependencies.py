@@ -13,6 +13,7 @@ from fastapi import Path as PathParameter
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator, BeforeValidator
 
+from service.api.encoding import unescaped
 from service.api.native.jobs.event_encoding import EncodedEvents
 from service.application.access import Access, Unauthorized, allowed
 from service.application.attempts import Executor
@@ -175,14 +176,24 @@ WHOLE: Final = re.compile("-?[0-9]{1,18}")
 Count = Annotated[int, BeforeValidator(_digits)]
 
 
-async def page_of(
-    limit: Annotated[Count, Query(ge=1, le=500, description="Most items of a page.")] = 50,
-    after: Annotated[
-        str | None, Query(max_length=64, description="The last id of the page before.")
-    ] = None,
-) -> Page:
-    """Return which page is wanted."""
-    return Page(limit, after)
+def paged_by(pattern: str, what: str) -> Any:
+    """Return the dependency that gives a page of what comes after something of that form."""
+
+    async def page(
+        limit: Annotated[Count, Query(ge=1, le=500, description="Most items of a page.")] = 50,
+        after: Annotated[
+            str | None,
+            Query(max_length=64, pattern=f"^{pattern}$", description=f"After {what}."),
+        ] = None,
+    ) -> Page:
+        return Page(limit, after)
+
+    return Depends(page)
+
+
+def paged(prefix: str) -> Any:
+    """Return the dependency that gives a page of a list of things with such ids."""
+    return paged_by(f"{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}", "the last id of the page before")
 
 
 async def once_of(
@@ -219,15 +230,6 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-ESCAPED_SLASH: Final = "\x1f"
-"""Stands for %2F in a path while it is routed; no name can hold it."""
-
-
-def _unescaped(reference: str) -> str:
-    """Return a reference with its slashes."""
-    return reference.replace(ESCAPED_SLASH, "/")
-
-
 async def _parts(request: Request) -> Services:
     """Return what the application runs on; asynchronous, for FastAPI runs others in a thread."""
     return services_of(request)
@@ -239,24 +241,25 @@ Predictor = Annotated[str, owner_with(Scope.PREDICT)]
 Trainer = Annotated[str, owner_with(Scope.TRAIN)]
 Uploader = Annotated[str, owner_with(Scope.TRAIN, UPLOAD)]
 Admin = Annotated[str, owner_with(Scope.ADMIN)]
-Paged = Annotated[Page, Depends(page_of)]
 OnceOnly = Annotated[OnceRequest, Depends(once_of)]
+Unescaped: Final = AfterValidator(unescaped)
 NetworkRef = Annotated[
     str,
-    AfterValidator(_unescaped),
+    Unescaped,
     PathParameter(
         description="Id or name of a network.", openapi_examples={"here": {"value": "digits"}}
     ),
 ]
 DatasetRef = Annotated[
     str,
-    AfterValidator(_unescaped),
+    Unescaped,
     PathParameter(
         description="Id or name of a dataset.", openapi_examples={"here": {"value": "digits-1000"}}
     ),
 ]
 JobRef = Annotated[
     str,
+    Unescaped,
     PathParameter(
         description='Id of a job; "latest" is the newest.',
         openapi_examples={"here": {"value": "latest"}},
@@ -264,6 +267,7 @@ JobRef = Annotated[
 ]
 VersionRef = Annotated[
     str,
+    Unescaped,
     PathParameter(
         description='Number, alias, "latest" or "live".',
         openapi_examples={"here": {"value": "latest"}},

@@ -2,7 +2,8 @@
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi import Response
 from pydantic import BaseModel
@@ -13,6 +14,20 @@ from service.application.ports import SavedAnswer
 def json_bytes(value: Any) -> bytes:
     """Return compact JSON, never with NaN in it."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+ESCAPED_SLASH: Final = "\x1f"
+"""Stands for %2F in a path while it is routed; no name can hold it."""
+
+
+def unescaped(reference: str) -> str:
+    """Return a reference with its slashes."""
+    return reference.replace(ESCAPED_SLASH, "/")
+
+
+def uri_path(path: str) -> str:
+    """Return a path that was routed as a URI has it."""
+    return quote(path).replace(quote(ESCAPED_SLASH), "%2F")
 
 
 def rfc3339(time: datetime | None) -> str | None:

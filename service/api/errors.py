@@ -1,5 +1,6 @@
 """Errors as HTTP: one table from codes to statuses, one body (RFC 9457)."""
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from service.api.encoding import json_bytes
+from service.api.encoding import json_bytes, unescaped, uri_path
 from service.application.rates import RateLimited
 from service.domain.errors import (
     MOST_FAULTS,
@@ -129,7 +130,7 @@ def problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": request.url.path,
+        "instance": uri_path(request.url.path),
         "code": code,
         "request_id": request.scope.get("request_id", ""),
         **(extra or {}),
@@ -175,17 +176,42 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     faults = []
     for entry in list(error.errors())[:MOST_FAULTS]:
         where, *path = entry["loc"]
-        detail = str(entry["msg"])
-        fault = {"pointer": "", "code": str(entry["type"]), "detail": detail}
+        fault = {"pointer": "", "code": str(entry["type"]), "detail": _worded(entry)}
         if where == "body":
             new_key = entry["type"] in {"missing", "extra_forbidden"}
             fault["pointer"] = _pointer(path, error.body, new_key=new_key)
+            if entry["type"].startswith("union_tag"):
+                fault["pointer"] += "/type"
         else:
             fault["parameter"] = str(path[0]) if path else str(where)
         faults.append(fault)
+    faults = [fault for fault in faults if not _is_other_form(fault, faults)]
     first = faults[0]
     place = first.get("parameter") or first["pointer"] or "the body"
     return problem(request, "validation_failed", f"{place}: {first['detail']}", faults=faults)
+
+
+def _worded(entry: Mapping[str, Any]) -> str:
+    """Return what is wrong, in our words where the validator's tell of itself."""
+    context = entry.get("ctx", {})
+    if entry["type"] == "union_tag_invalid":
+        return f"unknown type {context['tag'][:80]!r}; known are {context['expected_tags']}"
+    if entry["type"] == "union_tag_not_found":
+        return "a type is due"
+    return str(entry["msg"]).removeprefix("Value error, ")
+
+
+def _is_other_form(fault: Mapping[str, str], faults: Sequence[Mapping[str, str]]) -> bool:
+    """Tell whether a fault only says that a value could have had another form.
+
+    Of what may be a name or an object, an object with a wrong field is wrong there alone.
+    """
+    below = f"{fault['pointer']}/"
+    return (
+        fault["code"].endswith("_type")
+        and "parameter" not in fault
+        and any(other["pointer"].startswith(below) for other in faults)
+    )
 
 
 def _pointer(path: Sequence[str | int], body: object, *, new_key: bool) -> str:
@@ -208,13 +234,14 @@ def _pointer(path: Sequence[str | int], body: object, *, new_key: bool) -> str:
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     code = _BY_STATUS.get(error.status_code, "bad_request")
+    place = unescaped(request.url.path)[:200]
     detail = {
-        "not_found": f"there is nothing at {request.url.path[:200]!r}",
-        "method_not_allowed": f"{request.method} is not taken at {request.url.path[:200]!r}",
+        "not_found": f"there is nothing at {place!r}",
+        "method_not_allowed": f"{request.method} is not taken at {place!r}",
     }.get(code, str(error.detail))
     headers = dict(error.headers or {})
     if code == "method_not_allowed":
-        headers |= _allowed(request)
+        headers |= await asyncio.to_thread(_allowed, request)
     return problem(request, code, detail, headers=headers)
 
 

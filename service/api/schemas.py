@@ -2,12 +2,11 @@
 
 from datetime import datetime
 from typing import Annotated, TypeVar
-from urllib.parse import quote
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from service.api.encoding import rfc3339
+from service.api.encoding import rfc3339, uri_path
 from service.domain.identifiers import LONGEST_NAME
 
 Time = Annotated[
@@ -55,6 +54,6 @@ def page_links(
     more = len(found) > limit
     if more:
         query = request.url.include_query_params(limit=limit, after=ids[limit - 1]).query
-        path = quote(request.scope["path"]).replace("%1F", "%2F")
+        path = uri_path(request.scope["path"])
         response.headers["Link"] = f'<{path}?{query}>; rel="next"'
     return found[:limit], more

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import islice
 from typing import Any, ClassVar, Final, NamedTuple, final
 
@@ -41,16 +41,17 @@ class StrictRequest(Request):
     ----------
     takes_rows
         Whether the body is a call's, with no more rows than one may have.
+    takes_weights
+        Whether it is weights, which may be longer than other bodies.
     """
 
-    takes_rows = False
+    takes_rows = takes_weights = False
 
     async def body(self) -> bytes:
         """Return the body, refused as soon as it is longer than the limit."""
         if not hasattr(self, "_body"):
             limits = self.app.state.services.limits
-            weights = self.url.path.endswith(("/import", "/weights"))
-            longest = limits.weights_bytes if weights else limits.json_bytes
+            longest = limits.weights_bytes if self.takes_weights else limits.json_bytes
             self._body = await read_body(self, longest)
         return self._body
 
@@ -72,6 +73,7 @@ class StrictRoute(APIRoute):
     """A route that reads its body as `StrictRequest` does."""
 
     takes_rows: ClassVar = False
+    takes_weights: ClassVar = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler."""
@@ -80,7 +82,7 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             request = StrictRequest(request.scope, request.receive)
-            request.takes_rows = self.takes_rows
+            request.takes_rows, request.takes_weights = self.takes_rows, self.takes_weights
             authenticated(request)  # before a body is read; the dependencies look at scopes
             if takes_json:
                 # Read here: what FastAPI reads itself, it refuses in its own words.
@@ -100,16 +102,28 @@ class CallRoute(StrictRoute):
     takes_rows = True
 
 
-def check_json_type(request: Request) -> None:
+@final
+class WeightsRoute(StrictRoute):
+    """A route whose body is weights."""
+
+    takes_weights = True
+
+
+def check_json_type(request: Request, also: Iterable[str] = ()) -> None:
     """Refuse a body that says it is something else than JSON.
 
     A page of another site can send forms and plain text without asking; so it matters.
+
+    Parameters
+    ----------
+    also
+        What else the route takes, for the message.
     """
     check_encoding(request)
     kind = request.headers.get("content-type", "application/json")
     essence, _, options = (part.strip().lower() for part in kind.partition(";"))
     if essence != "application/json" and not essence.endswith("+json"):
-        problem = f"the body must be application/json, this one is {kind[:80]!r}"
+        problem = f"the body must be {' or '.join(('application/json', *also))}, not {kind[:80]!r}"
         raise UnsupportedFormat(problem)
     if "charset" in options and "utf-8" not in options and "utf8" not in options:
         raise UnsupportedFormat("JSON is UTF-8")

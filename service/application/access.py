@@ -106,6 +106,14 @@ class Access:
         await self.refresh()
         return made
 
+    async def begin(self, secret: str) -> None:
+        """Make the first key, unless another server did so meanwhile."""
+        async with self._store.write() as work:
+            if await work.keys.every():
+                return
+            await self.add(work, "first key", scopes=[Scope.ADMIN], secret=secret)
+        await self.refresh()
+
     async def add(
         self,
         work: Work,

@@ -13,7 +13,7 @@ from service.application.feed import Feed
 from service.application.jobs import find_job, read_job
 from service.application.networks import append_version, find_network
 from service.application.ports import BlobCorrupt, Blobs, Store, Work
-from service.domain.errors import Conflict, IllegalMove, NotFound
+from service.domain.errors import Conflict, IllegalMove, NotFound, Unavailable
 from service.domain.jobs import HELD, Checkpoint, Status, allowed_actions
 from service.domain.networks import Network, Version
 
@@ -63,6 +63,8 @@ class Checkpoints:
                 if any(found.id not in before for found in await self.of(owner, job_id)):
                     return job_id
                 job = await read_job(self._store, owner, job_id)
+            if self._closing.is_set():
+                raise Unavailable("the server is stopping", code="shutting_down")
         raise IllegalMove("be checkpointed", job.status, allowed_actions(job.status))
 
     async def keep(self, work: Work, owner: str, job_id: str) -> Checkpoint:
@@ -74,31 +76,29 @@ class Checkpoints:
         await work.checkpoints.keep(found[0].id)
         return found[0]
 
-    async def promote(
-        self, work: Work, owner: str, job_id: str, checkpoint_id: str
-    ) -> tuple[Network, Version]:
-        """Make a version of a checkpoint's best weights."""
-        job = await find_job(work, owner, job_id)
-        checkpoint = await work.checkpoints.get(job.id, checkpoint_id)
-        if checkpoint is None:
-            raise NotFound("checkpoint", checkpoint_id)
-        network = await find_network(work, owner, job.network_id)
+    async def best(self, owner: str, job_id: str, checkpoint_id: str) -> Version:
+        """Return a checkpoint's best weights as a version; `promote` remembers it."""
+        async with self._store.read() as work:
+            job = await find_job(work, owner, job_id)
+            checkpoint = await work.checkpoints.get(job.id, checkpoint_id)
+            if checkpoint is None:
+                raise NotFound("checkpoint", checkpoint_id)
+            network = await find_network(work, owner, job.network_id)
+            dataset = await work.datasets.find(owner, job.dataset_id)
         try:
-            arrays, _ = read_state(await self._blobs.get(checkpoint.blob))
+            state = await self._blobs.get(checkpoint.blob)
+            weights = await asyncio.to_thread(_best_of, state, network)
         except (BlobCorrupt, FormatError) as error:
             raise Conflict(str(error), code="checkpoint_corrupt") from error
-        engine = Engine.from_spec(network.spec())
-        engine.parameters[:] = arrays["best_parameters"]
-        dataset = await work.datasets.find(owner, job.dataset_id)
         losses = {
             "train_loss": checkpoint.train_loss,
             "validation_loss": checkpoint.validation_loss,
         }
-        version = Version(
+        return Version(
             network.id,
             0,
             "job",
-            await self._blobs.put(engine.to_bytes()),
+            await self._blobs.put(weights),
             datetime.now(UTC),
             parent=job.base_version,
             job_id=job.id,
@@ -111,4 +111,16 @@ class Checkpoints:
             dataset_sha256=None if dataset is None else dataset.sha256,
             preprocessing=checkpoint.preprocessing,
         )
+
+    async def promote(self, work: Work, owner: str, version: Version) -> tuple[Network, Version]:
+        """Add what `best` returned to its network."""
+        network = await find_network(work, owner, version.network_id)
         return network, await append_version(work, network, version, self._changed)
+
+
+def _best_of(state: bytes, network: Network) -> bytes:
+    """Return the best weights that a trainer's state holds."""
+    arrays, _ = read_state(state)
+    engine = Engine.from_spec(network.spec())
+    engine.parameters[:] = arrays["best_parameters"]
+    return engine.to_bytes()

@@ -10,6 +10,9 @@ from service.domain.jobs import Record
 
 RECORDS_KEPT: Final = 64
 JOBS_KEPT: Final = 256
+EVENTS_KEPT: Final = 50_000
+"""Of all jobs together, some ten megabytes: a tiny network has twenty thousand epochs a record."""
+
 TOLD_AT_ONCE: Final = 8
 """Subscribers that are told in one turn of the loop, which a crowd must not keep."""
 
@@ -32,18 +35,35 @@ class Feed:
     def __init__(self) -> None:
         self._next: dict[str, deque[_Waiter]] = {}
         self._recent: OrderedDict[str, deque[Record]] = OrderedDict()
+        self._events = 0
         self._elsewhere: OrderedDict[str, None] = OrderedDict()
 
     def publish(self, record: Record) -> None:
         """Keep a committed record, and wake everyone who waits for its job."""
-        recent = self._recent.setdefault(record.job_id, deque(maxlen=RECORDS_KEPT))
+        recent = self._recent.get(record.job_id)
         if recent and record.first != recent[-1].last + 1:
-            recent.clear()  # something was committed and not published: only the store knows
-        recent.append(record)
+            self._forget(record.job_id)  # something was not published: only the store knows
+        self._recent.setdefault(record.job_id, deque()).append(record)
         self._recent.move_to_end(record.job_id)
-        if len(self._recent) > JOBS_KEPT:
-            self._recent.popitem(last=False)
+        self._events += record.events
+        self._make_room(record.job_id)
         self._wake(record.job_id)
+
+    def _make_room(self, latest: str) -> None:
+        """Forget what is oldest, but for the latest record."""
+        if len(self._recent[latest]) > RECORDS_KEPT:
+            self._events -= self._recent[latest].popleft().events
+        while len(self._recent) > JOBS_KEPT or self._events > EVENTS_KEPT:
+            oldest = next(iter(self._recent))
+            if oldest != latest:
+                self._forget(oldest)
+            elif len(self._recent[latest]) > 1:
+                self._events -= self._recent[latest].popleft().events
+            else:
+                break
+
+    def _forget(self, job_id: str) -> None:
+        self._events -= sum(record.events for record in self._recent.pop(job_id, ()))
 
     def elsewhere(self, job_id: str) -> None:
         """Note that another server has written to a job's log: the store knows more than we."""
@@ -51,7 +71,7 @@ class Feed:
         self._elsewhere.move_to_end(job_id)
         if len(self._elsewhere) > JOBS_KEPT:
             self._elsewhere.popitem(last=False)
-        self._recent.pop(job_id, None)
+        self._forget(job_id)
         self._wake(job_id)
 
     def knows(self, job_id: str) -> bool:
@@ -61,6 +81,7 @@ class Feed:
     def missed(self) -> None:
         """Forget all records: others may have written, and it was not heard."""
         self._recent.clear()
+        self._events = 0
         self.pulse()
 
     def pulse(self) -> None:

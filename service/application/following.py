@@ -17,7 +17,8 @@ PAUSE_SECONDS: Final = 0.001
 first: those who replay must take neither the loop nor the store from others."""
 
 REPLAYS_KEPT: Final = 16
-"""Parts of logs at hand for the rest of a crowd."""
+EVENTS_KEPT: Final = 50_000
+"""Parts of logs at hand for the rest of a crowd, and the events in them all."""
 
 Push = Callable[[list[Record], int], bool]
 """Takes records that follow an event; false where it cannot."""
@@ -112,8 +113,11 @@ class Following:
         """Keep what never will be more."""
         if len(found) == REPLAYED_AT_ONCE:
             self._replayed[job_id, after] = found
-            if len(self._replayed) > REPLAYS_KEPT:
+            while len(self._replayed) > REPLAYS_KEPT or self._events_kept() > EVENTS_KEPT:
                 self._replayed.popitem(last=False)
+
+    def _events_kept(self) -> int:
+        return sum(record.events for part in self._replayed.values() for record in part)
 
     async def follow(
         self, cursors: dict[str, int], push: Push | None = None

@@ -30,7 +30,7 @@ from service.application.networks import Networks
 from service.application.ports import Page
 from service.application.served import Served, Statistics
 from service.application.training import classes_of, default_loss
-from service.application.weights import Weights
+from service.application.weights import Weights, beside_the_loop
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import MOST_FAULTS, Conflict, Fault, InvalidRequest, pointer
 from service.domain.limits import Limits
@@ -169,10 +169,12 @@ class Inference:
 
     def park(self, network_id: str, *, parked: bool) -> None:
         """Let a network answer no more by protocols that load and unload, or again."""
-        if parked and len(self._parked) < COUNTED_NETWORKS:
-            self._parked.add(network_id)
-        else:
+        if not parked:
             self._parked.discard(network_id)
+        elif len(self._parked | {network_id}) > COUNTED_NETWORKS:
+            raise Conflict(f"{COUNTED_NETWORKS} networks are unloaded already; delete those")
+        else:
+            self._parked.add(network_id)
 
     def parked(self, network_id: str) -> bool:
         """Tell whether a client unloaded the network."""
@@ -181,7 +183,7 @@ class Inference:
     async def _load(self, owner: str, reference: str, ref: str | None) -> Served:
         network, version = await self._networks.version(owner, reference, ref)
         model = await self._weights.model(network, version)
-        return self._served(network, version.number, model, version.training)
+        return await self._served(network, version.number, model, version.training)
 
     async def _live(self, owner: str, reference: str) -> Served:
         network = await self._networks.get(owner, reference)
@@ -193,9 +195,10 @@ class Inference:
         preprocessing = Preprocessing.from_document(
             live.snapshot.preprocessing, engine.inputs, engine.units
         )
-        return self._served(network, live.base_version, Model(engine, None, preprocessing), None)
+        model = Model(engine, None, preprocessing)
+        return await self._served(network, live.base_version, model, None)
 
-    def _served(
+    async def _served(
         self, network: Network, number: int, model: Model, training: dict[str, Any] | None
     ) -> Served:
         counted = self._statistics.setdefault(network.id, {})
@@ -204,7 +207,9 @@ class Inference:
             del counted[next(iter(counted))]
         while len(self._statistics) > COUNTED_NETWORKS:
             del self._statistics[next(iter(self._statistics))]
-        forward = Forward(model.network, model.preprocessing)
+        forward = await beside_the_loop(
+            network, lambda: Forward(model.network, model.preprocessing)
+        )
         classes = network.labels_in_force if network.classes else None
         return Served(network, number, model, statistics, forward, classes, training)
 

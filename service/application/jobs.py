@@ -178,8 +178,21 @@ class Jobs:
         if training["epochs"] > self._limits.epochs:
             problem = f"there may be at most {self._limits.epochs} epochs"
             raise InvalidRequest.at("/training/epochs", "out_of_range", problem)
+        self._check_frames(network, training)
         check_fit(network, dataset, training)
         return network, dataset, base, training
+
+    def _check_frames(self, network: Network, training: dict[str, Any]) -> None:
+        """Refuse frames of the plane that would fill the log: each has a byte a point and unit."""
+        if "boundary" in training:
+            units = sum(layer.get("units", 0) for layer in network.layers)
+            size = units * training["boundary"]["resolution"] ** 2
+            if size > self._limits.frame_bytes:
+                problem = (
+                    f"a frame of {units} units would take {size} bytes, at most "
+                    f"{self._limits.frame_bytes}; a smaller resolution takes less"
+                )
+                raise InvalidRequest.at("/training/boundary/resolution", "too_large", problem)
 
     async def _check_queue(self, work: Work, owner: str) -> None:
         limits = self._limits
@@ -322,7 +335,7 @@ class Jobs:
                 raise IllegalMove("delete", job.status, allowed_actions(job.status))
             await work.jobs.remove(job.id)
             dataset = await work.datasets.find(owner, job.dataset_id)
-            if dataset is not None and dataset.hidden:
+            if dataset is not None and dataset.hidden and not await work.jobs.any_on(dataset.id):
                 await work.datasets.remove(dataset.id)
 
     async def history(

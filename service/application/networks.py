@@ -19,7 +19,7 @@ from service.application.ports import Blobs, Page, Store, Work
 from service.domain.errors import Conflict, InvalidRequest, NotFound, Stale, pointer
 from service.domain.identifiers import check_alias, check_name, new_id
 from service.domain.limits import Limits
-from service.domain.networks import Network, Origin, Version
+from service.domain.networks import Metadata, Network, Origin, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +32,23 @@ class NewNetwork:
     labels: list[str] | None = None
     dtype: str = "float32"
     seed: int | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a PATCH changes; None leaves a thing as it is."""
+    """What a PATCH changes.
+
+    Attributes
+    ----------
+    named
+        Which of the others change; None of a thing takes it away, and of a name gives the id.
+    """
 
     name: str | None = None
     labels: list[str] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
+    named: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ class Networks:
         return await self._drawn(owner, Model(engine), wanted, seed, "initial")
 
     async def imported(
-        self, owner: str, model: Model, name: str | None, metadata: dict[str, str] | None = None
+        self, owner: str, model: Model, name: str | None, metadata: Metadata | None = None
     ) -> Drawn:
         """Check a model as a new network; nothing is remembered yet."""
         spec = model.network.spec()
@@ -152,16 +159,19 @@ class Networks:
         async with self._store.write() as work:
             network = await find_network(work, owner, reference)
             if_match(network)
-            if changes == Changes():
+            if not changes.named:
                 return network
             changed = replace(network, revision=network.revision + 1)
-            if changes.name is not None:
-                changed = replace(changed, name=check_name(changes.name))
-                await work.jobs.rename_network(network.id, changes.name)
-            if changes.labels is not None:
-                changed = replace(changed, labels=check_labels(changes.labels, network))
-            if changes.metadata is not None:
-                changed = replace(changed, metadata=changes.metadata)
+            if "name" in changes.named:
+                name = network.id if changes.name is None else check_name(changes.name)
+                changed = replace(changed, name=name)
+                await work.jobs.rename_network(network.id, name)
+            if "labels" in changes.named:
+                labels = changes.labels
+                checked = None if labels is None else check_labels(labels, network)
+                changed = replace(changed, labels=checked)
+            if "metadata" in changes.named:
+                changed = replace(changed, metadata=changes.metadata or {})
             return await self._store_change(work, network, changed)
 
     async def remove(self, owner: str, reference: str, if_match: Callable[[Network], None]) -> None:
@@ -210,9 +220,15 @@ class Networks:
         live = await self._board.look(network) if ref == "live" else None
         if live is None:
             return network, version
+        async with self._store.read() as work:
+            job = await work.jobs.find(owner, live.job_id)
+            dataset = None if job is None else await work.datasets.find(owner, job.dataset_id)
         return network, replace(
             version,
             origin="job",
+            created_at=version.created_at if job is None else job.created_at,
+            training=None if job is None else job.training,
+            dataset_sha256=None if dataset is None else dataset.sha256,
             weights_sha256=hashlib.sha256(live.snapshot.weights).hexdigest(),
             parent=live.base_version,
             job_id=live.job_id,

@@ -117,6 +117,9 @@ class Jobs(Protocol):
     async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
         """Return a job that is not terminal on that network, or on that dataset."""
 
+    async def any_on(self, dataset_id: str) -> bool:
+        """Tell whether any job, ended or not, is on that dataset."""
+
     async def equal_work(self, owner: str, fingerprint: str) -> list[Job]:
         """Return the jobs with that fingerprint that are queued or running, the oldest first."""
 

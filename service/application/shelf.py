@@ -11,7 +11,7 @@ from service.application.weights import Weights
 from service.domain.errors import Conflict, InvalidRequest, NotFound, ServiceError
 from service.domain.keys import DEFAULT_TENANT
 from service.domain.limits import Limits
-from service.domain.networks import Network
+from service.domain.networks import Metadata, Network
 
 log = logging.getLogger(__name__)
 SOURCE = "model_url"
@@ -65,11 +65,11 @@ class Shelf:
         """
         try:
             place = await asyncio.to_thread(Path(url.removeprefix("file://")).resolve)
-        except ValueError as error:  # a NUL
+            if self._folder is None or not place.is_relative_to(self._folder):
+                raise NotFound("folder below NEUROND_MODEL_DIR", url)
+            files = await asyncio.to_thread(self._files, place)
+        except (OSError, ValueError) as error:  # too long a name, or a NUL in it
             raise NotFound("path", url) from error
-        if self._folder is None or not place.is_relative_to(self._folder):
-            raise NotFound("folder below NEUROND_MODEL_DIR", url)
-        files = await asyncio.to_thread(self._files, place)
         if len(files) != 1:
             raise NotFound(f"single file of weights ({len(files)} found) in", url)
         return await self._add(owner, name, files[0], url)
@@ -103,7 +103,7 @@ class Shelf:
         except OSError as error:
             raise InvalidRequest(f"{file.name} cannot be read: {error.strerror}") from error
         _, model = await self._weights.parsed_named(data, file.suffix)
-        metadata = {SOURCE: url or str(file)}
+        metadata: Metadata = {SOURCE: url or str(file)}
         drawn = await self._networks.imported(owner, model, name, metadata)
         async with self._store.write() as work:
             return await self._networks.add(work, drawn)

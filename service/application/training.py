@@ -106,7 +106,7 @@ def values_in_force(
         else {"patience": 20, "min_delta": 0.0, **early_stopping},
         "l2": asked.get("l2") or 0.0,
         "gradient_clip_norm": asked.get("gradient_clip_norm"),
-        "shuffle": asked.get("shuffle", True),
+        "shuffle": asked.get("shuffle") is not False,
         "standardize": standardize,
         "seed": drawn_seed if asked.get("seed") is None else asked["seed"],
         "limits": {"seconds": None, "target_loss": None, **(asked.get("limits") or {})},
@@ -115,13 +115,14 @@ def values_in_force(
 
 
 def _complete(table: Mapping[str, type[Any]], kind: str, config: object) -> Any:
-    """Return a part's configuration with its defaults; a part without options stays a name."""
+    """Return a part's configuration with its defaults; a loss that has no others is a name."""
     try:
         described = describe(build(table, kind, config))
+        plain = kind == "loss" and described == describe(build(table, kind, described["type"]))
     except EngineError as error:
         place = pointer("training", kind, *error.path)
         raise InvalidRequest.at(place, "invalid_value", str(error)) from None
-    return described["type"] if kind == "loss" and len(described) == 1 else described
+    return described["type"] if plain else described
 
 
 def plan_from(training: Mapping[str, Any]) -> Plan:
@@ -146,7 +147,8 @@ def check_fit(network: Network, dataset: Dataset, training: Mapping[str, Any]) -
     try:
         plan_from(training).loss.check_output(network.output_activation)
     except EngineError as error:
-        raise InvalidRequest.at("/training/loss", "invalid_value", str(error)) from None
+        place = pointer("training", *error.path)
+        raise InvalidRequest.at(place, "invalid_value", str(error)) from None
     return classes_of(network, dataset)
 
 
@@ -163,13 +165,19 @@ def classes_of(network: Network, dataset: Dataset) -> list[int] | None:
             f"the network takes {network.input_shape[0]} inputs, "
             f"the dataset has {dataset.input_shape[0]} columns"
         )
-        raise InvalidRequest.at("/dataset", "shape_mismatch", problem)
+        place = "/inputs" if dataset.hidden else "/dataset"
+        raise InvalidRequest.at(place, "shape_mismatch", problem)
     if dataset.task == "regression":
         if dataset.outputs != network.units:
             problem = f"the network has {network.units} outputs, a target has {dataset.outputs}"
-            raise InvalidRequest.at("/dataset", "shape_mismatch", problem)
+            raise InvalidRequest.at(_targets_of(dataset), "shape_mismatch", problem)
         return None
     return _classes(network, dataset)
+
+
+def _targets_of(dataset: Dataset) -> str:
+    """Return where a request has the targets: in its own body, or in the dataset it names."""
+    return "/targets" if dataset.hidden else "/dataset"
 
 
 def _classes(network: Network, dataset: Dataset) -> list[int]:
@@ -181,10 +189,13 @@ def _classes(network: Network, dataset: Dataset) -> list[int]:
         return list(range(classes))
     known = network.labels_in_force or [str(index) for index in range(classes)]
     strange = [label for label in labels if label not in known]
+    if strange and network.labels is None and len(labels) != classes:
+        problem = f"the network tells {classes} classes apart, the dataset has {len(labels)}"
+        raise InvalidRequest.at(_targets_of(dataset), "label_mismatch", problem)
     if strange:
         problem = (
             f"the dataset's label {strange[0]!r} is none of the network's {classes} classes "
             f"({', '.join(known[:12])})"
         )
-        raise InvalidRequest.at("/dataset", "label_mismatch", problem)
+        raise InvalidRequest.at(_targets_of(dataset), "label_mismatch", problem)
     return [known.index(label) for label in labels]

@@ -4,16 +4,17 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
 
 from core import formats
 from core.errors import EngineError
 from core.formats import Model, Reads, Writes, json_format
+from core.layers import Dense
 from core.network import LayerWeights
 from core.network import Network as Engine
 from core.preprocessing import Preprocessing
@@ -32,6 +33,10 @@ from service.domain.networks import Network, Version
 
 log = logging.getLogger(__name__)
 
+INLINE_PARAMETERS: Final = 100_000
+"""So few are copied in less time than a thread takes to begin."""
+
+Made = TypeVar("Made")
 JSON: Final = "application/json"
 ANYTHING: Final = frozenset({"", "*/*", "application/*", JSON})
 
@@ -146,7 +151,7 @@ class Weights:
         """Return format and model of a file, by the suffix of its name."""
         if suffix == ".json":
             try:
-                document = json.loads(data)
+                document = await asyncio.to_thread(json.loads, data)
             except (ValueError, RecursionError) as error:
                 raise InvalidRequest(f"the file is no JSON: {error}") from error
             if not isinstance(document, dict):
@@ -190,37 +195,45 @@ class Weights:
         live = self._board.get(network.id)
         ours = live is not None and version.job_id == live.job_id and live.snapshot.weights
         if ours and hashlib.sha256(ours).hexdigest() == version.weights_sha256:
-            return self._loaded(network, version, ours)
+            return await self._loaded(network, version, ours)
         try:
-            return self._loaded(network, version, await self._blobs.get(version.weights_sha256))
+            data = await self._blobs.get(version.weights_sha256)
         except BlobCorrupt as error:
             if ours and not self._blobs.path(version.weights_sha256).exists():
-                return self._loaded(network, version, ours)  # a newer snapshot came meanwhile
+                return await self._loaded(network, version, ours)  # a newer snapshot came meanwhile
             if version.weights_sha256 not in self._damaged:
                 self._damaged.add(version.weights_sha256)
                 log.error("%s: %s", network.id, error)  # noqa: TRY400 - it has no more to tell
             problem = f"the weights of version {version.number} are damaged: {error}"
             raise WeightsCorrupt(problem) from error
+        return await self._loaded(network, version, data)
 
     @staticmethod
-    def _loaded(network: Network, version: Version, data: bytes) -> Model:
-        engine = Engine.from_spec(network.spec())
-        engine.load_bytes(data)
-        labels = network.labels_in_force
-        preprocessing = Preprocessing.from_document(
-            version.preprocessing, engine.inputs, engine.units
-        )
-        return Model(engine, None if labels is None else tuple(labels), preprocessing)
+    async def _loaded(network: Network, version: Version, data: bytes) -> Model:
+        def load() -> Model:
+            engine = Engine.from_spec(network.spec())
+            engine.load_bytes(data)
+            labels = network.labels_in_force
+            preprocessing = Preprocessing.from_document(
+                version.preprocessing, engine.inputs, engine.units
+            )
+            return Model(engine, None if labels is None else tuple(labels), preprocessing)
+
+        return await beside_the_loop(network, load)
 
     async def fitted(
         self, network: Network, model: Model, *, store: bool
     ) -> tuple[Version, tuple[str, ...]]:
         """Check weights for a network; the version is not remembered yet."""
         target = Engine.from_spec(network.spec())
-        _check_same_layers(model.network, target)
-        target.load_layer_weights(_in_dtype_of(target, model.network))
-        data = target.to_bytes()
-        sha256 = await self._blobs.put(data) if store else target.sha256()
+
+        def taken() -> bytes:
+            _check_same_layers(model.network, target)
+            target.load_layer_weights(_in_dtype_of(target, model.network))
+            return target.to_bytes()
+
+        data = await beside_the_loop(network, taken)
+        sha256 = await self._blobs.put(data) if store else hashlib.sha256(data).hexdigest()
         version = Version(
             network.id,
             -1,
@@ -229,31 +242,61 @@ class Weights:
             datetime.now(UTC),
             preprocessing=model.preprocessing.to_document(),
         )
-        return version, model.notes
+        return version, _not_taken(model, network, target)
+
+
+async def beside_the_loop(network: Network, work: Callable[[], Made]) -> Made:
+    """Return what some work on all parameters gives, by a thread where they are many."""
+    if network.parameter_count < INLINE_PARAMETERS:
+        return work()
+    return await asyncio.to_thread(work)
+
+
+def _numbered(network: Engine) -> list[tuple[int, Dense]]:
+    """Return the dense layers with their index; the others hold no numbers."""
+    layers = enumerate(network.layers)
+    return [(index, layer) for index, layer in layers if isinstance(layer, Dense)]
 
 
 def _check_same_layers(given: Engine, target: Engine) -> None:
     """Refuse weights of another architecture, naming the layer."""
-    if given.inputs != target.inputs or len(given.layers) != len(target.layers):
+    theirs, ours = _numbered(given), _numbered(target)
+    if given.inputs != target.inputs or len(theirs) != len(ours):
         problem = (
-            f"the network takes {target.inputs} inputs through {len(target.layers)} layers, "
-            f"the document {given.inputs} through {len(given.layers)}"
+            f"the network takes {target.inputs} inputs through {len(ours)} dense layers, "
+            f"the document {given.inputs} through {len(theirs)}"
         )
         raise InvalidRequest.at("/layers", "shape_error", problem)
-    for index, (one, other) in enumerate(zip(given.layers, target.layers, strict=True)):
-        for key in ("type", "units", "activation"):
-            theirs, ours = one.config().get(key), other.config().get(key)
-            if theirs != ours:
-                problem = f"layer {index} has {key} {theirs!r}, the network has {ours!r}"
+    for (index, one), (_, other) in zip(theirs, ours, strict=True):
+        for key in ("units", "activation"):
+            told, due = one.config()[key], other.config()[key]
+            if told != due:
+                problem = f"layer {index} has {key} {told!r}, the network has {due!r}"
                 raise InvalidRequest.at(pointer("layers", index), "shape_error", problem)
 
 
+def _not_taken(model: Model, network: Network, target: Engine) -> tuple[str, ...]:
+    """Say what of a document the network has otherwise, and keeps."""
+    notes = list(model.notes)
+    if model.labels is not None and list(model.labels) != network.labels_in_force:
+        notes.append("its labels were not taken: the network keeps its own")
+    if model.network.dtype != target.dtype:
+        notes.append(f"its numbers were taken as {target.dtype.name}, the network's")
+    silent = [
+        [one.config() for one in net.layers if not isinstance(one, Dense)]
+        for net in (model.network, target)
+    ]
+    if silent[0] != silent[1]:
+        notes.append("its dropout was not taken: the network keeps its own")
+    return tuple(notes)
+
+
 def _in_dtype_of(target: Engine, given: Engine) -> list[LayerWeights | None]:
-    """Return the numbers in the target's dtype, or name the first that it cannot hold."""
-    found: list[LayerWeights | None] = []
+    """Return the numbers of the target's layers in its dtype, or name one that it cannot hold."""
+    found: list[LayerWeights | None] = [None] * len(target.layers)
+    homes = (index for index, _ in _numbered(target))
     for index, part in enumerate(given.layer_weights()):
         if part is None:
-            found.append(None)
             continue
         with np.errstate(over="ignore"):  # an overflow shows as infinity, which is refused
             cast = LayerWeights(*(array.astype(target.dtype) for array in part))
@@ -262,7 +305,7 @@ def _in_dtype_of(target: Engine, given: Engine) -> list[LayerWeights | None]:
                 at = np.argwhere(~np.isfinite(array))[0].tolist()
                 problem = f"the number is too large for {target.dtype.name}"
                 raise InvalidRequest.at(pointer("layers", index, name, *at), "not_finite", problem)
-        found.append(cast)
+        found[next(homes)] = cast
     return found
 
 

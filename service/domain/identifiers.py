@@ -10,7 +10,7 @@ from service.domain.errors import InvalidRequest
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _ID: Final = re.compile(r"(net|ds|job|ckpt|key)_[0-9A-HJKMNP-TV-Z]{26}")
-_ALIAS: Final = re.compile(r"[a-z][a-z0-9._-]{0,62}")
+_ALIAS: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 RESERVED_ALIASES: Final = frozenset({"latest", "live"})
 LONGEST_NAME: Final = 200
 _last = 0
@@ -58,7 +58,7 @@ def check_alias(alias: str) -> str:
     """Return ``alias``, or say why it cannot be one."""
     if not _ALIAS.fullmatch(alias) or alias in RESERVED_ALIASES:
         problem = (
-            "an alias starts with a small letter, holds small letters, digits, '.', '_' and '-', "
+            "an alias starts with a letter, holds letters from a to z, digits, '.', '_' and '-', "
             "at most 63, and is neither 'latest' nor 'live'"
         )
         raise InvalidRequest.at("", "invalid_alias", problem)

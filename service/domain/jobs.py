@@ -226,6 +226,11 @@ class Record:
     type: str
     data: dict[str, Any]
 
+    @property
+    def events(self) -> int:
+        """How many there are."""
+        return self.last - self.first + 1
+
 
 def merged(record: Record, after: int) -> Record:
     """Return a run of epochs as its last one, which says for how many later than ``after``."""

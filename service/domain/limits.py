@@ -10,7 +10,7 @@ from service.domain.errors import Fault, InvalidRequest, pointer
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that hold whatever is asked for; the settings describe each."""
+    """Bounds that hold whatever is asked for; the settings describe those that can be set."""
 
     json_bytes: int = 8 << 20
     inference_bytes: int = 32 << 20
@@ -26,6 +26,7 @@ class Limits:
     dataset_columns: int = 4096
     dataset_labels: int = 4096
     rows_per_call: int = 10_000
+    frame_bytes: int = 256 << 10
     gradient_check_rows: int = 64
     queued_jobs: int = 10_000
     queued_jobs_per_tenant: int = 1000

@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 Origin = Literal["initial", "job", "upload", "import"]
+Metadata = dict[str, str | int | float | bool]
+"""What a client likes to remember."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Network:
     parameter_count: int
     created_at: datetime
     labels: list[str] | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
     latest_version: int = 0
     aliases: dict[str, int] = field(default_factory=dict)
     revision: int = 1

@@ -23,7 +23,9 @@ ROW = {"inputs": [[0.5] * 25]}
 
 @pytest.fixture
 def pair(own_postgres: postgres.Postgres, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
-    environment = {"NEUROND_DATABASE_URL": own_postgres.create(f"db{time.time_ns()}")}
+    # The option is SQLAlchemy's: listening to the other server must not stumble over it.
+    database = own_postgres.create(f"db{time.time_ns()}") + "?prepared_statement_cache_size=0"
+    environment = {"NEUROND_DATABASE_URL": database}
     made = [Server(tmp_path / "data", workers=1, environment=environment) for _ in range(2)]
     for server in made:
         server.start()

@@ -232,14 +232,13 @@ def test_a_wrong_layer_is_refused_with_its_place(layer: object, place: tuple[str
 def test_a_layer_comes_back_from_its_description() -> None:
     for config in (
         {"type": "dense", "units": 3, "activation": "tanh", "initializer": "zeros"},
-        {
-            "type": "dense",
-            "units": 3,
-            "activation": {"type": "leaky_relu", "negative_slope": 0.2},
-        },
+        {"type": "dense", "units": 3, "activation": "leaky_relu", "negative_slope": 0.2},
         {"type": "dropout", "rate": 0.5},
     ):
         assert layer_from(config).config() == config
+    nested = {"type": "leaky_relu", "negative_slope": 0.2}
+    told = layer_from({"type": "dense", "units": 3, "activation": nested}).config()
+    assert (told["activation"], told["negative_slope"]) == ("leaky_relu", 0.2)
 
 
 def test_a_network_must_end_in_a_dense_layer() -> None:

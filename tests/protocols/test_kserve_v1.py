@@ -1,6 +1,7 @@
 """KServe's first protocol, and TensorFlow Serving's REST."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -23,6 +24,20 @@ def test_rows_and_named_rows_are_answered_one_by_one(world: World) -> None:
     for instances in (world.rows.tolist(), [{"input": row} for row in world.rows.tolist()]):
         answer = world.client.post(PREDICT, json={"instances": instances})
         assert np.array_equal(np.array(answer.json()["predictions"]), world.outputs)
+
+
+def test_rows_that_are_answered_side_by_side_are_counted_once(world: World) -> None:
+    def counted() -> float:
+        lines = world.client.get("/metrics").text.splitlines()
+        return float(next(x for x in lines if x.startswith("neurond_rows_answered")).split()[1])
+
+    before = counted()
+    body = {"instances": np.zeros((5000, 25)).tolist()}
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: world.client.post(PREDICT, json=body), range(4)))
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert counted() - before == 4 * 5000
 
 
 def test_columns_are_answered_as_columns(world: World) -> None:

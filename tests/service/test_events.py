@@ -373,3 +373,14 @@ async def test_what_was_not_heard_is_asked_of_the_store_again() -> None:
 
     await asyncio.wait_for(news, 5)
     assert feed.after("job", 1) is None
+
+
+async def test_an_event_beyond_any_is_after_all_there_are(
+    client: httpx.AsyncClient, network: Json, train: Train
+) -> None:
+    job = await train(network["id"], epochs=1)
+
+    url = f"/v1/jobs/{job['id']}/events"
+    answer = await client.get(url, headers={"Last-Event-ID": "3000000000"})
+
+    assert answer.status_code == 204

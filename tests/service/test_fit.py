@@ -54,6 +54,48 @@ async def test_fit_takes_a_dataset_and_a_network_too(
     await ended(client, late.json()["id"])
 
 
+async def test_fit_takes_a_network_as_it_is_created_elsewhere(
+    client: httpx.AsyncClient, digits: str
+) -> None:
+    network = {
+        "input_shape": [25],
+        "layers": LAYERS,
+        "labels": [str(n) for n in range(10)],
+        "metadata": {"team": "a"},
+        "dtype": "float64",
+        "seed": 3,
+    }
+    training = {"epochs": 2, "shuffle": None}
+
+    done = await client.post(
+        "/v1/fit?wait=30", json={"dataset": digits, "network": network, "training": training}
+    )
+    plain = await client.post(
+        "/v1/fit?wait=30", json={"inputs": [[0], [1]], "targets": [0.5, 1], "training": None}
+    )
+
+    assert done.status_code == plain.status_code == 201, done.text
+    told = done.json()["network"]
+    assert {key: told[key] for key in network} == network
+    narrow = {"dataset": digits, "network": {**network, "input_shape": [7]}}
+    problem(await client.post("/v1/fit", json=narrow), 422, "validation_failed", "/dataset")
+    both = {"dataset": digits, "network": {"layers": LAYERS, "hidden": [3]}}
+    problem(await client.post("/v1/fit", json=both), 422, "validation_failed", "/network")
+
+
+async def test_a_fit_is_told_again_when_its_dataset_is_gone(client: httpx.AsyncClient) -> None:
+    data = {"inputs": [[0], [1]], "targets": [0.5, 1.5]}
+    made = (await client.post("/v1/datasets", json=data)).json()
+    key = {"Idempotency-Key": made["id"]}
+    first = await client.post("/v1/fit?wait=30", json={"dataset": made["id"]}, headers=key)
+    assert (await client.delete(f"/v1/datasets/{made['id']}")).status_code == 204
+
+    again = await client.post("/v1/fit?wait=30", json={"dataset": made["id"]}, headers=key)
+
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.content == first.content
+
+
 @pytest.mark.parametrize("rate", [1e3, 1e-4])
 async def test_fit_gives_its_first_answer_again_whatever_it_was(
     client: httpx.AsyncClient, rate: float

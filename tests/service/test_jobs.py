@@ -1,5 +1,6 @@
 """Jobs over HTTP: what is trained, refused, and told of it."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -284,6 +285,43 @@ async def test_early_stopping_of_which_nothing_is_said_has_its_defaults(
 
     assert job["status"] == "succeeded"
     assert job["training"]["early_stopping"] == {"patience": 20, "min_delta": 0.0}
+
+
+async def test_rows_stay_while_any_job_is_on_them(client: httpx.AsyncClient) -> None:
+    fit = {"inputs": [[0], [1]], "targets": [0.5, 1.5], "training": {"epochs": 1}}
+    first = (await client.post("/v1/fit?wait=30", json=fit)).json()
+    dataset = first["job"]["dataset_id"]
+    body = {"network": first["network"]["id"], "dataset": dataset, "training": {"epochs": 1}}
+    second = (await client.post("/v1/jobs", json=body)).json()
+
+    await client.delete(f"/v1/jobs/{first['job']['id']}")
+
+    assert (await ended(client, second["id"]))["status"] == "succeeded"
+    assert (await client.get(f"/v1/datasets/{dataset}")).status_code == 200
+    await client.delete(f"/v1/jobs/{second['id']}")
+    assert (await client.get(f"/v1/datasets/{dataset}")).status_code == 404
+
+
+async def test_a_job_that_ended_has_nothing_left_to_wait_for(network: Json, train: Train) -> None:
+    job = await train(network["id"], epochs=2)
+
+    assert job["progress"]["eta_seconds"] is None
+
+
+async def test_the_version_live_tells_of_the_job_that_trains_it(
+    client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    job = await submit(client, network, digits, **FOREVER)
+    url = f"{network['links']['self']}/versions/live"
+    while (told := (await client.get(url)).json())["job"] is None:
+        await asyncio.sleep(0.02)
+    await client.post(f"/v1/jobs/{job['id']}/cancel")
+
+    dataset = (await client.get(f"/v1/datasets/{digits}")).json()
+    assert (told["job"], told["origin"]) == (job["id"], "job")
+    assert told["training"] == job["training"]
+    assert told["dataset_sha256"] == dataset["sha256"]
+    await ended(client, job["id"])
 
 
 async def test_a_training_that_takes_too_much_memory_fails_at_once(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
-from service.bootstrap import build
-from service.domain.keys import new_secret
+from service.application.access import Access
+from service.bootstrap import build, make_first_key, prepare
+from service.domain.keys import Scope, new_secret
 from service.hot_protocol import PROCESS
+from service.infrastructure.database.engine import SqlStore, sqlite_url
 from service.settings import Settings
 from tests.service.conftest import LAYERS, Json, in_process, on_a_socket, problem
 
@@ -329,6 +331,25 @@ async def test_a_first_key_is_drawn_into_its_file_once(tmp_path: Path) -> None:
 
     assert secrets[0] == secrets[1]
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_servers_that_start_together_agree_on_the_first_key(tmp_path: Path) -> None:
+    folder = prepare(Settings(data_dir=tmp_path / "data"))
+    store, file = SqlStore(sqlite_url(folder.database)), tmp_path / "key"
+    settings = Settings(data_dir=tmp_path / "data", first_key_file=file)
+    servers = [Access(store, anywhere=False) for _ in range(5)]
+
+    await asyncio.gather(*(make_first_key(settings, access) for access in servers))
+
+    authorization = f"Bearer {file.read_text().strip()}"
+    for access in servers:
+        assert Scope.ADMIN in access.caller(authorization, "127.0.0.1").scopes
+    async with store.read() as work:
+        assert len(await work.keys.every()) == 1
+    left = await asyncio.to_thread(lambda: {path.name for path in tmp_path.iterdir()})
+    assert left == {"data", "key"}
+    await store.close()
+    folder.release()
 
 
 async def test_the_first_key_must_be_able_to_make_others(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ async def test_the_same_seed_draws_the_same_weights(client: httpx.AsyncClient) -
         ({"input_shape": [True]}, "/input_shape/0"),
         ({"layers": []}, "/layers"),
         ({"layers": LAYERS * 20}, "/layers"),
-        ({"layers": [{"type": "conv"}]}, "/layers/0"),
+        ({"layers": [{"type": "conv"}]}, "/layers/0/type"),
         ({"layers": [{"type": "dense", "units": 10**9}]}, "/layers/0/units"),
         ({"layers": [{"type": "dense", "units": 4096}] * 3}, "/layers"),
         ({"layers": [{"type": "dense", "units": 2.5}]}, "/layers/0/units"),
@@ -104,7 +104,7 @@ async def test_the_same_seed_draws_the_same_weights(client: httpx.AsyncClient) -
         ({"name": "line\nbreak"}, "/name"),
         ({"name": "net_01M81G16M0AKFY5ZRJ13Q3MP2P"}, "/name"),
         ({"id": "net_1"}, "/id"),
-        ({"metadata": {"a": 1}}, "/metadata/a"),
+        ({"metadata": {"a": [1]}}, "/metadata/a"),
     ],
 )
 async def test_a_network_that_cannot_be_is_refused_with_the_place(
@@ -170,6 +170,56 @@ async def test_labels_and_name_can_change(client: httpx.AsyncClient, network: Js
     assert changed.json()["labels"] == labels
     assert (await client.get(f"/v1/networks/new {network['id']}")).status_code == 200
     problem(await client.patch(path, json={"labels": ["a"]}), 422, "validation_failed", "/labels")
+
+
+async def test_null_takes_a_thing_away(client: httpx.AsyncClient, network: Json) -> None:
+    path, labels = network["links"]["self"], [f"digit {n}" for n in range(10)]
+    metadata = {"team": "a", "row": 7, "share": 0.5, "on": True}
+    before = {"name": f"x {network['id']}", "labels": labels, "metadata": metadata}
+    changed = await client.patch(path, json=before)
+    assert {key: changed.json()[key] for key in before} == before
+
+    empty = await client.patch(path, json={"name": None, "labels": None, "metadata": None})
+
+    told = empty.json()
+    assert (told["name"], told["metadata"]) == (network["id"], {})
+    assert told["labels"] == [str(n) for n in range(10)]
+    assert (await client.patch(path, json={})).headers["etag"] == empty.headers["etag"]
+
+
+async def test_what_is_escaped_in_a_path_stays_so_where_it_is_told_of(
+    client: httpx.AsyncClient, network: Json
+) -> None:
+    alias = await client.put(f"{network['links']['self']}/aliases/a%2Fb%20c", json={"version": 0})
+    version = await client.get(f"{network['links']['self']}/versions/a%2Fb")
+    nothing = await client.get("/v1/networks/%C3%A9%2F%00")
+    nowhere = await client.get("/v1/nowhere/a%2Fb")
+
+    assert problem(alias, 422, "validation_failed")["instance"].endswith("/a%2Fb%20c")
+    assert "'a/b'" in problem(version, 404, "not_found")["detail"]
+    assert nothing.status_code in {404, 422}
+    assert nothing.json()["instance"] == "/v1/networks/%C3%A9%2F%00"
+    assert "'/v1/nowhere/a/b'" in problem(nowhere, 404, "not_found")["detail"]
+
+
+@pytest.mark.parametrize("after", ["unknown", "net_", "ds_01ARZ3NDEKTSV4RRFFQ69G5FAV", "%00"])
+async def test_a_page_comes_after_an_id_of_the_list(client: httpx.AsyncClient, after: str) -> None:
+    problem(await client.get(f"/v1/networks?after={after}"), 422, "validation_failed")
+    gone = await client.get("/v1/networks?after=net_00000000000000000000000000")
+    assert gone.json()["data"] == []
+
+
+async def test_a_leaky_slope_stands_beside_its_activation(client: httpx.AsyncClient) -> None:
+    layers = [
+        {"type": "dense", "units": 2, "activation": "leaky_relu", "negative_slope": 0.2},
+        {"type": "dense", "units": 2, "activation": {"type": "leaky_relu"}},
+    ]
+
+    made = await client.post("/v1/networks", json={"input_shape": [2], "layers": layers})
+
+    assert made.json()["layers"] == [layers[0], {**layers[0], "negative_slope": 0.01}]
+    document = (await client.get(made.json()["links"]["weights"])).json()
+    assert document["network"]["layers"] == made.json()["layers"]
 
 
 async def test_a_deleted_network_is_gone(client: httpx.AsyncClient, network: Json) -> None:

@@ -12,7 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.dependencies import ESCAPED_SLASH, Services
+from service.api.dependencies import Services
+from service.api.encoding import ESCAPED_SLASH
 from service.api.errors import problem, unexpected
 from service.application.context import request_id
 

@@ -20,7 +20,7 @@ from service.application.ports import (
     Networks,
     Versions,
 )
-from service.domain.errors import Unavailable
+from service.domain.errors import InvalidRequest, ServiceError, Unavailable
 from service.infrastructure.database import postgres, tables
 from service.infrastructure.database.answers import SqlAnswers
 from service.infrastructure.database.checkpoints import SqlCheckpoints
@@ -36,7 +36,7 @@ POOL_TIMEOUT: Final = 2.0
 """Seconds that a request waits for a connection before it is told to come back."""
 
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest revision; a test holds it against the migrations."""
 
 LARGEST_CHECKED: Final = 256 << 20
@@ -138,12 +138,22 @@ class _translated:  # noqa: N801 - reads as a statement
         if isinstance(error, OSError):  # a server that is away, or too slow
             raise Unavailable(f"the database does not answer: {error}") from error
         if isinstance(error, DBAPIError):
-            original = str(error.orig)
-            if "full" in original:
-                raise Unavailable("the disk is full", code="storage_full") from error
-            if isinstance(error, IntegrityError):
-                return
-            raise Unavailable(f"the database does not answer: {original[:200]}") from error
+            refusal = _refusal(error)
+            if refusal is not None:
+                raise refusal from error
+
+
+def _refusal(error: DBAPIError) -> ServiceError | None:
+    """Return what a client is told of a database's error; None where the fault is our own."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    sqlite = str(getattr(error.orig, "sqlite_errorname", ""))
+    if state == postgres.DISK_FULL or sqlite == "SQLITE_FULL":
+        return Unavailable("the disk is full", code="storage_full")
+    if state.startswith(postgres.DATA_EXCEPTION):
+        return InvalidRequest("a text or a number is none that the database can hold")
+    if isinstance(error, IntegrityError) or state.startswith(postgres.OUR_OWN):
+        return None
+    return Unavailable(f"the database does not answer: {str(error.orig)[:200]}")
 
 
 def _engine(url: str, name: str, *, writes: bool) -> AsyncEngine:

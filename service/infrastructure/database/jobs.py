@@ -130,6 +130,11 @@ class SqlJobs(SqlTable):
         row = await self.one(query.order_by(jobs.c.id.desc()).limit(1))
         return None if row is None else _job(row)
 
+    async def any_on(self, dataset_id: str) -> bool:
+        """Tell whether any job, ended or not, is on that dataset."""
+        query = select(jobs.c.id).where(jobs.c.dataset_id == dataset_id).limit(1)
+        return await self.one(query) is not None
+
     async def equal_work(self, owner: str, fingerprint: str) -> list[Job]:
         """Return the jobs with that fingerprint that are queued or running, the oldest first."""
         query = select(jobs).where(

@@ -1,9 +1,11 @@
 """The jobs' log in SQL."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
-from sqlalchemy import insert, select
+import msgspec
+from sqlalchemy import Text, cast, insert, select
 
 from service.domain.jobs import Record
 from service.infrastructure.database.rows import SqlTable, values_of
@@ -25,6 +27,13 @@ class SqlLog(SqlTable):
         return [Record(**row) for row in rows]
 
     async def epochs(self, job_id: str) -> list[Record]:
-        """Return all records of epochs."""
-        query = select(log).where(log.c.job_id == job_id, log.c.type == "epoch")
-        return [Record(**row) for row in await self.all(query.order_by(log.c.first))]
+        """Return all records of epochs, decoded by a thread: there may be megabytes of them."""
+        text = cast(log.c.data, Text).label("data")
+        query = select(log.c.job_id, log.c.first, log.c.last, log.c.type, text)
+        query = query.where(log.c.job_id == job_id, log.c.type == "epoch")
+        rows = await self.all(query.order_by(log.c.first))
+        return await asyncio.to_thread(lambda: [_decoded(row) for row in rows])
+
+
+def _decoded(row: dict[str, Any]) -> Record:
+    return Record(**{**row, "data": msgspec.json.decode(row["data"])})

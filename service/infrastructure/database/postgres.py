@@ -6,28 +6,36 @@ ends with it, however that ends.
 """
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from service.infrastructure.database.damage import DatabaseUnusable
 
 DIALECT: Final = "postgresql"
+DISK_FULL: Final = "53100"
+DATA_EXCEPTION: Final = "22"
+OUR_OWN: Final = "42"
+"""SQLSTATEs, and classes of them: values that no column holds, and statements that are wrong."""
+
 WRITERS: Final = 7_206_410
 """Number of the advisory lock that writers and migrations take."""
 
 CHANNEL: Final = "neurond"
 RECONNECT_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 2.0
 
 PATIENCE: Final = 2.0
 """Seconds for a connection, a statement or the lock; then a request is told to come back."""
 
 MIGRATION_PATIENCE: Final = 60.0
 
+log = logging.getLogger(__name__)
 
 TRIGGERS: Final = (
     f"""
@@ -135,25 +143,26 @@ async def listen(
     """
     import asyncpg  # noqa: PLC0415 - an extra
 
+    failures = (OSError, TimeoutError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
     def on_told(_: object, __: int, ___: str, told: str) -> None:
         kind, reference, teller = told.split(" ", 2)
         if teller != name:
             heard(kind, reference)
 
-    dsn = make_url(url).set(drivername=DIALECT).render_as_string(hide_password=False)
+    made = _created(url, name, PATIENCE, poolclass=NullPool)
     while True:
-        lost = asyncio.Event()
-        with contextlib.suppress(
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError
-        ):
-            connection = await asyncpg.connect(dsn, timeout=PATIENCE)
-            try:
-                connection.add_termination_listener(lambda _, lost=lost: lost.set())
-                await connection.add_listener(CHANNEL, on_told)
+        try:
+            async with made.connect() as connection:
+                raw: Any = (await connection.get_raw_connection()).driver_connection
+                await raw.add_listener(CHANNEL, on_told)
+                log.info("listening to the other servers")
                 missed()
-                await lost.wait()
-            finally:
-                connection.terminate()
+                while True:  # a connection that is lost half way does not tell
+                    await asyncio.sleep(LOOK_SECONDS)
+                    await raw.fetchval("SELECT 1", timeout=PATIENCE)
+        except failures as error:
+            log.warning("not listening to the other servers: %s", error)
         await asyncio.sleep(RECONNECT_SECONDS)
 
 

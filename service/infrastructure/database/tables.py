@@ -171,7 +171,7 @@ answers: Final = Table(
     Column("status", Integer, nullable=False),
     Column("headers", JSON, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Column("created_at", _Time, nullable=False),
+    Column("created_at", _Time, nullable=False, index=True),
 )
 
 BLOBS: Final = {

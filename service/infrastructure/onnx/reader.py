@@ -61,7 +61,7 @@ class Reader:
         self._inputs = [entry.name for entry in graph.input if entry.name not in self._constants]
         self._parts: list[LayerWeights] = []
         self._activations: list[str] = []
-        self._notes: list[str] = []
+        self._notes = ["a graph for inference carries no dropout and nothing of the training"]
         # Before the first layer every step is folded into (x - mean) / scale.
         self._mean: Array = np.zeros(1)
         self._scale: Array = np.ones(1)

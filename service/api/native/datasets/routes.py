@@ -16,7 +16,6 @@ from service.api.dependencies import (
     Count,
     DatasetRef,
     OnceOnly,
-    Paged,
     Parts,
     Reader,
     Services,
@@ -24,6 +23,7 @@ from service.api.dependencies import (
     Uploader,
     is_upload,
     media_type,
+    paged,
 )
 from service.api.encoding import answer, saved
 from service.api.errors import describe_validation
@@ -39,7 +39,7 @@ from service.api.raw import check_announced, too_large
 from service.api.schemas import Name, page_links
 from service.api.strict import StrictRoute, check_encoding, check_json_type
 from service.application.datasets import Builtin
-from service.application.ports import SavedAnswer, Work
+from service.application.ports import Page, SavedAnswer, Work
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import InvalidRequest, MalformedBody, Unavailable
 
@@ -123,7 +123,7 @@ async def _from_json(
     query: tuple[str | None, str | None, Task | None],
 ) -> Dataset:
     """Return the dataset of a JSON body; the query may name what the body does not."""
-    check_json_type(request)
+    check_json_type(request, also=("text/csv", "application/x-npz"))
     document = await request.json()
     if not isinstance(document, dict):
         raise InvalidRequest.at("", "wrong_type", "an object is due")
@@ -176,7 +176,11 @@ async def _uploaded(request: Request, parts: Services) -> AsyncIterator[tuple[Pa
 
 @router.get("", summary="List datasets")
 async def list_datasets(
-    request: Request, response: Response, parts: Parts, owner: Reader, page: Paged
+    request: Request,
+    response: Response,
+    parts: Parts,
+    owner: Reader,
+    page: Annotated[Page, paged("ds")],
 ) -> DatasetList:
     """Return a page of datasets, newest first."""
     found = await parts.datasets.page(owner, page)

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 from service.api.encoding import json_bytes
 from service.domain.jobs import Record
 
-RECORDS_KEPT: Final = 512
+BYTES_KEPT: Final = 16 << 20
 
 
 def expanded(record: Record, after: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -34,17 +34,22 @@ class EncodedEvents:
 
     def __init__(self) -> None:
         self._encoded: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+        self._bytes = 0
 
     def of(self, record: Record, after: int) -> bytes:
-        """Return a record's events later than ``after``."""
-        if after >= record.first:
+        """Return a record's events later than ``after``.
+
+        What is for one subscriber alone, a part of a record or a merged one, is not kept.
+        """
+        if after >= record.first or "merged" in record.data:
             return self._encode(record, after)
         key = (record.job_id, record.first, record.last)
         encoded = self._encoded.get(key)
         if encoded is None:
             encoded = self._encoded[key] = self._encode(record, after)
-            if len(self._encoded) > RECORDS_KEPT:
-                self._encoded.popitem(last=False)
+            self._bytes += len(encoded)
+            while self._bytes > BYTES_KEPT and len(self._encoded) > 1:
+                self._bytes -= len(self._encoded.popitem(last=False)[1])
         return encoded
 
     @staticmethod

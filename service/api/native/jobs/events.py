@@ -30,7 +30,13 @@ STREAM: Final[dict[int | str, dict[str, Any]]] = {
     },
     204: {"description": "Nothing will come any more."},
 }
-LastEventId = Annotated[str | None, Header(max_length=2000, description="Go on after this event.")]
+JOBS_AT_ONCE: Final = 64
+LONGEST_CURSOR: Final = JOBS_AT_ONCE * len("job_01ARZ3NDEKTSV4RRFFQ69G5FAV:2147483647,")
+LastEventId = Annotated[
+    str | None, Header(max_length=LONGEST_CURSOR, description="Go on after this event.")
+]
+LAST_NUMBER: Final = 2**31 - 1
+"""Of an event; the store counts no further."""
 
 
 @router.get(
@@ -46,7 +52,7 @@ async def job_events(
     owner: Reader,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
     last_event_id: LastEventId = None,
-    after: Annotated[Count, Query(ge=0, le=2**53, description="As Last-Event-ID.")] = 0,
+    after: Annotated[Count, Query(ge=0, le=LAST_NUMBER, description="As Last-Event-ID.")] = 0,
     limit: Annotated[Count, Query(ge=1, le=1000, description="Of a page.")] = 500,
 ) -> Response:
     """Follow a job live; ids have neither gap nor repeat, a finished job replays and ends."""
@@ -136,7 +142,9 @@ async def all_events(
     owner: Reader,
     job: Annotated[
         list[str],
-        Query(min_length=1, max_length=64, openapi_examples={"here": {"value": ["latest"]}}),
+        Query(
+            min_length=1, max_length=JOBS_AT_ONCE, openapi_examples={"here": {"value": ["latest"]}}
+        ),
     ],
     last_event_id: LastEventId = None,
 ) -> Response:
@@ -175,4 +183,4 @@ def _event_number(text: str) -> int:
     """Return the number of an event."""
     if not (text.isascii() and text.isdigit() and len(text) < 17):
         raise InvalidRequest.at("", "invalid_event_id", f"{text[:40]!r} is no event's id")
-    return int(text)
+    return min(int(text), LAST_NUMBER)

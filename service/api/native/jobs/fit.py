@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from service.api.dependencies import OnceOnly, Parts, Services, Trainer
 from service.api.encoding import answer, saved
-from service.api.native.jobs.routes import inline_dataset, preferred_wait
+from service.api.native.jobs.routes import Wait, asked_of, inline_dataset, preferred_wait
 from service.api.native.jobs.schemas import (
     DataBody,
     FitBody,
@@ -46,7 +46,7 @@ class FitRequest(DataBody):
     network: Annotated[str, Field(max_length=200)] | FitNetwork | None = Field(
         None, description="A network to train on, or what to build; else one that fits the data."
     )
-    training: TrainingBody = Field(default_factory=TrainingBody)
+    training: TrainingBody | None = None
 
 
 @router.post(
@@ -61,9 +61,13 @@ async def fit(
     parts: Parts,
     owner: Trainer,
     once: OnceOnly,
+    wait: Wait = None,
     prefer: Annotated[str, Header(description="wait=5 answers when done within 5 s.")] = "",
 ) -> Response:
-    """Build, train and serve; 201 when done within ``Prefer: wait``, else 202 with the job."""
+    """Build, train and serve; 201 when done within ``wait``, else 202 with the job."""
+    first = await parts.once.replay(once)
+    if first is not None:
+        return answer((first, True))
     inline = await inline_dataset(parts, owner, body.inputs, body.targets)
     dataset = inline or await parts.datasets.get(owner, body.dataset or "")
     drawn = None
@@ -78,14 +82,15 @@ async def fit(
     async def create(work: Work) -> SavedAnswer:
         if drawn is not None:
             await parts.networks.add(work, drawn)
-        asked = body.training.asked()
+        asked = asked_of(body.training)
         wanted = NewJob(str(reference), asked, None if inline else dataset.id, inline)
         job, _ = await parts.jobs.submit(work, owner, wanted)
         places = await parts.jobs.places([job], work)
         return saved(202, job_body(job, places[job.id]), {"Location": f"/v1/jobs/{job.id}"})
 
     with parts.once.alone(once):
-        return await _answered(parts, owner, once, create, preferred_wait(prefer))
+        seconds = preferred_wait(prefer) if wait is None else wait
+        return await _answered(parts, owner, once, create, seconds)
 
 
 async def _answered(
@@ -129,5 +134,13 @@ async def _done(parts: Services, owner: str, job: Job, headers: dict[str, str]) 
 
 def _wanted(asked: FitNetwork, dataset: Dataset) -> NewNetwork:
     """Return the network that was asked for, or one that fits the data."""
-    layers: list[dict[str, Any]] = asked.layers or suggested(dataset, asked.hidden)
-    return NewNetwork(dataset.input_shape, layers, asked.name, dtype=asked.dtype, seed=asked.seed)
+    layers = [layer.model_dump(exclude_unset=True) for layer in asked.layers or ()]
+    return NewNetwork(
+        asked.input_shape or dataset.input_shape,
+        layers or suggested(dataset, asked.hidden),
+        asked.name,
+        asked.labels,
+        asked.dtype or "float32",
+        asked.seed,
+        asked.metadata,
+    )

@@ -10,11 +10,12 @@ from service.api.dependencies import (
     Count,
     JobRef,
     OnceOnly,
-    Paged,
     Parts,
     Reader,
     Services,
     Trainer,
+    Unescaped,
+    paged,
 )
 from service.api.encoding import answer, saved
 from service.api.native.jobs.schemas import (
@@ -26,6 +27,7 @@ from service.api.native.jobs.schemas import (
     HistoryBody,
     JobBody,
     JobList,
+    TrainingBody,
     checkpoint_body,
     job_body,
 )
@@ -33,7 +35,7 @@ from service.api.native.networks.schemas import VersionBody, network_path, versi
 from service.api.schemas import page_links
 from service.api.strict import StrictRoute
 from service.application.jobs import NewJob
-from service.application.ports import SavedAnswer, Work
+from service.application.ports import Page, SavedAnswer, Work
 from service.domain.datasets import Dataset
 from service.domain.jobs import Action, Job, Status
 
@@ -46,7 +48,7 @@ Wait = Annotated[
 ]
 Prefer = Annotated[str, Header(description="wait=20 does the same.")]
 OfNetwork = Annotated[str | None, Query(max_length=200, description="Only of this network.")]
-CheckpointId = Annotated[str, Path(description="Id of a checkpoint.", max_length=40)]
+CheckpointId = Annotated[str, Unescaped, Path(description="Id of a checkpoint.", max_length=40)]
 
 
 @router.post(
@@ -65,7 +67,7 @@ async def create_job(
 ) -> Response:
     """Queue a training; it begins as soon as a worker is free."""
     inline = await inline_dataset(parts, owner, body.inputs, body.targets, store=not dry_run)
-    asked = body.training.asked()
+    asked = asked_of(body.training)
     wanted = NewJob(body.network, asked, body.dataset, inline, body.on_duplicate)
     if dry_run:
         estimate = await parts.jobs.estimate(owner, wanted)
@@ -84,6 +86,11 @@ async def create_job(
         return saved(202 if new else 200, job_body(job, place), headers)
 
     return answer(await parts.once(once, create))
+
+
+def asked_of(training: TrainingBody | None) -> dict[str, Any]:
+    """Return what was said of a training."""
+    return {} if training is None else training.asked()
 
 
 async def inline_dataset(
@@ -107,7 +114,7 @@ async def list_jobs(
     response: Response,
     parts: Parts,
     owner: Reader,
-    page: Paged,
+    page: Annotated[Page, paged("job")],
     status: Annotated[Status | None, Query(description="Only jobs in this state.")] = None,
     network: OfNetwork = None,
 ) -> JobList:
@@ -243,9 +250,13 @@ async def promote_checkpoint(
     job: JobRef, checkpoint: CheckpointId, parts: Parts, owner: Trainer, once: OnceOnly
 ) -> Response:
     """Add a version with the best weights that the checkpoint holds."""
+    first = await parts.once.replay(once)
+    if first is not None:
+        return answer((first, True))
+    best = await parts.checkpoints.best(owner, job, checkpoint)
 
     async def create(work: Work) -> SavedAnswer:
-        network, version = await parts.checkpoints.promote(work, owner, job, checkpoint)
+        network, version = await parts.checkpoints.promote(work, owner, best)
         path = f"{network_path(network)}/versions/{version.number}"
         return saved(201, version_body(network, version), {"Location": path})
 

@@ -6,7 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.api.native.datasets.schemas import Rows, Targets
-from service.api.native.networks.schemas import NetworkBody, VersionBody
+from service.api.native.networks.schemas import (
+    LayerBody,
+    NetworkBody,
+    NetworkOptions,
+    VersionBody,
+)
 from service.api.schemas import Body, Links, Seed, Time, links
 from service.application.jobs import Place
 from service.application.vocabulary import LOSS_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES
@@ -97,7 +102,7 @@ class TrainingBody(Body):
     early_stopping: EarlyStoppingBody | None = None
     l2: Annotated[float, Field(ge=0.0, le=1e6)] | None = None
     gradient_clip_norm: Annotated[float, Field(gt=0.0)] | None = None
-    shuffle: bool = True
+    shuffle: bool | None = None
     standardize: bool | None = None
     seed: Seed | None = None
     limits: LimitsBody | None = None
@@ -142,7 +147,7 @@ class CreateJob(DataBody):
     )
 
     network: str = Field(max_length=200)
-    training: TrainingBody = Field(default_factory=TrainingBody)
+    training: TrainingBody | None = None
     on_duplicate: Literal["reject", "return", "replace"] | None = Field(
         None, description="What to do when equal work is queued or running."
     )
@@ -274,16 +279,24 @@ class CheckpointList(BaseModel):
     has_more: bool = False
 
 
-class FitNetwork(Body):
-    """What to build where no network is named."""
+class FitNetwork(NetworkOptions):
+    """What to build where no network is named; what is not told is made to fit the data."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    layers: list[dict[str, Any]] | None = Field(None, min_length=1, max_length=16)
-    hidden: list[Annotated[int, Field(ge=1, le=4096)]] | None = Field(
-        None, max_length=15, description="Units of the hidden relu layers, else one of 32."
+    model_config = ConfigDict(json_schema_extra={"examples": [{"hidden": [16]}]})
+
+    input_shape: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1, max_length=1)
+    layers: list[LayerBody] | None = Field(None, min_length=1, max_length=1000)
+    hidden: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, max_length=1000, description="Units of the hidden relu layers, else one of 32."
     )
-    dtype: Literal["float32", "float64"] = "float32"
-    seed: Seed | None = None
+
+    @model_validator(mode="after")
+    def one_form(self) -> "FitNetwork":
+        """Demand that the layers are told once."""
+        if self.layers is not None and self.hidden is not None:
+            message = "give either layers, or the units of hidden ones"
+            raise ValueError(message)
+        return self
 
 
 class FitBody(BaseModel):
@@ -299,6 +312,8 @@ class FitBody(BaseModel):
 def job_body(job: Job, place: Place | None = None) -> JobBody:
     """Return a job as it is told."""
     progress = asdict(job.progress)
+    if job.terminal:
+        progress["eta_seconds"] = None  # nothing more will come
     epochs = job.progress.epochs
     done = job.progress.epoch / epochs if epochs else 0.0
     return JobBody(

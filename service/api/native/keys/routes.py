@@ -7,12 +7,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from service.api.dependencies import Admin, OnceOnly, Paged, Parts
+from service.api.dependencies import Admin, OnceOnly, Parts, paged
 from service.api.encoding import answer, saved
 from service.api.native.keys.schemas import CreateKey, KeyBody, KeyList, NewKeyBody, key_body
 from service.api.schemas import page_links
 from service.api.strict import StrictRoute
-from service.application.ports import SavedAnswer, Work
+from service.application.ports import Page, SavedAnswer, Work
 from service.domain.errors import Conflict, InvalidRequest
 from service.domain.keys import Scope, derived_secret, digest_of, new_salt
 
@@ -61,7 +61,11 @@ async def create_key(
 
 @router.get("", summary="List keys")
 async def list_keys(
-    request: Request, response: Response, parts: Parts, _: Admin, page: Paged
+    request: Request,
+    response: Response,
+    parts: Parts,
+    _: Admin,
+    page: Annotated[Page, paged("key")],
 ) -> KeyList:
     """Return a page of keys, newest first, the revoked ones too."""
     found = await parts.access.page(page)

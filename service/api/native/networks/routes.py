@@ -1,6 +1,5 @@
 """Networks, versions and aliases."""
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -16,11 +15,13 @@ from service.api.dependencies import (
     IfNoneMatch,
     NetworkRef,
     OnceOnly,
-    Paged,
     Parts,
     Reader,
     Trainer,
+    Unescaped,
     VersionRef,
+    paged,
+    paged_by,
 )
 from service.api.encoding import answer, saved
 from service.api.native.networks.schemas import (
@@ -38,13 +39,14 @@ from service.api.native.networks.schemas import (
 from service.api.schemas import page_links
 from service.api.strict import StrictRoute
 from service.application.networks import Changes
-from service.application.ports import SavedAnswer, Work
-from service.domain.errors import InvalidRequest
+from service.application.ports import Page, SavedAnswer, Work
 
 router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=StrictRoute)
 
 Alias = Annotated[
-    str, Path(description="A name for a version.", openapi_examples={"here": {"value": "stable"}})
+    str,
+    Unescaped,
+    Path(description="A name for a version.", openapi_examples={"here": {"value": "stable"}}),
 ]
 
 
@@ -68,7 +70,11 @@ async def create_network(
 
 @router.get("", summary="List networks")
 async def list_networks(
-    request: Request, response: Response, parts: Parts, owner: Reader, page: Paged
+    request: Request,
+    response: Response,
+    parts: Parts,
+    owner: Reader,
+    page: Annotated[Page, paged("net")],
 ) -> NetworkList:
     """Return a page of networks, newest first."""
     found = await parts.networks.page(owner, page)
@@ -100,7 +106,8 @@ async def change_network(
     if_match: IfMatch = None,
 ) -> NetworkBody:
     """Change what may change; weights never do, they get a new version."""
-    changes = Changes(body.name, body.labels, body.metadata)
+    named = frozenset(body.model_fields_set)
+    changes = Changes(body.name, body.labels, body.metadata, named)
     changed = await parts.networks.change(owner, network, changes, unless_stale(if_match))
     response.headers["ETag"] = network_etag(changed)
     return network_body(changed)
@@ -122,11 +129,9 @@ async def list_versions(
     response: Response,
     parts: Parts,
     owner: Reader,
-    page: Paged,
+    page: Annotated[Page, paged_by("[0-9]{1,9}", "a version's number")],
 ) -> VersionList:
     """Return a page of versions, newest first; ``after`` is a version number."""
-    if page.after is not None and not re.fullmatch("[0-9]{1,9}", page.after):
-        raise InvalidRequest.at("", "invalid_after", "after must be a version number")
     found, versions = await parts.networks.versions(owner, network, page)
     ids = [str(version.number) for version in versions]
     shown, more = page_links(request, response, versions, page.limit, ids)

@@ -33,10 +33,13 @@ def _text(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_text)]
-Metadata = Annotated[
-    dict[Annotated[Text, Field(max_length=200)], Annotated[Text, Field(max_length=2000)]],
-    Field(max_length=64),
-]
+Remembered = (
+    Annotated[Text, Field(max_length=2000)]
+    | bool
+    | Annotated[int, Field(ge=-(2**53), le=2**53)]
+    | float
+)
+Metadata = Annotated[dict[Annotated[Text, Field(max_length=200)], Remembered], Field(max_length=64)]
 
 
 class ActivationBody(Body):
@@ -70,7 +73,22 @@ class DropoutBody(Body):
 LayerBody = Annotated[DenseBody | DropoutBody, Field(discriminator="type")]
 
 
-class CreateNetwork(Body):
+class NetworkOptions(Body):
+    """What may be told of a new network."""
+
+    name: Name | None = None
+    labels: list[Label] | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="Names of the classes, else their indices.",
+    )
+    dtype: Literal["float32", "float64"] | None = Field(None, description="float32 if not told.")
+    seed: Seed | None = Field(None, description="Of the initial weights; else one is drawn.")
+    metadata: Metadata | None = None
+
+
+class CreateNetwork(NetworkOptions):
     """A new network."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [DIGITS]})
@@ -79,16 +97,6 @@ class CreateNetwork(Body):
         min_length=1, max_length=1, description="The number of input columns."
     )
     layers: list[LayerBody] = Field(min_length=1, max_length=1000)
-    name: Name | None = None
-    labels: list[Label] | None = Field(
-        None,
-        min_length=1,
-        max_length=4096,
-        description="Names of the classes, else their indices.",
-    )
-    dtype: Literal["float32", "float64"] = "float32"
-    seed: Seed | None = Field(None, description="Of the initial weights; else one is drawn.")
-    metadata: Metadata | None = None
 
     def wanted(self) -> NewNetwork:
         """Return what the use case takes."""
@@ -97,14 +105,14 @@ class CreateNetwork(Body):
             [layer.model_dump(exclude_unset=True) for layer in self.layers],
             self.name,
             self.labels,
-            self.dtype,
+            self.dtype or "float32",
             self.seed,
             self.metadata,
         )
 
 
 class ChangeNetwork(Body):
-    """What is to change."""
+    """What is to change; null takes a thing away, and gives the id as a name."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"team": "vision"}}]})
 
@@ -127,7 +135,7 @@ class NetworkBody(BaseModel):
     parameter_count: int
     latest_version: int
     aliases: dict[str, int]
-    metadata: dict[str, str]
+    metadata: dict[str, str | bool | int | float]
     created_at: Time
     links: Links
 

@@ -32,12 +32,12 @@ from service.api.native.networks.schemas import (
 )
 from service.api.raw import read_body
 from service.api.schemas import Name
-from service.api.strict import StrictRoute, check_encoding, check_json_type, parse_json
+from service.api.strict import WeightsRoute, check_encoding, check_json_type, parse_json
 from service.application.ports import SavedAnswer, Work
 from service.application.weights import Parsed
 from service.domain.errors import InvalidRequest, MalformedBody, Stale
 
-router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=WeightsRoute)
 
 EXAMPLE: Final = {
     "layers": [
@@ -191,8 +191,8 @@ async def put_weights(
     dry_run: DryRun = False,  # noqa: FBT002
 ) -> Response:
     """Add a version with these weights; layers must have the network's shapes."""
-    _, model = await _model(request, parts)
     found = await parts.networks.get(owner, network)
+    _, model = await _model(request, parts)
     version, notes = await parts.weights.fitted(found, model, store=not dry_run)
     current = None
     if if_match is not None:
@@ -229,7 +229,7 @@ async def _model(request: Request, parts: Services) -> Parsed:
         check_encoding(request)
         data = await read_body(request, parts.limits.weights_bytes)
         return await parts.weights.parsed_file(data, kind)
-    check_json_type(request)
+    check_json_type(request, also=sorted(parts.weights.media_types))
     body = await read_body(request, parts.limits.weights_bytes)
     if not body:
         raise MalformedBody("a weights document is due")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Services
 from service.api.dialect import Dialect, error_text
+from service.api.hot import Array
 from service.api.protocols.kserve_v1 import codec
 from service.api.protocols.kserve_v1.schemas import (
     ExamplesRequest,
@@ -32,28 +33,31 @@ Version = Annotated[
 Label = Annotated[
     str, Path(description="Alias of a version.", openapi_examples={"here": {"value": "latest"}})
 ]
-Verb = Callable[[Services, Served, bytes], Coroutine[Any, Any, bytes]]
+Verb = Callable[[Services, Served, bytes], Coroutine[Any, Any, tuple[bytes, int]]]
+"""Returns its answer, and of how many rows."""
 
 router = APIRouter(prefix="/v1/models", tags=["kserve v1"], responses=FAILURES)
 
 
-async def _predict(parts: Services, served: Served, body: bytes) -> bytes:
+async def _predict(parts: Services, served: Served, body: bytes) -> tuple[bytes, int]:
     request = await off_loop(parts.limits, body, codec.decode_predict)
     write = partial(codec.encode_predict, columnar=request.columnar)
-    return await parts.inference.answer(served, request.rows, write)
+    return await parts.inference.answer(served, request.rows, write), len(request.rows)
 
 
-async def _classify(parts: Services, served: Served, body: bytes) -> bytes:
+async def _classify(parts: Services, served: Served, body: bytes) -> tuple[bytes, int]:
     labels = classes_of_served(served)
     rows = await off_loop(parts.limits, body, codec.decode_examples)
-    return await parts.inference.answer(
-        served, rows, lambda outputs: codec.encode_classify(probabilities_of(outputs), labels)
-    )
+
+    def write(outputs: Array) -> bytes:
+        return codec.encode_classify(probabilities_of(outputs), labels)
+
+    return await parts.inference.answer(served, rows, write), len(rows)
 
 
-async def _regress(parts: Services, served: Served, body: bytes) -> bytes:
+async def _regress(parts: Services, served: Served, body: bytes) -> tuple[bytes, int]:
     rows = await off_loop(parts.limits, body, codec.decode_examples)
-    return await parts.inference.answer(served, rows, codec.encode_regress)
+    return await parts.inference.answer(served, rows, codec.encode_regress), len(rows)
 
 
 VERBS: Final[dict[str, tuple[Verb, type, type]]] = {
@@ -110,9 +114,8 @@ async def _answer(
 ) -> Response:
     served = await parts.inference.served(*place)
     body = await read_packed(request, parts.limits.inference_bytes)
-    before = served.statistics.rows
-    told = await call(parts, served, body)
-    parts.metrics.rows(served.statistics.rows - before)
+    told, rows = await call(parts, served, body)
+    parts.metrics.rows(rows)
     return Response(told, media_type="application/json")
 
 
