@@ -41,9 +41,32 @@ def errors() -> str:
         "leads to the place in the body that was sent.\n",
     ]
     for code, (status, title) in sorted(STATUS.items()):
-        lines.append(f"## {code}\n")
-        lines.append(f"{status}. {title}. {REMEDIES[code]}\n")
-    return "\n".join(lines)
+        if code in REMEDIES:
+            lines.append(f"## {code}\n")
+            lines.append(f"{status}. {title}. {REMEDIES[code]}\n")
+    lines.append("## In the `error` of a job that failed\n")
+    lines += [f"* `{code}`: {meaning}" for code, meaning in sorted(IN_JOBS.items())]
+    return "\n".join(lines) + "\n"
+
+
+IN_JOBS = {
+    "checkpoint_corrupt": "No checkpoint is whole any more, or they are of another version.",
+    "dataset_corrupt": "The dataset's bytes on disk have changed. Upload it again.",
+    "dataset_deleted": "It was deleted while the job waited.",
+    "dataset_missing": "The dataset's file is gone.",
+    "diverged": "The loss, the gradient or a weight left the finite numbers. `detail` names the "
+    "epoch; the latest checkpoint has the last finite weights, and those that were best.",
+    "interrupted": "Its worker died as often as `NEUROND_MAX_ATTEMPTS` allows.",
+    "network_deleted": "It was deleted while the job waited.",
+    "not_finite": "A row is too large for the network's dtype.",
+    "not_sendable": "What the job needs cannot be handed to a worker.",
+    "out_of_memory": "A worker has at most `NEUROND_WORKER_MEMORY_BYTES`.",
+    "training_error": "A fault of ours; the server's log tells more.",
+    "training_refused": "The targets are none that the loss can have; `detail` says why.",
+    "version_deleted": "The version it would go on from is gone.",
+    "weights_corrupt": "The base version's bytes on disk have changed.",
+    "weights_missing": "The base version's file is gone.",
+}
 
 
 REMEDIES = {
@@ -52,7 +75,6 @@ REMEDIES = {
     "conflict": "Look at the resource again; `detail` says what stands in the way.",
     "cross_site": "A browser says that the page of another site sent this. Call from your own.",
     "dataset_corrupt": "Its bytes on disk have changed. Upload the dataset again.",
-    "dataset_deleted": "It was deleted while the job waited.",
     "dataset_in_use": "`job` names the job; cancel it or wait.",
     "duplicate_job": "`job` names it. Without `on_duplicate` both would run.",
     "export_differs": "The written file answers otherwise than the network; use another format.",
@@ -65,7 +87,6 @@ REMEDIES = {
     "malformed_body": "Not JSON, not UTF-8, or not the CSV or npz that it says it is.",
     "method_not_allowed": "The header `Allow` names the methods.",
     "name_taken": "Choose another name, or leave it out: the id is then the name.",
-    "network_deleted": "It was deleted while the job waited.",
     "network_in_use": "`job` names the job; cancel it or wait.",
     "no_default_network": "Set NEUROND_DEFAULT_NETWORK, or name the network in the path.",
     "not_a_classifier": "Its last layer is neither softmax nor sigmoid: use `predict`.",
@@ -84,7 +105,6 @@ REMEDIES = {
     "told the same as none.",
     "unsupported_media_type": "Send `application/json`, `text/csv` or `application/x-npz`.",
     "validation_failed": "`errors` names each wrong place and what is due there.",
-    "version_deleted": "It was deleted while the job waited.",
     "weights_corrupt": "Their bytes on disk have changed. Use another version, or upload again.",
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import pages
+from docs.generate import IN_JOBS, REMEDIES, pages
 from service.api.errors import STATUS
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,14 @@ def test_every_code_that_is_raised_has_a_status() -> None:
             found |= set(re.findall(r'\bcode ?= ?"([a-z_]+)"', text))
 
     assert found <= set(STATUS), found - set(STATUS)
+
+
+def test_every_code_is_explained() -> None:
+    assert set(STATUS) <= set(REMEDIES) | set(IN_JOBS)
+    workers = "".join(path.read_text() for path in (ROOT / "service").rglob("execution/*.py"))
+    raised = set(re.findall(r'(?:Refused|Failed)\(\s*"[a-z_]+",\s*"([a-z_]+)"', workers))
+    assert len(raised) > 5
+    assert raised <= set(IN_JOBS), raised
 
 
 def test_links_between_documents_lead_somewhere() -> None:
