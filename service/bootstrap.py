@@ -71,6 +71,8 @@ def limits_of(settings: Settings) -> Limits:
         dataset_bytes=settings.max_dataset_bytes,
         layers=settings.max_layers,
         width=settings.max_width,
+        dataset_columns=settings.max_width,
+        dataset_labels=settings.max_width,
         parameters=settings.max_parameters,
         epochs=settings.max_epochs,
         rows_per_call=settings.max_rows_per_call,

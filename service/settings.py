@@ -167,11 +167,18 @@ class Settings(BaseSettings):
         64 << 20, ge=1024, description="Longest weights document or file."
     )
     max_dataset_bytes: int = Field(256 << 20, ge=1024, description="Longest dataset upload.")
-    max_layers: int = Field(16, ge=1, description="Most layers of a network.")
-    max_width: int = Field(4096, ge=1, description="Most inputs, or units of a layer.")
+    max_layers: int = Field(16, ge=1, le=1000, description="Most layers of a network.")
+    max_width: int = Field(
+        4096,
+        ge=1,
+        le=65_536,  # limits.WIDEST
+        description="Most inputs, columns of a dataset, or units of a layer.",
+    )
     max_parameters: int = Field(2_000_000, ge=1, description="Most parameters of a network.")
     max_epochs: int = Field(100_000, ge=1, description="Most epochs of a job.")
-    max_rows_per_call: int = Field(10_000, ge=1, description="Most rows of one inference call.")
+    max_rows_per_call: int = Field(
+        10_000, ge=1, le=100_000, description="Most rows of one inference call."
+    )
     max_queued_jobs: int = Field(10_000, ge=1, description="Most queued jobs in all.")
     max_queued_jobs_per_tenant: int = Field(
         1000, ge=1, description="Most queued jobs of a tenant, where there are keys."

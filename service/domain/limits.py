@@ -3,9 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from service.domain.errors import Fault, InvalidRequest, pointer
+
+WIDEST: Final = 65_536
+"""What the schemas of bodies allow, whatever the settings do: numbers of a row, labels, classes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service.conftest import LAYERS, Json, Train, problem
+from service.settings import Settings
+from tests.service.conftest import LAYERS, Json, Train, in_process, problem
 
 SEED_DOCUMENT = {
     "layers": [
@@ -170,6 +171,19 @@ async def test_labels_and_name_can_change(client: httpx.AsyncClient, network: Js
     assert changed.json()["labels"] == labels
     assert (await client.get(f"/v1/networks/new {network['id']}")).status_code == 200
     problem(await client.patch(path, json={"labels": ["a"]}), 422, "validation_failed", "/labels")
+
+
+async def test_what_the_settings_allow_is_allowed_by_every_body(tmp_path: Path) -> None:
+    layers = [{"type": "dense", "units": 4500, "activation": "softmax"}]
+    body = {"name": "wide", "input_shape": [4800], "layers": layers}
+    settings = Settings(data_dir=tmp_path, max_width=5000, max_parameters=30_000_000, workers=1)
+    rows = {"inputs": [[0.0] * 4800] * 2}
+    async with in_process(settings) as client:
+        made = await client.post("/v1/networks", json=body)
+        told = await client.post("/v1/networks/wide/classify", json={**rows, "top_k": 4500})
+        kept = await client.post("/v1/datasets", json={**rows, "targets": ["a", "b"]})
+
+    assert (made.status_code, told.status_code, kept.status_code) == (201, 200, 201)
 
 
 async def test_null_takes_a_thing_away(client: httpx.AsyncClient, network: Json) -> None:

@@ -18,8 +18,8 @@ from service.api.schemas import Body, Links, Name, Seed, Time, links
 from service.application.vocabulary import BUILTIN_NAMES
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import MOST_FAULTS, Fault, InvalidRequest, pointer
+from service.domain.limits import WIDEST
 
-MOST_COLUMNS: Final = 4096
 LONGEST_LABEL: Final = 200
 _NUMBERS: Final = {int, float}
 
@@ -53,8 +53,8 @@ def _faults(row: Any, place: tuple[str, int], *, words: bool) -> Iterator[Fault]
             due = f"a text of at most {LONGEST_LABEL} characters, a number or a list of numbers"
             problem = f"{name}[{index}] must be {due}"
             yield Fault(pointer(*place), "wrong_type", problem, (("row", index),))
-    elif not isinstance(row, list) or len(row) > MOST_COLUMNS:
-        problem = f"{name}[{index}] must be a list of at most {MOST_COLUMNS} numbers"
+    elif not isinstance(row, list) or len(row) > WIDEST:
+        problem = f"{name}[{index}] must be a list of at most {WIDEST} numbers"
         yield Fault(pointer(*place), "wrong_type", problem, (("row", index),))
     else:
         for column, cell in enumerate(row):
@@ -71,7 +71,7 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-Row = Annotated[list[float], Field(max_length=MOST_COLUMNS, fail_fast=True)]
+Row = Annotated[list[float], Field(max_length=WIDEST, fail_fast=True)]
 Target = Annotated[str, Field(max_length=LONGEST_LABEL)] | float | Row
 Rows = Annotated[list[Row], Field(fail_fast=True), WrapValidator(_first_faults)]
 Targets = Annotated[list[Target], Field(fail_fast=True), WrapValidator(_first_faults)]

@@ -8,6 +8,7 @@ from service.api.dependencies import Services
 from service.api.hot import Array, Asked, HotAnswer, HotRequest
 from service.application.inference import Prediction, classes_of_served, predictions
 from service.application.served import Served
+from service.domain.limits import WIDEST
 
 JSON: Final = b"content-type: application/json\r\n"
 JSON_TYPES: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
@@ -17,7 +18,7 @@ class _Call(msgspec.Struct, forbid_unknown_fields=True):
     """`ClassifyRequest`, decoded without a stop."""
 
     inputs: list[list[float]]
-    top_k: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=1, le=WIDEST)] | None = None
 
 
 class Classified(msgspec.Struct, frozen=True, gc=False):

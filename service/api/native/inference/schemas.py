@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from service.api.examples import SEVEN
 from service.api.native.datasets.schemas import Rows, Targets
 from service.api.schemas import Body
+from service.domain.limits import WIDEST
 
 
 class ClassifyRequest(Body):
@@ -15,7 +16,7 @@ class ClassifyRequest(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [SEVEN], "top_k": 3}]})
 
     inputs: Rows = Field(min_length=1, max_length=100_000)
-    top_k: int | None = Field(None, ge=1, le=4096, description="Tell this many best classes.")
+    top_k: int | None = Field(None, ge=1, le=WIDEST, description="Tell this many best classes.")
 
 
 class TopBody(BaseModel):

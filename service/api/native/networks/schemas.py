@@ -8,6 +8,7 @@ from service.api.schemas import Body, Links, Name, Seed, Time, links
 from service.application.networks import NewNetwork
 from service.application.vocabulary import ACTIVATION_NAMES, INITIALIZER_NAMES
 from service.domain.identifiers import is_plain
+from service.domain.limits import WIDEST
 from service.domain.networks import Network, Version
 
 DIGITS: dict[str, Any] = {
@@ -80,7 +81,7 @@ class NetworkOptions(Body):
     labels: list[Label] | None = Field(
         None,
         min_length=1,
-        max_length=4096,
+        max_length=WIDEST,
         description="Names of the classes, else their indices.",
     )
     dtype: Literal["float32", "float64"] | None = Field(None, description="float32 if not told.")
@@ -117,7 +118,7 @@ class ChangeNetwork(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"team": "vision"}}]})
 
     name: Name | None = None
-    labels: list[Label] | None = Field(None, min_length=1, max_length=4096)
+    labels: list[Label] | None = Field(None, min_length=1, max_length=WIDEST)
     metadata: Metadata | None = None
 
 
