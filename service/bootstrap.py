@@ -40,6 +40,7 @@ from service.application.jobs import Jobs
 from service.application.live import LiveBoard
 from service.application.networks import Networks
 from service.application.rates import Rates
+from service.application.reports import Reports
 from service.application.shelf import Shelf
 from service.application.weights import Weights
 from service.domain.keys import new_secret
@@ -265,7 +266,7 @@ def _built(settings: Settings, limits: Limits, folder: DataFolder) -> Running:
         board,
         limits,
         server,
-        cache.drop,
+        Reports(store, blobs, chronicle, limits, cache.drop),
     )
     executor.on_free = dispatcher.wake
     access = Access(store, anywhere=settings.allow_anonymous)

@@ -11,8 +11,8 @@ from core.state import read_state
 from service.application.dispatcher import Dispatcher
 from service.application.feed import Feed
 from service.application.jobs import find_job, read_job
-from service.application.networks import append_version, find_network
 from service.application.ports import BlobCorrupt, Blobs, Store, Work
+from service.application.versions import append_version, find_network
 from service.domain.errors import Conflict, IllegalMove, NotFound, Unavailable
 from service.domain.jobs import HELD, Checkpoint, Status, allowed_actions
 from service.domain.networks import Network, Version

@@ -8,7 +8,6 @@ client asked for in between decides.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple, final
 
@@ -61,13 +60,7 @@ class Server(NamedTuple):
 
 @final
 class Dispatcher:
-    """The loop and its supervisors.
-
-    Parameters
-    ----------
-    changed
-        Called with a network's id when it got a version.
-    """
+    """The loop and its supervisors."""
 
     def __init__(
         self,
@@ -78,12 +71,12 @@ class Dispatcher:
         board: LiveBoard,
         limits: Limits,
         server: Server,
-        changed: Callable[[str], None],
+        reports: Reports,
     ) -> None:
         self._store, self._blobs, self._executor = store, blobs, executor
         self._chronicle, self._board, self._limits = chronicle, board, limits
-        self._reports = Reports(store, blobs, chronicle, limits, changed)
         self._server_id, self._alone = server
+        self._reports = reports
         self._attempts: dict[str, Attempt] = {}
         self._supervisors: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()

@@ -11,7 +11,8 @@ from core.errors import NonFiniteError
 from core.explanation import STEPS, Attributions, gradient, integrated_gradients
 from service.application.datasets import Datasets
 from service.application.faults import engine_fault
-from service.application.inference import Inference, Rows, probabilities_of
+from service.application.inference import Inference, Rows
+from service.application.predictions import probabilities_of
 from service.application.served import Served
 from service.domain.datasets import Dataset
 from service.domain.errors import InvalidRequest

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,10 +13,11 @@ from typing import Any, Final, Literal, NamedTuple, final
 from service.application.chronicle import Chronicle
 from service.application.datasets import find_dataset
 from service.application.dispatcher import Dispatcher
+from service.application.estimate import Estimate, check_frames, estimated
 from service.application.history import columns_of
-from service.application.networks import find_network
 from service.application.ports import Page, Store, Work
 from service.application.training import check_fit, values_in_force
+from service.application.versions import find_network
 from service.domain.datasets import Dataset
 from service.domain.errors import Conflict, IllegalMove, InvalidRequest, NotFound, QueueFull
 from service.domain.identifiers import new_id
@@ -35,9 +35,6 @@ from service.domain.jobs import (
 from service.domain.limits import Limits
 from service.domain.networks import Network, Version
 
-SECONDS_PER_PRODUCT: Final = 1.5e-11
-SECONDS_PER_CALL: Final = 1.2e-6
-CALLS_PER_LAYER: Final = 12
 PACE_JOBS: Final = 20
 """So many of the latest jobs tell how long the next will take."""
 
@@ -75,16 +72,6 @@ class Place(NamedTuple):
 
     ahead: int
     seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a job would take."""
-
-    parameters: int
-    memory_bytes: int
-    seconds: float
-    training: dict[str, Any]
 
 
 @final
@@ -146,15 +133,7 @@ class Jobs:
         """Check everything about a job, and tell what it would take."""
         async with self._store.read() as work:
             network, dataset, _, training = await self._resolved(work, owner, wanted)
-        itemsize = 8 if network.dtype == "float64" else 4
-        rows = dataset.rows * (1.0 - training["validation_fraction"])
-        batches = math.ceil(rows / training["batch_size"])
-        calls = batches * len(network.layers) * CALLS_PER_LAYER
-        products = 3 * rows * network.parameter_count * itemsize / 4
-        seconds = (calls * SECONDS_PER_CALL + products * SECONDS_PER_PRODUCT) * training["epochs"]
-        columns = dataset.input_shape[0] + dataset.outputs
-        memory = dataset.rows * columns * (8 + itemsize) + 8 * itemsize * network.parameter_count
-        return Estimate(network.parameter_count, memory, round(seconds, 3), training)
+        return estimated(network, dataset, training)
 
     async def _resolved(
         self, work: Work, owner: str, wanted: NewJob
@@ -178,21 +157,9 @@ class Jobs:
         if training["epochs"] > self._limits.epochs:
             problem = f"there may be at most {self._limits.epochs} epochs"
             raise InvalidRequest.at("/training/epochs", "out_of_range", problem)
-        self._check_frames(network, training)
+        check_frames(network, training, self._limits)
         check_fit(network, dataset, training)
         return network, dataset, base, training
-
-    def _check_frames(self, network: Network, training: dict[str, Any]) -> None:
-        """Refuse frames of the plane that would fill the log: each has a byte a point and unit."""
-        if "boundary" in training:
-            units = sum(layer.get("units", 0) for layer in network.layers)
-            size = units * training["boundary"]["resolution"] ** 2
-            if size > self._limits.frame_bytes:
-                problem = (
-                    f"a frame of {units} units would take {size} bytes, at most "
-                    f"{self._limits.frame_bytes}; a smaller resolution takes less"
-                )
-                raise InvalidRequest.at("/training/boundary/resolution", "too_large", problem)
 
     async def _check_queue(self, work: Work, owner: str) -> None:
         limits = self._limits

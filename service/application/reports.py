@@ -19,8 +19,8 @@ from service.application.attempts import (
     Stored,
 )
 from service.application.chronicle import Chronicle
-from service.application.networks import append_version
 from service.application.ports import Blobs, Store, Work
+from service.application.versions import append_version
 from service.domain.identifiers import new_id
 from service.domain.jobs import AFTER_LOSS, HELD, Checkpoint, Job, Status, StopReason
 from service.domain.limits import Limits

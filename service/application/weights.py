@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar, final, runtime_checkable
 
-import numpy as np
-
 from core import formats
 from core.errors import EngineError
 from core.formats import Model, Reads, Writes, json_format
-from core.layers import Dense
-from core.network import LayerWeights
 from core.network import Network as Engine
 from core.preprocessing import Preprocessing
 from service.application.faults import engine_fault
+from service.application.fitting import check_same_layers, in_dtype_of, not_taken
 from service.application.live import LiveBoard
 from service.application.ports import BlobCorrupt, Blobs
 from service.domain.errors import (
@@ -26,7 +23,6 @@ from service.domain.errors import (
     InvalidRequest,
     ServiceError,
     UnsupportedFormat,
-    pointer,
 )
 from service.domain.limits import Limits
 from service.domain.networks import Network, Version
@@ -228,8 +224,8 @@ class Weights:
         target = Engine.from_spec(network.spec())
 
         def taken() -> bytes:
-            _check_same_layers(model.network, target)
-            target.load_layer_weights(_in_dtype_of(target, model.network))
+            check_same_layers(model.network, target)
+            target.load_layer_weights(in_dtype_of(target, model.network))
             return target.to_bytes()
 
         data = await beside_the_loop(network, taken)
@@ -242,7 +238,7 @@ class Weights:
             datetime.now(UTC),
             preprocessing=model.preprocessing.to_document(),
         )
-        return version, _not_taken(model, network, target)
+        return version, not_taken(model, network, target)
 
 
 async def beside_the_loop(network: Network, work: Callable[[], Made]) -> Made:
@@ -250,63 +246,6 @@ async def beside_the_loop(network: Network, work: Callable[[], Made]) -> Made:
     if network.parameter_count < INLINE_PARAMETERS:
         return work()
     return await asyncio.to_thread(work)
-
-
-def _numbered(network: Engine) -> list[tuple[int, Dense]]:
-    """Return the dense layers with their index; the others hold no numbers."""
-    layers = enumerate(network.layers)
-    return [(index, layer) for index, layer in layers if isinstance(layer, Dense)]
-
-
-def _check_same_layers(given: Engine, target: Engine) -> None:
-    """Refuse weights of another architecture, naming the layer."""
-    theirs, ours = _numbered(given), _numbered(target)
-    if given.inputs != target.inputs or len(theirs) != len(ours):
-        problem = (
-            f"the network takes {target.inputs} inputs through {len(ours)} dense layers, "
-            f"the document {given.inputs} through {len(theirs)}"
-        )
-        raise InvalidRequest.at("/layers", "shape_error", problem)
-    for (index, one), (_, other) in zip(theirs, ours, strict=True):
-        for key in ("units", "activation"):
-            told, due = one.config()[key], other.config()[key]
-            if told != due:
-                problem = f"layer {index} has {key} {told!r}, the network has {due!r}"
-                raise InvalidRequest.at(pointer("layers", index), "shape_error", problem)
-
-
-def _not_taken(model: Model, network: Network, target: Engine) -> tuple[str, ...]:
-    """Say what of a document the network has otherwise, and keeps."""
-    notes = list(model.notes)
-    if model.labels is not None and list(model.labels) != network.labels_in_force:
-        notes.append("its labels were not taken: the network keeps its own")
-    if model.network.dtype != target.dtype:
-        notes.append(f"its numbers were taken as {target.dtype.name}, the network's")
-    silent = [
-        [one.config() for one in net.layers if not isinstance(one, Dense)]
-        for net in (model.network, target)
-    ]
-    if silent[0] != silent[1]:
-        notes.append("its dropout was not taken: the network keeps its own")
-    return tuple(notes)
-
-
-def _in_dtype_of(target: Engine, given: Engine) -> list[LayerWeights | None]:
-    """Return the numbers of the target's layers in its dtype, or name one that it cannot hold."""
-    found: list[LayerWeights | None] = [None] * len(target.layers)
-    homes = (index for index, _ in _numbered(target))
-    for index, part in enumerate(given.layer_weights()):
-        if part is None:
-            continue
-        with np.errstate(over="ignore"):  # an overflow shows as infinity, which is refused
-            cast = LayerWeights(*(array.astype(target.dtype) for array in part))
-        for name, array in zip(LayerWeights._fields, cast, strict=True):
-            if not np.isfinite(array).all():
-                at = np.argwhere(~np.isfinite(array))[0].tolist()
-                problem = f"the number is too large for {target.dtype.name}"
-                raise InvalidRequest.at(pointer("layers", index, name, *at), "not_finite", problem)
-        found[next(homes)] = cast
-    return found
 
 
 def _outline(document: Mapping[str, Any]) -> tuple[list[Any], list[int] | None]:

@@ -28,6 +28,7 @@ from service.application.chronicle import Chronicle
 from service.application.dispatcher import Dispatcher, Server
 from service.application.feed import Feed
 from service.application.live import LiveBoard
+from service.application.reports import Reports
 from service.bootstrap import prepare
 from service.domain.errors import Unavailable
 from service.domain.jobs import Job, Progress, Status
@@ -142,15 +143,10 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     store = SqlStore(sqlite_url(folder.database))
     blobs = FolderBlobs(folder.blobs)
     hands, board = Hands(), LiveBoard(store, blobs, alone=True)
+    chronicle = Chronicle(Feed())
+    reports = Reports(store, blobs, chronicle, Limits(), lambda _: None)
     dispatcher = Dispatcher(
-        store,
-        blobs,
-        hands,
-        Chronicle(Feed()),
-        board,
-        Limits(),
-        Server("here"),
-        lambda _: None,
+        store, blobs, hands, chronicle, board, Limits(), Server("here"), reports
     )
     await dispatcher.start()
     yield Stage(store, hands, dispatcher, board)
@@ -214,8 +210,9 @@ async def test_a_server_whose_lease_ran_out_can_change_nothing_any_more(
         await work.jobs.connection.execute(update(jobs).values(lease_until=past))  # type: ignore[attr-defined]
     hands = Hands()
     blobs = FolderBlobs(tmp_path / "data" / "blobs")
-    parts = (Chronicle(Feed()), stage.board, Limits(), Server("there", alone=False), lambda _: None)
-    other = Dispatcher(stage.store, blobs, hands, *parts)
+    chronicle, server = Chronicle(Feed()), Server("there", alone=False)
+    reports = Reports(stage.store, blobs, chronicle, Limits(), lambda _: None)
+    other = Dispatcher(stage.store, blobs, hands, chronicle, stage.board, Limits(), server, reports)
     await other.start()
     while not hands.hands:
         other.wake()

@@ -1,24 +1,16 @@
 """One attempt at a job, from its assignment to its result."""
 
-import hashlib
 import math
-import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from core import tensors
-from core.arrays import Array
-from core.batches import Rows
-from core.errors import DivergedError, EngineError, FormatError
+from core.errors import DivergedError, EngineError
 from core.metrics import class_indices
-from core.network import Network
-from core.preprocessing import Preprocessing, Standardization
-from core.training import Epoch, Trainer, split
+from core.training import Epoch, Trainer
 from service.application.attempts import (
     Assignment,
     CheckpointTaken,
@@ -32,6 +24,7 @@ from service.application.attempts import (
 from service.application.training import plan_from
 from service.domain.jobs import Progress
 from service.infrastructure.execution.film import Film
+from service.infrastructure.execution.loading import Refused, prepare, restore
 
 BURST_SECONDS: Final = 0.05
 """About how long the worker trains before it looks up."""
@@ -45,14 +38,6 @@ BYTES_PER_CHECKPOINT_SECOND: Final = 8 << 20
 """A larger state is saved less often, within the bounds above."""
 
 COLUMNS: Final = tuple(Epoch._fields)
-
-
-class Refused(Exception):
-    """The job cannot be trained, however often it is tried."""
-
-    def __init__(self, stop_reason: str, code: str, detail: str) -> None:
-        self.stop_reason, self.code = stop_reason, code
-        super().__init__(detail)
 
 
 def run(
@@ -92,14 +77,14 @@ class _Session:
 
     def __init__(self, assignment: Assignment) -> None:
         self._limits = assignment.training["limits"]
-        self.network, self.preprocessing, training, validation = _prepare(assignment)
+        self.network, self.preprocessing, training, validation = prepare(assignment)
         self._training, self._validation = training, validation
         plan = plan_from(assignment.training)
         try:
             self.trainer = Trainer(self.network, training, plan, validation)
         except EngineError as error:
             raise Refused("error", "training_refused", str(error)) from error
-        self._damaged = _restore(self.trainer, assignment.checkpoints)
+        self._damaged = restore(self.trainer, assignment.checkpoints)
         self._plan = plan
         now = time.monotonic()
         self._begun, self._earlier = now, assignment.elapsed_seconds
@@ -244,87 +229,3 @@ class _Session:
             self.preprocessing.to_document(),
             metrics,
         )
-
-
-def _prepare(assignment: Assignment) -> tuple[Network, Preprocessing, Rows, Rows | None]:
-    """Return the network, what its inputs go through, and the rows to train and validate on."""
-    training = assignment.training
-    network = _base_network(assignment)
-    inputs, targets = load_rows(assignment.dataset, assignment.dataset_sha256)
-    train, held_out = split(len(inputs), training["validation_fraction"], training["seed"])
-    preprocessing = Preprocessing.from_document(
-        assignment.preprocessing, network.inputs, network.units
-    )
-    if training["standardize"] and preprocessing.inputs is None:
-        scales_targets = assignment.classes is None and network.output_activation == "linear"
-        try:
-            preprocessing = Preprocessing(
-                Standardization.fit(inputs[train]),
-                Standardization.fit(targets[train]) if scales_targets else None,
-            )
-        except EngineError as error:
-            raise Refused("error", "not_finite", str(error)) from error
-    if preprocessing.inputs is not None:
-        inputs = preprocessing.inputs.apply(inputs)
-    inputs = inputs.astype(network.dtype)
-    if not np.isfinite(inputs).all():
-        raise Refused("error", "not_finite", f"a row is too large for {network.dtype.name}")
-    targets = _targets(assignment, targets, preprocessing).astype(
-        network.dtype if assignment.classes is None else np.intp
-    )
-    validation = Rows(inputs[held_out], targets[held_out]) if held_out.size else None
-    return network, preprocessing, Rows(inputs[train], targets[train]), validation
-
-
-def _base_network(assignment: Assignment) -> Network:
-    """Return the network with the base version's weights."""
-    network = Network.from_spec(assignment.spec)
-    try:
-        weights = Path(assignment.weights).read_bytes()
-    except OSError as error:
-        raise Refused("error", "weights_missing", "the base version's weights are gone") from error
-    if hashlib.sha256(weights).hexdigest() != assignment.weights_sha256:
-        raise Refused("error", "weights_corrupt", "the base version's weights have changed on disk")
-    network.load_bytes(weights)
-    return network
-
-
-def _targets(assignment: Assignment, targets: Array, preprocessing: Preprocessing) -> Array:
-    """Return the targets as the network sees them: its classes, or scaled numbers."""
-    if assignment.classes is not None:
-        return np.array(assignment.classes)[targets.astype(np.intp)]
-    return targets if preprocessing.targets is None else preprocessing.targets.apply(targets)
-
-
-def load_rows(path: str, sha256: str) -> tuple[Array, Array]:
-    """Return the inputs and targets of a stored dataset, checked against its digest."""
-    try:
-        with Path(path).open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise Refused("error", "dataset_missing", "the dataset's rows are gone") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise Refused("error", "dataset_corrupt", "the dataset's rows have changed on disk")
-    arrays, _ = tensors.decode(data)  # type: ignore[arg-type]
-    return arrays["inputs"], arrays["targets"]
-
-
-def _restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> int:
-    """Go on from the latest checkpoint that is whole, and return how many newer ones are not.
-
-    Never silently from the beginning.
-    """
-    for damaged, (path, digest) in enumerate(checkpoints):
-        try:
-            state = Path(path).read_bytes()
-        except OSError:
-            continue
-        if hashlib.sha256(state).hexdigest() == digest:
-            try:
-                trainer.restore(state)
-            except FormatError as error:
-                raise Refused("error", "checkpoint_corrupt", str(error)) from error
-            return damaged
-    if checkpoints:
-        raise Refused("error", "checkpoint_corrupt", "no checkpoint of the job is whole any more")
-    return 0

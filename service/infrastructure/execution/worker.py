@@ -18,6 +18,7 @@ import traceback
 from typing import Any, BinaryIO, Final
 
 from service.application.attempts import Assignment, Failed
+from service.infrastructure.execution.loading import Refused
 from service.infrastructure.execution.messages import (
     HEAD,
     Beat,
@@ -27,7 +28,7 @@ from service.infrastructure.execution.messages import (
     frame,
     parse,
 )
-from service.infrastructure.execution.run import Refused, run
+from service.infrastructure.execution.run import run
 
 BEAT_SECONDS: Final = 0.5
 NICENESS: Final = 10

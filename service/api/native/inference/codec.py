@@ -6,7 +6,7 @@ import msgspec
 
 from service.api.dependencies import Services
 from service.api.hot import Array, Asked, HotAnswer, HotRequest
-from service.application.inference import Prediction, classes_of_served, predictions
+from service.application.predictions import Prediction, classes_of_served, predictions
 from service.application.served import Served
 from service.domain.limits import WIDEST
 

@@ -16,7 +16,7 @@ from service.api.native.inference.schemas import (
     PredictBody,
 )
 from service.api.strict import CallRoute
-from service.application.inference import classes_of_served
+from service.application.predictions import classes_of_served
 
 router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=CallRoute)
 

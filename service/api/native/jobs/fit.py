@@ -15,9 +15,9 @@ from service.api.native.jobs.schemas import (
     FitBody,
     FitNetwork,
     JobBody,
-    TrainingBody,
     job_body,
 )
+from service.api.native.jobs.training_schemas import TrainingBody
 from service.api.native.networks.schemas import network_body, network_path, version_body
 from service.api.strict import StrictRoute
 from service.application.fit import suggested

@@ -27,10 +27,10 @@ from service.api.native.jobs.schemas import (
     HistoryBody,
     JobBody,
     JobList,
-    TrainingBody,
     checkpoint_body,
     job_body,
 )
+from service.api.native.jobs.training_schemas import TrainingBody
 from service.api.native.networks.schemas import VersionBody, network_path, version_body
 from service.api.schemas import page_links
 from service.api.strict import StrictRoute

@@ -19,8 +19,8 @@ from service.api.protocols.kserve_v1.schemas import (
     Results,
 )
 from service.api.raw import off_loop, read_packed
-from service.application.inference import classes_of_served, probabilities_of
 from service.application.ports import Page
+from service.application.predictions import classes_of_served, probabilities_of
 from service.application.served import Served
 
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {

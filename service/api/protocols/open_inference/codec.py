@@ -10,7 +10,7 @@ import numpy as np
 
 from service.api.hot import Array
 from service.api.tabular import check_once
-from service.application.inference import probabilities_of
+from service.application.predictions import probabilities_of
 from service.domain.errors import InvalidRequest
 
 INPUT: Final = "input"

@@ -1,7 +1,8 @@
 """Bodies of the protocol, for the documentation; `codec` reads and writes them."""
 
-from typing import Any
+from typing import Annotated, Any, Final
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.examples import SEVEN
@@ -90,3 +91,15 @@ class Failure(BaseModel):
     """An error."""
 
     error: str
+
+
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Failure} for status in (400, 401, 403, 404, 413, 415, 429, 503)
+}
+Version = Annotated[
+    str,
+    Path(
+        description='Number, alias, "latest" or "live".',
+        openapi_examples={"here": {"value": "0"}},
+    ),
+]

@@ -1,0 +1,82 @@
+"""What was asked so far, in Triton's form."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from service.api.dependencies import NetworkRef, Parts, Reader, Services
+from service.api.protocols.open_inference.repository import every_network
+from service.api.protocols.open_inference.schemas import Version
+from service.application.served import Statistics
+from service.domain.networks import Network
+
+router = APIRouter()
+
+
+@router.get("/models/stats", summary="What was every network asked?")
+async def all_statistics(parts: Parts, owner: Reader) -> dict[str, Any]:
+    """Tell the counts and times of every network since the server started."""
+    told = []
+    for network in await every_network(parts, owner):
+        told += _statistics(parts, network, None)
+    return {"model_stats": told}
+
+
+@router.get("/models/{model}/stats", summary="What was a network asked?")
+async def model_statistics(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+    """Tell the counts and times of each version since the server started."""
+    network = await parts.networks.get(owner, model)
+    return {"model_stats": _statistics(parts, network, None)}
+
+
+@router.get("/models/{model}/versions/{version}/stats", summary="What was a version asked?")
+async def version_statistics(
+    model: NetworkRef, version: Version, parts: Parts, owner: Reader
+) -> dict[str, Any]:
+    """Tell the counts and times of a version since the server started."""
+    network, found = await parts.networks.version(owner, model, version)
+    return {"model_stats": _statistics(parts, network, found.number)}
+
+
+def _statistics(parts: Services, network: Network, only: int | None) -> list[dict[str, Any]]:
+    """Return Triton's counts for the versions of a network that were asked anything."""
+    counted = parts.inference.statistics(network.id)
+    if only is not None:
+        counted = {only: counted.get(only, Statistics())}
+    elif not counted:
+        counted = {network.latest_version: Statistics()}
+    return [_told(network.name, number, counts) for number, counts in sorted(counted.items())]
+
+
+def _told(name: str, number: int, counts: Statistics) -> dict[str, Any]:
+    none = {"count": 0, "ns": 0}
+    infer = {"count": counts.executions, "ns": counts.nanoseconds}
+    answered = {"count": counts.requests, "ns": counts.nanoseconds}
+    return {
+        "name": name,
+        "version": str(number),
+        "last_inference": int(counts.last_at * 1000),
+        "inference_count": counts.rows,
+        "execution_count": counts.executions,
+        "inference_stats": {
+            "success": answered,
+            "fail": {"count": counts.failures, "ns": 0},
+            "queue": none,  # nothing waits longer than a turn of the event loop
+            "compute_input": {"count": counts.executions, "ns": counts.decoding},
+            "compute_infer": infer,
+            "compute_output": {"count": counts.executions, "ns": counts.encoding},
+            "cache_hit": none,
+            "cache_miss": none,
+        },
+        "response_stats": {},
+        "batch_stats": [
+            {
+                "batch_size": rows,
+                "compute_input": {"count": count, "ns": decoding},
+                "compute_infer": {"count": count, "ns": nanoseconds},
+                "compute_output": {"count": count, "ns": encoding},
+            }
+            for rows, (count, nanoseconds, decoding, encoding) in sorted(counts.by_batch.items())
+        ],
+        "memory_usage": [],
+    }
