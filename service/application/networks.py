@@ -245,13 +245,15 @@ class Networks:
             network = await find_network(work, owner, reference)
             return network, await work.versions.page(network.id, page)
 
-    async def fresh(self, work: Work, owner: str, network: Network) -> Network:
-        """Return a network as it is within this transaction."""
-        return await find_network(work, owner, network.id)
-
-    async def add_version(self, work: Work, network: Network, version: Version) -> Version:
-        """Remember a version under the next number."""
-        return await append_version(work, network, version, self._changed)
+    async def upload(
+        self, owner: str, reference: str, version: Version, if_match: Callable[[Network], None]
+    ) -> tuple[Network, Version]:
+        """Add a version whose weights are stored; return the network as it is with it."""
+        async with self._store.write() as work:
+            network = await find_network(work, owner, reference)
+            if_match(network)
+            added = await append_version(work, network, version, self._changed)
+            return await find_network(work, owner, network.id), added
 
     async def _store_change(self, work: Work, network: Network, changed: Network) -> Network:
         if not await work.networks.update(changed, network.revision):

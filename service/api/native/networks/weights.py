@@ -36,6 +36,7 @@ from service.api.strict import WeightsRoute, check_encoding, check_json_type, pa
 from service.application.ports import SavedAnswer, Work
 from service.application.weights import Parsed
 from service.domain.errors import InvalidRequest, MalformedBody, Stale
+from service.domain.networks import Network
 
 router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=WeightsRoute)
 
@@ -206,14 +207,15 @@ async def put_weights(
             notes=list(notes),
         )
         return Response(checked.model_dump_json(), 200, media_type="application/json")
-    async with parts.store.write() as work:
-        fresh = await parts.networks.fresh(work, owner, found)
-        if if_match is not None:
-            unless_stale(if_match, current or "")(fresh)
-            if fresh.revision != found.revision and not matches(if_match, network_etag(fresh)):
-                raise Stale(network_etag(fresh))
-        added = await parts.networks.add_version(work, fresh, version)
-    fresh = await parts.networks.get(owner, fresh.id)
+
+    def still(fresh: Network) -> None:
+        """Refuse what has changed since the weights were looked at, where that matters."""
+        unless_stale(if_match, current or "")(fresh)
+        moved = fresh.revision != found.revision and not matches(if_match, network_etag(fresh))
+        if if_match is not None and moved:
+            raise Stale(network_etag(fresh))
+
+    fresh, added = await parts.networks.upload(owner, found.id, version, still)
     body = UploadedBody(**version_fields(fresh, added), notes=list(notes))
     headers = {
         "Location": f"{network_path(fresh)}/versions/{added.number}",
