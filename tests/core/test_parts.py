@@ -5,7 +5,7 @@ import pytest
 
 from core.activations import ACTIVATIONS
 from core.configuration import build, describe
-from core.datasets import BUILTINS, builtin
+from core.datasets import BUILTINS, builtin, clean_digits
 from core.errors import (
     ConfigurationError,
     EngineError,
@@ -86,6 +86,18 @@ def test_schedules_give_the_rates_of_their_equations() -> None:
     assert rates({"type": "linear", "min_learning_rate": 0.2}) == [1.0, 0.8, 0.6, 0.4]
     assert rates({"type": "exponential", "decay": 0.5}) == [1.0, 0.5, 0.25, 0.125]
     assert rates({"type": "warmup_cosine", "warmup_epochs": 2}) == [0.5, 1.0, 1.0, 0.5]
+    assert rates({"type": "cosine", "min_learning_rate": 0.5}) == [1.0, 0.926777, 0.75, 0.573223]
+    warm = {"type": "warmup_cosine", "warmup_epochs": 2, "min_learning_rate": 0.5}
+    assert rates(warm) == [0.5, 1.0, 1.0, 0.75]
+
+
+def test_a_leaky_rectifier_leaks_a_hundredth_unless_told() -> None:
+    z = np.array([[-2.0, 3.0]])
+
+    assert ACTIVATIONS["leaky_relu"]().forward(z).tolist() == [[-0.02, 3.0]]
+    assert build(ACTIVATIONS, "activation", {"type": "leaky_relu", "negative_slope": 0.5}).forward(
+        z
+    ).tolist() == [[-1.0, 3.0]]
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
@@ -124,6 +136,7 @@ def test_one_sigmoid_is_reported_as_two_classes() -> None:
 
     assert report["accuracy"] == 1.0
     assert report["confusion_matrix"] == [[1, 0], [0, 1]]
+    assert report["top_3_accuracy"] == 1.0
 
 
 def test_r2_is_one_for_the_truth_and_zero_for_the_mean() -> None:
@@ -132,7 +145,10 @@ def test_r2_is_one_for_the_truth_and_zero_for_the_mean() -> None:
     assert r2_score(targets, targets) == 1.0
     assert r2_score(np.full((3, 1), 2.0), targets) == 0.0
     assert r2_score(targets, np.ones((3, 1))) == 0.0
-    assert regression_report(targets + 1.0, targets) == {"mse": 1.0, "mae": 1.0, "r2": -0.5}
+    assert regression_report(targets + 2.0, targets) == {"mse": 4.0, "mae": 2.0, "r2": -5.0}
+    both = np.hstack([targets, 10.0 * targets])
+    half = np.hstack([targets, np.full((3, 1), 20.0)])
+    assert r2_score(half, both) == 0.5
 
 
 def test_standardising_gives_mean_zero_and_comes_back() -> None:
@@ -191,6 +207,34 @@ def test_a_builtin_set_is_the_same_for_the_same_seed(name: str) -> None:
     np.testing.assert_array_equal(one.inputs, same.inputs)
     assert not np.array_equal(one.inputs, other.inputs) or name == "sine"
     assert np.isfinite(builtin(name, None, None, seed=0).inputs).all()
+
+
+def test_digits_are_flipped_in_a_tenth_of_their_pixels() -> None:
+    drawn = builtin("digits", 2000, 0.0, seed=1)
+
+    clean = clean_digits()[drawn.targets]
+    assert np.isin(drawn.inputs, (0.0, 1.0)).all()
+    assert (drawn.inputs != clean).mean() == pytest.approx(0.1, abs=0.01)
+    assert np.bincount(drawn.targets).tolist() == [200] * 10
+
+
+@pytest.mark.parametrize("name", ["moons", "circles", "spirals", "xor"])
+def test_noise_moves_the_points_of_the_plane(name: str) -> None:
+    still, moved = builtin(name, 200, 0.0, seed=1), builtin(name, 200, 0.2, seed=1)
+
+    assert 0.05 < np.abs(still.inputs - moved.inputs).mean() < 0.5
+    assert len(np.unique(still.targets)) == 2
+
+
+def test_circles_lie_within_one_another_and_moons_apart() -> None:
+    circles, moons = builtin("circles", 200, 0.0, seed=1), builtin("moons", 200, 0.0, seed=1)
+
+    radii = [np.linalg.norm(circles.inputs[circles.targets == c], axis=1) for c in (0, 1)]
+    assert max(map(np.ptp, radii)) < 1e-9
+    assert abs(radii[0][0] - radii[1][0]) > 0.2
+    first, second = (moons.inputs[moons.targets == c] for c in (0, 1))
+    gaps = np.linalg.norm(first[:, None] - second[None], axis=2)
+    assert gaps.min() > 0.1
 
 
 def test_an_unknown_builtin_or_noise_is_refused() -> None:
