@@ -15,7 +15,7 @@ from service.application.inference import Inference, Rows
 from service.application.predictions import probabilities_of
 from service.application.served import Served
 from service.domain.datasets import Dataset
-from service.domain.errors import InvalidRequest
+from service.domain.errors import Fault, InvalidRequest
 
 Method = Literal["gradient", "integrated_gradients"]
 MOST_ROWS: Final = 100
@@ -82,6 +82,11 @@ class Explanations:
 
     async def compare(self, one: Served, other: Served, dataset: Dataset | None) -> dict[str, Any]:
         """Return how the parameters moved from one version to another, and what they now say."""
+        columns = one.network.input_shape
+        if dataset is not None and dataset.input_shape != columns:
+            problem = f"the network takes {columns[0]} inputs, the dataset {dataset.input_shape[0]}"
+            place = (("parameter", "dataset"),)
+            raise InvalidRequest(problem, [Fault("", "shape_mismatch", problem, place)])
         told: dict[str, Any] = {"layers": await asyncio.to_thread(_moved, one, other)}
         if dataset is not None:
             inputs, _ = await self._datasets.arrays(dataset)

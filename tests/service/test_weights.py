@@ -324,6 +324,10 @@ async def test_a_diff_tells_what_moved_and_what_is_now_said(
     assert all(part["norm_of_change"] == 0 for part in same["layers"])
     problem(await client.get(url, params={"from": "9"}), 404, "not_found")
     problem(await client.get(url), 422, "validation_failed")
+    problem(await client.get(url, params={"from": ""}), 422, "validation_failed")
+    plane = (await client.post("/v1/datasets", json={"builtin": "moons", "samples": 9})).json()
+    narrow = await client.get(url, params={"from": "0", "dataset": plane["id"]})
+    assert problem(narrow, 422, "validation_failed")["errors"][0]["parameter"] == "dataset"
 
 
 async def test_an_npz_of_somebody_elses_becomes_a_network(client: httpx.AsyncClient) -> None:

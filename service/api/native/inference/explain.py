@@ -120,12 +120,15 @@ async def diff(
         str,
         Query(
             alias="from",
+            min_length=1,
             max_length=64,
             description="Number, alias or latest.",
             openapi_examples={"here": {"value": "0"}},
         ),
     ],
-    to: Annotated[str, Query(max_length=64, description="Number, alias or latest.")] = "latest",
+    to: Annotated[
+        str, Query(min_length=1, max_length=64, description="Number, alias or latest.")
+    ] = "latest",
     dataset: Annotated[
         str | None, Query(max_length=200, description="Also compare the answers to its rows.")
     ] = None,

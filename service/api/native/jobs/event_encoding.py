@@ -7,6 +7,7 @@ from typing import Any, Final, final
 from service.api.encoding import json_bytes
 from service.domain.jobs import Record
 
+RECORDS_KEPT: Final = 512
 BYTES_KEPT: Final = 16 << 20
 
 
@@ -48,7 +49,9 @@ class EncodedEvents:
         if encoded is None:
             encoded = self._encoded[key] = self._encode(record, after)
             self._bytes += len(encoded)
-            while self._bytes > BYTES_KEPT and len(self._encoded) > 1:
+            while len(self._encoded) > RECORDS_KEPT or (
+                self._bytes > BYTES_KEPT and len(self._encoded) > 1
+            ):
                 self._bytes -= len(self._encoded.popitem(last=False)[1])
         return encoded
 
