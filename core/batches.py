@@ -1,6 +1,6 @@
 """Rows to learn from, and how their batches lie for a tape."""
 
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -23,6 +23,23 @@ class Rows(NamedTuple):
     targets: Array
 
 
+class Laid(NamedTuple):
+    """Rows as a tape takes them: in its dtype, and on one that is not wide beside a one each."""
+
+    inputs: Array
+    targets: Array
+
+
+def lay(rows: Rows, dtype: np.dtype[Any], *, wide: bool) -> Laid:
+    """Return rows laid once, for however many programs take batches of them."""
+    if wide:
+        return Laid(np.ascontiguousarray(rows.inputs, dtype), rows.targets)
+    laid = np.empty((len(rows.inputs), rows.inputs.shape[1] + 1), dtype)
+    laid[:, :-1] = rows.inputs
+    laid[:, -1] = 1.0
+    return Laid(laid, rows.targets)
+
+
 @final
 class Batches:
     """A batch of rows for each slot of a tape.
@@ -31,8 +48,8 @@ class Batches:
     ----------
     tape
         Whose slots are filled. A batch of all rows has them in their own order.
-    rows
-        To choose from.
+    laid
+        Rows to choose from.
     units
         Of the last layer.
 
@@ -42,13 +59,9 @@ class Batches:
         (slots, units, batch), as the last layer has its outputs.
     """
 
-    def __init__(self, tape: Tape, rows: Rows, units: int) -> None:
+    def __init__(self, tape: Tape, laid: Laid, units: int) -> None:
         self._tape = tape
-        inputs = rows.inputs
-        if not tape.wide:
-            inputs = np.hstack([inputs, np.ones((len(inputs), 1), inputs.dtype)])
-        self._inputs = np.ascontiguousarray(inputs, tape.dtype)
-        self._targets = rows.targets
+        self._inputs, self._targets = laid
         slots, batch, width = tape.slots, tape.batch, self._inputs.shape[1]
         self.targets = np.empty((slots, units, batch), tape.dtype)
         self._classes = np.arange(units).reshape(-1, 1)

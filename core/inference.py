@@ -32,7 +32,7 @@ class Forward:
     """The forward pass of one network, for as many callers as like, in any thread.
 
     One row is the call that is made most: it goes through a recorded tape, whose buffers callers
-    take in turn. More rows are worth new arrays.
+    take in turn, and so do a few of a large network. More rows are worth new arrays.
 
     Parameters
     ----------

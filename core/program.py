@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from core.arrays import Array
-from core.batches import Batches, Rows
+from core.batches import Batches, Laid, Rows, lay
 from core.losses import Loss
 from core.network import Network
 from core.optimizers import Optimizer, Vectors
@@ -72,7 +72,7 @@ class Program:
         self,
         network: Network,
         loss: Loss,
-        rows: Rows,
+        rows: Rows | Laid,
         batch: int,
         slots: int,
         updates: Updates | None = None,
@@ -82,7 +82,8 @@ class Program:
         self.gradient = np.empty_like(network.parameters)
         self._views = network.views(network.parameters), network.views(self.gradient)
         self._tape = Tape(batch, slots, dtype, wide=is_wide(network))
-        self.batches = Batches(self._tape, rows, network.units)
+        laid = rows if isinstance(rows, Laid) else lay(rows, dtype, wide=self._tape.wide)
+        self.batches = Batches(self._tape, laid, network.units)
         self.outputs = np.empty((slots, network.units, batch), dtype)
         self.squared_norms = np.zeros(slots, dtype)
         self._optimizer = updates.optimizer if updates else None

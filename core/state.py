@@ -13,7 +13,9 @@ from core.arrays import Array
 from core.errors import FormatError, ShapeError
 
 FORMAT: Final = "neurond-trainer-3"
-"""Another than 2, where dropout drew otherwise and the best weights moved by leaps alone."""
+OLDER: Final = "neurond-trainer-2"
+"""Dropout drew otherwise and the best weights moved by leaps alone: its weights can be had, but
+training cannot go on from it to the same bits."""
 
 
 @dataclass(slots=True)
@@ -24,8 +26,8 @@ class Progress:
     ----------
     best_loss, best_epoch
         The least monitored loss, and when it was.
-    patience_loss, epochs_since_best
-        The loss that patience waits to see improved, and for how many epochs it has.
+    patience_loss, epochs_waited
+        The loss that patience waits to see improved by more than a bit, and for how many epochs.
     """
 
     epoch: int = 0
@@ -33,7 +35,7 @@ class Progress:
     best_loss: float = math.inf
     best_epoch: int = 0
     patience_loss: float = math.inf
-    epochs_since_best: int = 0
+    epochs_waited: int = 0
     stop_reason: str | None = None
 
 
@@ -61,6 +63,8 @@ def decoded(state: bytes, homes: Mapping[str, Array], generator: np.random.Gener
         When the bytes are something else, of another version, or of another trainer.
     """
     arrays, metadata = read_state(state)
+    if metadata["format"] != FORMAT:
+        raise FormatError("the state was written by an earlier version, which trained otherwise")
     try:
         numbers: dict[str, Any] = json.loads(metadata["progress"])
         words: dict[str, Any] = json.loads(metadata["generator"])
@@ -89,7 +93,7 @@ def read_state(state: bytes) -> tuple[dict[str, Array], dict[str, str]]:
         When the bytes are something else, or of another version.
     """
     arrays, metadata = tensors.decode(state)
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in {FORMAT, OLDER}:
         raise FormatError("these bytes are no trainer's state, or one of another version")
     return arrays, metadata
 

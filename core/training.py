@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 
 from core.arrays import Array
-from core.batches import Rows
+from core.batches import Rows, lay
 from core.errors import DivergedError, ShapeError
 from core.metrics import class_indices
 from core.network import Network
@@ -71,12 +71,6 @@ class _Mark(NamedTuple):
     generator: dict[str, Any]
 
 
-def _checked(rows: Rows, network: Network, plan: Plan) -> Rows:
-    """Return rows in the network's dtype, whose targets the loss can have."""
-    plan.loss.check_targets(rows.targets, network.units)
-    return Rows(np.ascontiguousarray(rows.inputs, network.dtype), rows.targets)
-
-
 @final
 class Trainer:
     """Trains a network in place, epoch by epoch.
@@ -96,6 +90,11 @@ class Trainer:
     validation
         Rows held out, looked at after each epoch.
 
+    Attributes
+    ----------
+    training, validation
+        The rows as they are held, in the network's dtype; callers need not keep theirs.
+
     Raises
     ------
     DivergedError
@@ -109,15 +108,20 @@ class Trainer:
         plan.loss.check_output(network.output_activation)
         if not len(training.inputs):
             raise ShapeError("training rows", expected=(None,), got=(0,))
-        rows = _checked(training, network, plan)
-        if validation is not None:
-            validation = _checked(validation, network, plan) if len(validation.inputs) else None
-        self.network, self.plan, self.validation = network, plan, validation
+        if validation is not None and not len(validation.inputs):
+            validation = None
+        for rows in (training, validation) if validation else (training,):
+            plan.loss.check_targets(rows.targets, network.units)
+        laid = lay(training, network.dtype, wide=is_wide(network))
+        self.network, self.plan = network, plan
+        self.training = Rows(laid.inputs[:, : network.inputs], laid.targets)
+        self.validation = validation and Rows(
+            np.ascontiguousarray(validation.inputs, network.dtype), validation.targets
+        )
         self.progress = Progress()
         self.best_parameters = network.parameters.copy()
         self._rows = len(training.inputs)
         self._classifies = training.targets.ndim == 1
-        self._targets = training.targets
         self._generator = np.random.Generator(np.random.SFC64(plan.seed))
         self._memory = np.zeros((plan.optimizer.memories, network.parameters.size), network.dtype)
         self._whole = self._rows <= plan.batch_size
@@ -128,8 +132,8 @@ class Trainer:
             self._snapshots = np.empty((slots, network.parameters.size), network.dtype)
         updates = Updates(plan.optimizer, self._memory, plan.regularization, self._snapshots)
         self._mark = _Mark(network.parameters.copy(), self._memory.copy(), 0, {})
-        self._main = Program(network, plan.loss, rows, batch, slots, updates)
-        self._rest = Program(network, plan.loss, rows, rest, 1, updates) if rest else None
+        self._main = Program(network, plan.loss, laid, batch, slots, updates)
+        self._rest = Program(network, plan.loss, laid, rest, 1, updates) if rest else None
         if self._whole:
             for slot in range(slots):
                 self._main.batches.fill(np.arange(self._rows), slot)
@@ -138,7 +142,7 @@ class Trainer:
         """Return how many batches of one epoch, or epochs of one batch, to replay at once."""
         floats = 3 * sum(self.network.widths[1:])
         if not is_wide(self.network):
-            floats += 2 * self.network.inputs
+            floats += self.network.inputs
         each = batch * floats * self.network.dtype.itemsize
         wanted = self._rows // batch
         if self._whole:
@@ -287,7 +291,7 @@ class Trainer:
 
     def _hits(self, program: Program, rows: Array) -> Array:
         """Return how many of the rows were classified right, slot by slot."""
-        actual = self._targets[rows].reshape(-1, program.batch)
+        actual = self.training.targets[rows].reshape(-1, program.batch)
         outputs = program.outputs[: len(actual)]
         predicted = outputs[:, 0] > 0.5 if self.network.units == 1 else outputs.argmax(axis=1)
         return np.asarray((predicted == actual).sum(axis=1))
@@ -315,12 +319,12 @@ class Trainer:
             progress.best_loss, progress.best_epoch = monitored, epoch.epoch
         min_delta = plan.early_stopping.min_delta if plan.early_stopping else 0.0
         if monitored < progress.patience_loss - min_delta:
-            progress.patience_loss, progress.epochs_since_best = monitored, 0
+            progress.patience_loss, progress.epochs_waited = monitored, 0
         else:
-            progress.epochs_since_best += 1
+            progress.epochs_waited += 1
         if plan.target_loss is not None and monitored <= plan.target_loss:
             progress.stop_reason = "target_reached"
-        elif plan.early_stopping and progress.epochs_since_best >= plan.early_stopping.patience:
+        elif plan.early_stopping and progress.epochs_waited >= plan.early_stopping.patience:
             progress.stop_reason = "early_stopped"
         elif epoch.epoch >= plan.epochs:
             progress.stop_reason = "epochs_done"

@@ -41,9 +41,8 @@ def errors() -> str:
         "leads to the place in the body that was sent.\n",
     ]
     for code, (status, title) in sorted(STATUS.items()):
-        if code in REMEDIES:
-            lines.append(f"## {code}\n")
-            lines.append(f"{status}. {title}. {REMEDIES[code]}\n")
+        lines.append(f"## {code}\n")
+        lines.append(f"{status}. {title}. {REMEDIES[code]}\n")
     lines.append("## In the `error` of a job that failed\n")
     lines += [f"* `{code}`: {meaning}" for code, meaning in sorted(IN_JOBS.items())]
     return "\n".join(lines) + "\n"
@@ -58,6 +57,7 @@ IN_JOBS = {
     "epoch; the latest checkpoint has the last finite weights, and those that were best.",
     "interrupted": "Its worker died as often as `NEUROND_MAX_ATTEMPTS` allows.",
     "network_deleted": "It was deleted while the job waited.",
+    "no_longer_fits": "The network's labels were changed while the job waited.",
     "not_finite": "A row is too large for the network's dtype.",
     "not_sendable": "What the job needs cannot be handed to a worker.",
     "out_of_memory": "A worker has at most `NEUROND_WORKER_MEMORY_BYTES`.",

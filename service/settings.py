@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         4096,
         ge=1,
         le=65_536,  # limits.WIDEST
-        description="Most inputs, columns of a dataset, or units of a layer.",
+        description="Most inputs, columns or classes of a dataset, or units of a layer.",
     )
     max_parameters: int = Field(2_000_000, ge=1, description="Most parameters of a network.")
     max_epochs: int = Field(100_000, ge=1, description="Most epochs of a job.")

@@ -22,6 +22,8 @@ from core.network import LayerWeights, Network
 MOST_DESCRIPTION: Final = 1 << 20
 """Bytes that the description may take, beside the arrays."""
 
+MOST_LAYERS: Final = 1000
+
 
 def arrays_of(model: Model) -> dict[str, Array]:
     """Return the numbers of every dense layer."""
@@ -49,15 +51,7 @@ def description_of(model: Model) -> str:
 def model_of(description: str, arrays: Mapping[str, Array], most_parameters: int) -> Model:
     """Return the model of our own arrays."""
     check_count(arrays, most_parameters)
-    try:
-        document = json.loads(description)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise FormatError("the description is no JSON") from error
-    if not isinstance(document, dict) or not isinstance(document.get("network"), dict):
-        raise FormatError("the description lacks its network", path=("network",))
-    described = document["network"].get("layers")
-    if not isinstance(described, list):
-        raise FormatError("the network's layers are no list", path=("network", "layers"))
+    document, described = _described(description)
     layers: list[dict[str, Any]] = []
     counted = 0
     for index, layer in enumerate(described):
@@ -72,6 +66,23 @@ def model_of(description: str, arrays: Mapping[str, Array], most_parameters: int
         layers.append(entry)
     # The reader of the JSON document checks every shape and number.
     return NativeJson().read({**document, "layers": layers}, most_parameters=counted)
+
+
+def _described(description: str) -> tuple[dict[str, Any], list[Any]]:
+    """Return what a description says, and the layers that it names."""
+    if len(description) > MOST_DESCRIPTION:
+        raise FormatError(f"the description is longer than {MOST_DESCRIPTION} characters")
+    try:
+        document = json.loads(description)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError("the description is no JSON") from error
+    if not isinstance(document, dict) or not isinstance(document.get("network"), dict):
+        raise FormatError("the description lacks its network", path=("network",))
+    layers = document["network"].get("layers")
+    if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
+        problem = f"the network's layers are a list of at most {MOST_LAYERS}"
+        raise FormatError(problem, path=("network", "layers"))
+    return document, layers
 
 
 def check_count(arrays: Mapping[str, Array], most_parameters: int) -> None:

@@ -37,6 +37,8 @@ class Npz:
         described = arrays.pop(DESCRIPTION, None)
         if described is None:
             return model_of_others(arrays, most_parameters)
+        if described.nbytes > MOST_DESCRIPTION:
+            raise FormatError(f"the description is longer than {MOST_DESCRIPTION} bytes")
         try:
             text = described.astype(np.uint8).tobytes().decode()
             return model_of(text, arrays, most_parameters)

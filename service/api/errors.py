@@ -28,9 +28,6 @@ from service.domain.errors import (
 
 STATUS: Final[dict[str, tuple[int, str]]] = {
     "validation_failed": (422, "The request cannot be used"),
-    "network_deleted": (422, "The network was deleted"),
-    "dataset_deleted": (422, "The dataset was deleted"),
-    "version_deleted": (422, "The version was deleted"),
     "malformed_body": (400, "The body cannot be read"),
     "bad_request": (400, "The request cannot be read"),
     "unauthorized": (401, "A key is due"),
@@ -176,7 +173,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     faults = []
     for entry in list(error.errors())[:MOST_FAULTS]:
         where, *path = entry["loc"]
-        fault = {"pointer": "", "code": str(entry["type"]), "detail": _worded(entry)}
+        fault: dict[str, Any] = {"pointer": "", "code": entry["type"], "detail": _worded(entry)}
         if where == "body":
             new_key = entry["type"] in {"missing", "extra_forbidden"}
             fault["pointer"] = _pointer(path, error.body, new_key=new_key)
@@ -185,7 +182,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
         else:
             fault["parameter"] = str(path[0]) if path else str(where)
         faults.append(fault)
-    faults = [fault for fault in faults if not _is_other_form(fault, faults)]
+    faults = _without_other_forms(faults)
     first = faults[0]
     place = first.get("parameter") or first["pointer"] or "the body"
     return problem(request, "validation_failed", f"{place}: {first['detail']}", faults=faults)
@@ -201,17 +198,26 @@ def _worded(entry: Mapping[str, Any]) -> str:
     return str(entry["msg"]).removeprefix("Value error, ")
 
 
-def _is_other_form(fault: Mapping[str, str], faults: Sequence[Mapping[str, str]]) -> bool:
-    """Tell whether a fault only says that a value could have had another form.
+def _without_other_forms(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one fault for each place.
 
-    Of what may be a name or an object, an object with a wrong field is wrong there alone.
+    A value that may have several forms is told for each that it does not have. Of what may be a
+    name or an object, an object with a wrong field is wrong there alone; of others, what is not
+    about the form comes first.
     """
-    below = f"{fault['pointer']}/"
-    return (
-        fault["code"].endswith("_type")
-        and "parameter" not in fault
-        and any(other["pointer"].startswith(below) for other in faults)
-    )
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    for fault in faults:
+        place = (str(fault.get("parameter", "")), fault["pointer"])
+        about_form = fault["code"].endswith("_type")
+        if about_form and any(other["pointer"].startswith(f"{place[1]}/") for other in faults):
+            continue
+        before = kept.get(place)
+        if before is None or (before["code"].endswith("_type") and not about_form):
+            kept[place] = fault
+        elif before["code"].endswith("_type") and before["detail"] != fault["detail"]:
+            other = fault["detail"].removeprefix("Input should be ")
+            before["detail"] += f", or {other}"
+    return list(kept.values())
 
 
 def _pointer(path: Sequence[str | int], body: object, *, new_key: bool) -> str:

@@ -112,7 +112,6 @@ class Access:
             if await work.keys.every():
                 return
             await self.add(work, "first key", scopes=[Scope.ADMIN], secret=secret)
-        await self.refresh()
 
     async def add(
         self,

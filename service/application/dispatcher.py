@@ -253,7 +253,10 @@ class Dispatcher:
         base = await work.versions.get(network.id, job.base_version)
         if base is None:
             raise InvalidRequest("the base version is gone", code="version_deleted")
-        classes = check_fit(network, dataset, job.training)
+        try:
+            classes = check_fit(network, dataset, job.training)
+        except InvalidRequest as error:  # its labels were changed while the job waited
+            raise InvalidRequest(error.detail, code="no_longer_fits") from error
         return Assignment(
             job_id=job.id,
             run=job.run,

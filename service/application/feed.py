@@ -10,11 +10,21 @@ from service.domain.jobs import Record
 
 RECORDS_KEPT: Final = 64
 JOBS_KEPT: Final = 256
-EVENTS_KEPT: Final = 50_000
-"""Of all jobs together, some ten megabytes: a tiny network has twenty thousand epochs a record."""
+WEIGHT_KEPT: Final = 50_000
+"""Of all jobs together, in epochs: some ten megabytes. A tiny network has 20,000 in a record."""
+
+EPOCH_BYTES: Final = 200
 
 TOLD_AT_ONCE: Final = 8
 """Subscribers that are told in one turn of the loop, which a crowd must not keep."""
+
+
+def weight_of(record: Record) -> int:
+    """Return about how many epochs take as much memory; a frame of the plane takes thousands."""
+    if record.type != "boundary":
+        return record.events
+    grids = (unit["grid"] for layer in record.data["layers"] for unit in layer)
+    return 1 + sum(map(len, grids)) // EPOCH_BYTES
 
 
 class _Waiter(NamedTuple):
@@ -35,7 +45,7 @@ class Feed:
     def __init__(self) -> None:
         self._next: dict[str, deque[_Waiter]] = {}
         self._recent: OrderedDict[str, deque[Record]] = OrderedDict()
-        self._events = 0
+        self._weight = 0
         self._elsewhere: OrderedDict[str, None] = OrderedDict()
 
     def publish(self, record: Record) -> None:
@@ -45,25 +55,25 @@ class Feed:
             self._forget(record.job_id)  # something was not published: only the store knows
         self._recent.setdefault(record.job_id, deque()).append(record)
         self._recent.move_to_end(record.job_id)
-        self._events += record.events
+        self._weight += weight_of(record)
         self._make_room(record.job_id)
         self._wake(record.job_id)
 
     def _make_room(self, latest: str) -> None:
         """Forget what is oldest, but for the latest record."""
         if len(self._recent[latest]) > RECORDS_KEPT:
-            self._events -= self._recent[latest].popleft().events
-        while len(self._recent) > JOBS_KEPT or self._events > EVENTS_KEPT:
+            self._weight -= weight_of(self._recent[latest].popleft())
+        while len(self._recent) > JOBS_KEPT or self._weight > WEIGHT_KEPT:
             oldest = next(iter(self._recent))
             if oldest != latest:
                 self._forget(oldest)
             elif len(self._recent[latest]) > 1:
-                self._events -= self._recent[latest].popleft().events
+                self._weight -= weight_of(self._recent[latest].popleft())
             else:
                 break
 
     def _forget(self, job_id: str) -> None:
-        self._events -= sum(record.events for record in self._recent.pop(job_id, ()))
+        self._weight -= sum(weight_of(record) for record in self._recent.pop(job_id, ()))
 
     def elsewhere(self, job_id: str) -> None:
         """Note that another server has written to a job's log: the store knows more than we."""
@@ -81,7 +91,7 @@ class Feed:
     def missed(self) -> None:
         """Forget all records: others may have written, and it was not heard."""
         self._recent.clear()
-        self._events = 0
+        self._weight = 0
         self.pulse()
 
     def pulse(self) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from core.formats import Model
-from core.layers import Dense
+from core.layers import Dense, Dropout
 from core.network import LayerWeights
 from core.network import Network as Engine
 from service.domain.errors import InvalidRequest, pointer
@@ -26,11 +26,22 @@ def check_same_layers(given: Engine, target: Engine) -> None:
         )
         raise InvalidRequest.at("/layers", "shape_error", problem)
     for (index, one), (_, other) in zip(theirs, ours, strict=True):
-        for key in ("units", "activation"):
-            told, due = one.config()[key], other.config()[key]
+        for key in ("units", "activation", "negative_slope"):
+            told, due = one.config().get(key), other.config().get(key)
             if told != due:
                 problem = f"layer {index} has {key} {told!r}, the network has {due!r}"
                 raise InvalidRequest.at(pointer("layers", index), "shape_error", problem)
+
+
+def _silencing(network: Engine) -> dict[int, Dropout]:
+    """Return the dropout layers by how many dense ones come before them."""
+    found, dense = {}, 0
+    for layer in network.layers:
+        if isinstance(layer, Dropout):
+            found[dense] = layer
+        else:
+            dense += 1
+    return found
 
 
 def not_taken(model: Model, network: Network, target: Engine) -> tuple[str, ...]:
@@ -40,11 +51,8 @@ def not_taken(model: Model, network: Network, target: Engine) -> tuple[str, ...]
         notes.append("its labels were not taken: the network keeps its own")
     if model.network.dtype != target.dtype:
         notes.append(f"its numbers were taken as {target.dtype.name}, the network's")
-    silent = [
-        [one.config() for one in net.layers if not isinstance(one, Dense)]
-        for net in (model.network, target)
-    ]
-    if silent[0] != silent[1]:
+    theirs, ours = _silencing(model.network), _silencing(target)
+    if theirs and theirs != ours:
         notes.append("its dropout was not taken: the network keeps its own")
     return tuple(notes)
 

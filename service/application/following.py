@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final, final
 
-from service.application.feed import Feed
+from service.application.feed import WEIGHT_KEPT, Feed, weight_of
 from service.application.jobs import read_job
 from service.application.ports import Store
 from service.domain.jobs import Job, Record, merged
@@ -17,8 +17,7 @@ PAUSE_SECONDS: Final = 0.001
 first: those who replay must take neither the loop nor the store from others."""
 
 REPLAYS_KEPT: Final = 16
-EVENTS_KEPT: Final = 50_000
-"""Parts of logs at hand for the rest of a crowd, and the events in them all."""
+"""Parts of logs at hand for the rest of a crowd."""
 
 Push = Callable[[list[Record], int], bool]
 """Takes records that follow an event; false where it cannot."""
@@ -113,11 +112,11 @@ class Following:
         """Keep what never will be more."""
         if len(found) == REPLAYED_AT_ONCE:
             self._replayed[job_id, after] = found
-            while len(self._replayed) > REPLAYS_KEPT or self._events_kept() > EVENTS_KEPT:
+            while len(self._replayed) > REPLAYS_KEPT or self._weight_kept() > WEIGHT_KEPT:
                 self._replayed.popitem(last=False)
 
-    def _events_kept(self) -> int:
-        return sum(record.events for part in self._replayed.values() for record in part)
+    def _weight_kept(self) -> int:
+        return sum(weight_of(record) for part in self._replayed.values() for record in part)
 
     async def follow(
         self, cursors: dict[str, int], push: Push | None = None

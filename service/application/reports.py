@@ -179,7 +179,8 @@ class Reports:
 
     async def abandoned(self, work: Work, job: Job, reason: str) -> None:
         """Put a job back whose server is gone, which is not the job's fault."""
-        job = await self._remark(work, job, "warning", f"{reason}; the job is queued again")
+        if AFTER_LOSS[job.status] is Status.QUEUED:
+            job = await self._remark(work, job, "warning", f"{reason}; the job is queued again")
         await self._let_go(work, job, attempt=job.attempt + 1)
 
     async def fail(self, work: Work, job: Job, reason: StopReason, code: str, detail: str) -> None:

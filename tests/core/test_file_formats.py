@@ -259,6 +259,25 @@ def test_what_describes_more_than_it_holds_is_refused_before_it_takes_memory(
         assert peak < 4_000_000
 
 
+@pytest.mark.parametrize(
+    "layers", [[0] * 400_000, [{"type": "dropout", "rate": 0.1}] * 2000], ids=["zeros", "dropout"]
+)
+def test_a_long_description_is_refused_before_it_takes_memory(layers: list[Any]) -> None:
+    network = {"input_shape": [2], "layers": layers, "dtype": "float32"}
+    text = json.dumps({"format": "neurond-weights", "format_version": 1, "network": network})
+
+    for padding in (0, 2 << 20):
+        array = np.frombuffer((text + " " * padding).encode(), np.uint8)
+        packed = io.BytesIO()
+        np.savez_compressed(packed, description=array)
+        tracemalloc.start()
+        with pytest.raises(FormatError):
+            Npz().read(packed.getvalue(), 2_000_000)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 30_000_000
+
+
 def test_names_of_arrays_can_be_anything() -> None:
     arrays = {"²weight": np.ones((1, 1)), "٣": np.zeros(1)}
 

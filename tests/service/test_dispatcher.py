@@ -284,6 +284,27 @@ async def test_servers_that_are_lost_do_not_fail_a_job(stage: Stage) -> None:
     assert (await stage.reaches(job, Status.SUCCEEDED)).attempt == 5
 
 
+@pytest.mark.parametrize(
+    ("asked", "end"), [(Status.PAUSING, Status.PAUSED), (Status.CANCELLING, Status.CANCELLED)]
+)
+async def test_a_job_that_ends_elsewhere_is_not_said_to_be_queued(
+    stage: Stage, asked: Status, end: Status
+) -> None:
+    job = await stage.job()
+    await stage.report(Started(0, 4, 0))
+    running = await stage.reaches(job, Status.RUNNING)
+
+    async with stage.store.write() as work:
+        held = await work.jobs.move(running, asked, lease_owner="here")
+        assert held is not None
+        await stage.dispatcher._reports.abandoned(work, held, "the server was restarted")
+
+    await stage.reaches(job, end)
+    async with stage.store.read() as work:
+        told = [r.data["message"] for r in await work.log.after(job.id, 0, 99) if r.type == "log"]
+    assert told == ["training begins on 4 rows"]
+
+
 async def test_what_happens_to_a_job_is_told_in_words(stage: Stage) -> None:
     job = await stage.job()
     await stage.report(Started(0, 4, 0), Lost("signal 9, SIGKILL"))

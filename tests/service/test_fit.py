@@ -80,7 +80,36 @@ async def test_fit_takes_a_network_as_it_is_created_elsewhere(
     narrow = {"dataset": digits, "network": {**network, "input_shape": [7]}}
     problem(await client.post("/v1/fit", json=narrow), 422, "validation_failed", "/dataset")
     both = {"dataset": digits, "network": {"layers": LAYERS, "hidden": [3]}}
-    problem(await client.post("/v1/fit", json=both), 422, "validation_failed", "/network")
+    told = problem(await client.post("/v1/fit", json=both), 422, "validation_failed", "/network")
+    assert told["detail"] == "/network: give either layers, or the units of hidden ones"
+    assert len(told["errors"]) == 1
+
+
+async def test_a_twin_of_a_fit_that_still_runs_is_refused(
+    client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    body = {"dataset": digits, "network": network["id"], "training": FOREVER}
+    key = {"Idempotency-Key": f"twin {network['id']}"}
+    first = asyncio.create_task(client.post("/v1/fit?wait=30", json=body, headers=key))
+    jobs = f"/v1/jobs?network={network['id']}"
+    while not (found := (await client.get(jobs)).json()["data"]):
+        await asyncio.sleep(0.01)
+
+    twin = await client.post("/v1/fit?wait=30", json=body, headers=key)
+
+    problem(twin, 409, "idempotency_key_in_use")
+    await client.post(f"/v1/jobs/{found[0]['id']}/cancel")
+    told = await first
+    assert (told.status_code, told.json()["status"]) == (202, "cancelled")
+    assert "preference-applied" not in told.headers
+
+
+async def test_hidden_units_that_cannot_be_are_told_where_they_were(
+    client: httpx.AsyncClient, digits: str
+) -> None:
+    for hidden, place in (([8, 5000], "/network/hidden/1"), ([8] * 20, "/network/hidden")):
+        body = {"dataset": digits, "network": {"hidden": hidden}}
+        problem(await client.post("/v1/fit", json=body), 422, "validation_failed", place)
 
 
 async def test_a_fit_is_told_again_when_its_dataset_is_gone(client: httpx.AsyncClient) -> None:

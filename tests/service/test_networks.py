@@ -106,6 +106,10 @@ async def test_the_same_seed_draws_the_same_weights(client: httpx.AsyncClient) -
         ({"name": "net_01M81G16M0AKFY5ZRJ13Q3MP2P"}, "/name"),
         ({"id": "net_1"}, "/id"),
         ({"metadata": {"a": [1]}}, "/metadata/a"),
+        ({"metadata": {"a": None}}, "/metadata/a"),
+        ({"metadata": {"a": 2**53 + 1}}, "/metadata/a"),
+        ({"metadata": {"a": "x" * 2001}}, "/metadata/a"),
+        ({"metadata": {"a": "\0"}}, "/metadata/a"),
     ],
 )
 async def test_a_network_that_cannot_be_is_refused_with_the_place(

@@ -41,3 +41,18 @@ async def test_an_alias_called_weights_takes_no_more_than_another(
         url = f"{network['links']['self']}/aliases/{alias}"
         answer = await client.put(url, content=body, headers=headers)
         problem(answer, 413, "payload_too_large")
+
+
+async def test_a_shape_of_many_long_numbers_is_not_multiplied_out(
+    client: httpx.AsyncClient,
+) -> None:
+    shape = "[" + ",".join(["9" * 4000] * 400) + "]"
+    layers = '[{"type": "dense", "units": 1}]'
+    document = (
+        f'{{"format": "neurond-weights", "format_version": 1, "network": {{"input_shape": {shape}, '
+        f'"layers": {layers}, "dtype": "float32"}}, "layers": []}}'
+    )
+
+    answer = await client.post("/v1/networks/import", content=document)
+
+    problem(answer, 422, "validation_failed", "/network/input_shape")

@@ -330,6 +330,33 @@ async def test_a_diff_tells_what_moved_and_what_is_now_said(
     assert problem(narrow, 422, "validation_failed")["errors"][0]["parameter"] == "dataset"
 
 
+async def test_weights_fit_by_their_dense_layers_and_say_what_was_not_taken(
+    client: httpx.AsyncClient,
+) -> None:
+    def body(slope: float, *silent: float, dtype: str = "float32") -> Json:
+        leaky = {"type": "dense", "units": 4, "activation": "leaky_relu", "negative_slope": slope}
+        drop = [{"type": "dropout", "rate": rate} for rate in silent]
+        last = {"type": "dense", "units": 2, "activation": "softmax"}
+        return {"input_shape": [3], "layers": [leaky, *drop, last], "dtype": dtype}
+
+    async def document(asked: Json) -> Json:
+        made = (await client.post("/v1/networks", json=asked)).json()
+        told: Json = (await client.get(made["links"]["weights"])).json()
+        return told
+
+    home = (await client.post("/v1/networks", json=body(0.1, 0.2))).json()["links"]["weights"]
+    labelled = {**body(0.1, 0.3, dtype="float64"), "labels": ["a", "b"]}
+
+    plain = await client.put(home, json=await document(body(0.1)))
+    same = await client.put(home, json=await document(body(0.1, 0.2)))
+    other = await client.put(home, json=await document(labelled))
+    steep = await client.put(home, json=await document(body(0.9, 0.2)))
+
+    assert plain.json()["notes"] == same.json()["notes"] == []
+    assert [note.split()[1] for note in other.json()["notes"]] == ["labels", "numbers", "dropout"]
+    problem(steep, 422, "validation_failed", "/layers/0")
+
+
 async def test_an_npz_of_somebody_elses_becomes_a_network(client: httpx.AsyncClient) -> None:
     stream = io.BytesIO()
     np.savez(stream, w0=np.ones((2, 3)), b0=np.zeros(3), w1=np.ones((3, 1)), b1=np.zeros(1))

@@ -155,14 +155,19 @@ async def listen(
         try:
             async with made.connect() as connection:
                 raw: Any = (await connection.get_raw_connection()).driver_connection
-                await raw.add_listener(CHANNEL, on_told)
-                log.info("listening to the other servers")
-                missed()
-                while True:  # a connection that is lost half way does not tell
-                    await asyncio.sleep(LOOK_SECONDS)
-                    await raw.fetchval("SELECT 1", timeout=PATIENCE)
+                try:
+                    await raw.add_listener(CHANNEL, on_told)
+                    log.info("listening to the other servers")
+                    missed()
+                    while True:  # a connection that is lost half way does not tell
+                        await asyncio.sleep(LOOK_SECONDS)
+                        await raw.fetchval("SELECT 1", timeout=PATIENCE)
+                finally:
+                    raw.terminate()  # a goodbye to who does not answer takes seconds
         except failures as error:
-            log.warning("not listening to the other servers: %s", error)
+            log.warning("not listening to the other servers: %r", error)
+        except Exception:  # the top frame: without it, nothing of the others would be seen
+            log.exception("not listening to the other servers")
         await asyncio.sleep(RECONNECT_SECONDS)
 
 

@@ -78,7 +78,6 @@ class _Session:
     def __init__(self, assignment: Assignment) -> None:
         self._limits = assignment.training["limits"]
         self.network, self.preprocessing, training, validation = prepare(assignment)
-        self._training, self._validation = training, validation
         plan = plan_from(assignment.training)
         try:
             self.trainer = Trainer(self.network, training, plan, validation)
@@ -98,9 +97,10 @@ class _Session:
 
     def started(self) -> Started:
         """Return where the training begins, and with what."""
-        held_out = 0 if self._validation is None else len(self._validation.inputs)
+        training, validation = self.trainer.training, self.trainer.validation
+        held_out = 0 if validation is None else len(validation.inputs)
         epoch = self.trainer.progress.epoch
-        return Started(epoch, len(self._training.inputs), held_out, self._damaged)
+        return Started(epoch, len(training.inputs), held_out, self._damaged)
 
     def burst(self) -> Iterator[Report]:
         """Train for a moment."""
@@ -158,7 +158,7 @@ class _Session:
         assert last is not None  # noqa: S101 - only asked for after an epoch
         left = max(plan.epochs - state.epoch, 0)
         stopping = plan.early_stopping
-        patience = None if stopping is None else stopping.patience - state.epochs_since_best
+        patience = None if stopping is None else stopping.patience - state.epochs_waited
         return Progress(
             epoch=state.epoch,
             epochs=plan.epochs,
@@ -212,7 +212,10 @@ class _Session:
         progress = self.trainer.progress
         self.network.parameters[:] = self.trainer.result()
         metrics: dict[str, Any] = {"epochs": progress.epoch, "best_epoch": progress.best_epoch}
-        for name, rows in (("train", self._training), ("validation", self._validation)):
+        for name, rows in (
+            ("train", self.trainer.training),
+            ("validation", self.trainer.validation),
+        ):
             if rows is not None:
                 outputs = self.network.forward(rows.inputs)
                 loss = self._plan.loss.value(outputs, rows.targets)

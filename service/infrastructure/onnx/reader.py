@@ -197,10 +197,10 @@ class Reader:
         tensor = self._constants.get(name)
         if tensor is None:
             raise FormatError(f"the numbers {name[:80]!r} are computed, not stored")
-        self._left -= math.prod(tensor.dims)  # many layers can name the same numbers
+        array: Array = numpy_helper.to_array(tensor)
+        self._left -= array.size  # many layers can name the same numbers
         if self._left < 0:
             raise FormatError(f"the file has more than {self._most} parameters")
-        array: Array = numpy_helper.to_array(tensor)
         if array.dtype.kind != "f":
             raise FormatError(f"{name[:80]!r} holds {array.dtype}; floating point is due")
         return array.astype(np.float64 if array.dtype == np.float64 else np.float32)

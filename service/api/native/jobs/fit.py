@@ -1,15 +1,16 @@
 """Data in, served network out, in one call."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import ConfigDict, Field
 
 from service.api.dependencies import OnceOnly, Parts, Services, Trainer
 from service.api.encoding import answer, saved
-from service.api.native.jobs.routes import Wait, asked_of, inline_dataset, preferred_wait
+from service.api.native.jobs.routes import LONGEST_WAIT, asked_of, inline_dataset, preferred_wait
 from service.api.native.jobs.schemas import (
     DataBody,
     FitBody,
@@ -61,13 +62,28 @@ async def fit(
     parts: Parts,
     owner: Trainer,
     once: OnceOnly,
-    wait: Wait = None,
+    wait: Annotated[
+        float | None,
+        Query(ge=0.0, le=LONGEST_WAIT, description="Answer when done, or after so many seconds."),
+    ] = None,
     prefer: Annotated[str, Header(description="wait=5 answers when done within 5 s.")] = "",
 ) -> Response:
     """Build, train and serve; 201 when done within ``wait``, else 202 with the job."""
-    first = await parts.once.replay(once)
-    if first is not None:
-        return answer((first, True))
+    with parts.once.alone(once):
+        first = await parts.once.replay(once)
+        if first is not None:
+            return answer((first, True))
+        return await _fitted(body, parts, owner, once, (wait, preferred_wait(prefer)))
+
+
+async def _fitted(
+    body: FitRequest,
+    parts: Services,
+    owner: str,
+    once: OnceRequest,
+    waits: tuple[float | None, float | None],
+) -> Response:
+    """Submit, and answer when it is done or the wait, or the preferred one, is over."""
     inline = await inline_dataset(parts, owner, body.inputs, body.targets)
     dataset = inline or await parts.datasets.get(owner, body.dataset or "")
     drawn = None
@@ -76,7 +92,7 @@ async def fit(
             wanted = _wanted(body.network or FitNetwork(), dataset)
             drawn = await parts.networks.draw(owner, wanted)
         except InvalidRequest as error:
-            raise error.under("network") from None
+            raise _as_hidden(error, body.network).under("network") from None
     reference = body.network if isinstance(body.network, str) else drawn and drawn.network.id
 
     async def create(work: Work) -> SavedAnswer:
@@ -88,9 +104,7 @@ async def fit(
         places = await parts.jobs.places([job], work)
         return saved(202, job_body(job, places[job.id]), {"Location": f"/v1/jobs/{job.id}"})
 
-    with parts.once.alone(once):
-        seconds = preferred_wait(prefer) if wait is None else wait
-        return await _answered(parts, owner, once, create, seconds)
+    return await _answered(parts, owner, once, create, waits)
 
 
 async def _answered(
@@ -98,15 +112,19 @@ async def _answered(
     owner: str,
     once: OnceRequest,
     create: Callable[[Work], Awaitable[SavedAnswer]],
-    seconds: float | None,
+    waits: tuple[float | None, float | None],
 ) -> Response:
     """Submit, and wait as long as is wanted; what is answered is the first answer from then on."""
+    wait, preferred = waits
+    seconds = preferred if wait is None else wait
     submitted, replayed = await parts.once.keyed(once, create)
     if seconds is None or replayed:
         return answer((submitted, replayed))
     job_id = submitted.headers["Location"].rpartition("/")[2]
     job = await parts.jobs.finished(owner, job_id, seconds)
-    applied = {**submitted.headers, "Preference-Applied": f"wait={seconds:g}"}
+    applied = dict(submitted.headers)
+    if wait is None:
+        applied["Preference-Applied"] = f"wait={seconds:g}"
     if job.status is not Status.SUCCEEDED:
         places = await parts.jobs.places([job])
         now = job_body(job, places.get(job.id)).model_dump_json().encode()
@@ -130,6 +148,17 @@ async def _done(parts: Services, owner: str, job: Job, headers: dict[str, str]) 
         classify_url=f"{path}/{'classify' if network.classes else 'predict'}",
     )
     return saved(201, told, {**headers, "Location": path})
+
+
+def _as_hidden(error: InvalidRequest, asked: FitNetwork | None) -> InvalidRequest:
+    """Return a refusal of layers as one of the hidden units that they were made of."""
+    if asked is None or asked.hidden is None:
+        return error
+    faults = [
+        replace(fault, pointer=re.sub("^/layers(/[0-9]+)?(/units)?$", r"/hidden\1", fault.pointer))
+        for fault in error.faults
+    ]
+    return InvalidRequest(error.detail, faults, code=error.error_code)
 
 
 def _wanted(asked: FitNetwork, dataset: Dataset) -> NewNetwork:

@@ -97,7 +97,9 @@ class TrainingBody(Body):
     seed: Seed | None = None
     limits: LimitsBody | None = None
     boundary: BoundaryBody | None = Field(
-        None, description="Adds about 100 `boundary` events: a grid of bytes for each unit."
+        None,
+        description="Adds about 100 `boundary` events: a grid of bytes for each unit, at most "
+        "256 KiB together.",
     )
 
     def asked(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Bodies of networks, versions and aliases."""
 
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from service.api.schemas import Body, Links, Name, Seed, Time, links
 from service.application.networks import NewNetwork
@@ -34,12 +35,38 @@ def _text(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_text)]
-Remembered = (
-    Annotated[Text, Field(max_length=2000)]
-    | bool
-    | Annotated[int, Field(ge=-(2**53), le=2**53)]
-    | float
-)
+
+
+def _remembered(value: object) -> object:
+    """Return what a client likes to remember: a text, a number, true or false."""
+    if isinstance(value, str) and len(value) <= LONGEST_REMEMBERED:
+        return _text(value)
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) <= 2**53):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    message = (
+        f"a text of at most {LONGEST_REMEMBERED} characters, true, false, or a number is due, "
+        "a whole one within 2^53"
+    )
+    raise ValueError(message)
+
+
+LONGEST_REMEMBERED: Final = 2000
+Remembered = Annotated[
+    Any,
+    AfterValidator(_remembered),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": LONGEST_REMEMBERED},
+                {"type": "boolean"},
+                {"type": "integer", "minimum": -(2**53), "maximum": 2**53},
+                {"type": "number"},
+            ]
+        }
+    ),
+]
 Metadata = Annotated[dict[Annotated[Text, Field(max_length=200)], Remembered], Field(max_length=64)]
 
 

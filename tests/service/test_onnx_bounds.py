@@ -1,0 +1,46 @@
+"""ONNX files whose size says nothing of how many parameters they stand for."""
+
+import numpy as np
+import pytest
+
+from core.errors import FormatError
+
+onnx = pytest.importorskip("onnx")
+
+
+def chain(tensor: object, layers: int) -> bytes:
+    nodes = [
+        onnx.helper.make_node("MatMul", [f"x{at}", "w"], [f"x{at + 1}"]) for at in range(layers)
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "chain",
+        [onnx.helper.make_tensor_value_info("x0", onnx.TensorProto.FLOAT, [None, 300])],
+        [onnx.helper.make_tensor_value_info(f"x{layers}", onnx.TensorProto.FLOAT, [None, 300])],
+        [tensor],
+    )
+    data: bytes = onnx.helper.make_model(graph).SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("dims", [(300, 300), (-1, 300), (300, -1)])
+def test_layers_that_share_their_numbers_are_counted_one_by_one(dims: tuple[int, int]) -> None:
+    from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - an extra
+
+    tensor = onnx.numpy_helper.from_array(np.ones((300, 300), np.float32), "w")
+    del tensor.dims[:]
+    tensor.dims.extend(dims)
+
+    with pytest.raises(FormatError, match="more than 1000000 parameters"):
+        read(chain(tensor, 60), 1_000_000)
+
+
+def test_a_graph_says_what_it_does_not_carry() -> None:
+    from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - an extra
+
+    tensor = onnx.numpy_helper.from_array(np.ones((300, 300), np.float32), "w")
+
+    model = read(chain(tensor, 2), 1_000_000)
+
+    assert model.network.widths == [300, 300, 300]
+    assert any("dropout" in note for note in model.notes)
