@@ -17,7 +17,7 @@ from service.application.ports import Page
 from service.bootstrap import access_of, prepare
 from service.domain.errors import ServiceError
 from service.domain.keys import DEFAULT_TENANT, Key, Scope, new_secret
-from service.infrastructure.data_folder import FolderHeld, FolderUnusable
+from service.infrastructure.data_folder import DataFolder, FolderHeld, FolderUnusable
 from service.infrastructure.database.damage import DatabaseUnusable
 from service.refusal import refuse
 from service.settings import Settings
@@ -81,8 +81,13 @@ def list_keys(settings: Settings) -> None:
         told: list[dict[str, Any]] = _ask(settings, "GET", "/v1/keys?limit=500")["data"]
         return told
 
-    for key in _either(settings, offline, online):
-        state = "revoked" if key["revoked_at"] else f"until {key['expires_at'] or 'revoked'}"
+    _there(settings)
+    found = _either(settings, offline, online)
+    if not found:
+        click.echo(f"there are no keys in {settings.data_dir.absolute()}", err=True)
+    for key in found:
+        expiry = f"until {key['expires_at']}" if key["expires_at"] else "no expiry"
+        state = "revoked" if key["revoked_at"] else expiry
         scopes = ",".join(key["scopes"])
         click.echo(f"{key['id']}  {key['tenant']}  {scopes}  {state}  {key['name']}")
 
@@ -99,6 +104,7 @@ def revoke(settings: Settings, key_id: str) -> None:
     def online() -> None:
         _ask(settings, "DELETE", f"/v1/keys/{key_id}")
 
+    _there(settings)
     _either(settings, offline, online)
     click.echo(f"{key_id} is revoked")
 
@@ -107,6 +113,12 @@ def revoke(settings: Settings, key_id: str) -> None:
 def generate() -> None:
     """Print a new key that is stored nowhere, for NEUROND_FIRST_KEY."""
     click.echo(new_secret())
+
+
+def _there(settings: Settings) -> None:
+    """Refuse to look for keys where nothing was ever kept: the folder is another one."""
+    if settings.database_url is None and not DataFolder(settings.data_dir).database.exists():
+        refuse(f"there is no database in {settings.data_dir.absolute()}")
 
 
 def _either(

@@ -25,8 +25,10 @@ from service.version import VERSION
 DESCRIPTION = """
 Create, train, version and serve neural networks over HTTP.
 
-Try the operations from top to bottom: create the network *digits*, draw the dataset
-*digits-1000*, train, look at the epochs, classify a drawn seven.
+Every operation has an example that works. In this order they tell one story: create the network
+*digits* (`POST /v1/networks`), draw the dataset *digits-1000* (`POST /v1/datasets`), train
+(`POST /v1/jobs`), look at the epochs (`GET /v1/jobs/{job}/history`), and classify a drawn seven
+(`POST /v1/networks/{network}/classify`).
 """
 TAGS = [
     {"name": "networks", "description": "Architectures, their versions, aliases and weights."},

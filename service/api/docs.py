@@ -27,9 +27,15 @@ PAGE: Final = """<!doctype html>
 <title>neurond: the API</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+<style>
+:root { color-scheme: light }
+body { margin: 0; background: #fff }
+header { font: 16px system-ui, sans-serif; padding: .8rem 20px; border-bottom: 1px solid #dde2ec }
+header a { color: #1f4fd8; text-decoration: none }
+</style>
 </head>
 <body>
-<p class="topbar"><a href="/">The page</a></p>
+<header><a href="/">← neurond</a></header>
 <div id="page"></div>
 <script src="/docs/assets/swagger-ui-bundle.js"></script>
 <script src="/docs/assets/start.js"></script>
@@ -93,6 +99,9 @@ async def error_codes() -> Response:
     )
     body = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>neurond: errors</title>'
+        "<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;"
+        "max-width:60rem;margin:2rem auto;padding:0 1rem}td,th{text-align:left;"
+        "padding:.2rem 1rem .2rem 0}:target{font-weight:700}</style>"
         f"<h1>Errors</h1><table><tr><th>code<th>status<th>title</tr>{rows}</table></html>"
     )
     return Response(body, 200, {"Content-Security-Policy": POLICY}, "text/html; charset=utf-8")

@@ -63,10 +63,11 @@ def backup(folder: DataFolder, target: Path) -> Findings:
         copy, partial = Path(scratch) / DATABASE, Path(scratch) / "partial.tar"
         with closing(_opened(folder)) as source, closing(sqlite3.connect(copy)) as database:
             source.backup(database)
-            names = {name for _, name in _references(database)}
+            references = [name for _, name in _references(database)]
+        findings.rows = len(references)
         with tarfile.open(partial, "w") as archive:
             archive.add(copy, DATABASE)
-            for name in sorted(names):
+            for name in sorted(set(references)):
                 findings.blobs += 1
                 try:
                     data = blobs.path(name).read_bytes()

@@ -47,6 +47,9 @@ def test_a_backup_beside_a_running_server_comes_back_whole(
     assert made.returncode == 0, made.stderr
     assert brought.returncode == 0, brought.stderr
     assert "sound" in checked.stdout
+    counted = [told.stdout.split(",")[0] for told in (made, brought, checked)]
+    assert counted == counted[:1] * 3
+    assert not counted[0].startswith("0 ")
     assert run("check", "--data-dir", str(filled.folder)).returncode == 0
     again = serve("restored", workers=1)
     assert again.client.post("/v1/networks/n/classify", json=rows).json() == before
@@ -118,6 +121,15 @@ def test_keys_are_made_for_a_stopped_and_through_a_running_server(
     refused = run("keys", "--data-dir", str(folder), "list")
     assert refused.returncode == 2
     assert "valid key" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [["list"], ["revoke", "key_1"]])
+def test_keys_are_not_looked_for_where_nothing_is_kept(command: list[str], tmp_path: Path) -> None:
+    refused = run("keys", "--data-dir", str(tmp_path / "nowhere"), *command)
+
+    assert refused.returncode == 2
+    assert "there is no database" in refused.stderr
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_an_open_address_without_a_key_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ def home(page: Any) -> None:
 def playground(page: Any) -> None:
     page.get_by_role("button", name="Train", exact=True).click()
     page.get_by_text("all epochs done").wait_for(timeout=60_000)
-    page.get_by_role("button", name="Pause").first.click()
     frames = page.get_by_label("Frame", exact=True)
     frames.fill(frames.get_attribute("max"))
 

@@ -22,8 +22,8 @@ function run(train: (t: number) => number, validation?: (t: number) => number): 
   return series;
 }
 
-const ids = (series: Series, reason: string | null = null, dead = 0): string[] =>
-  advise(series, reason, dead).map((advice) => advice.id);
+const ids = (series: Series, reason: string | null = null, dead = 0, training = {}): string[] =>
+  advise(series, reason, training, dead).map((advice) => advice.id);
 
 describe('advise', () => {
   it('says nothing of a good run', () => {
@@ -37,6 +37,7 @@ describe('advise', () => {
   it('sees a loss that runs away', () => {
     expect(ids(run((t) => 1 + 20 * t))).toEqual(['diverging']);
     expect(ids(run(() => 1), 'diverged')).toEqual(['diverging']);
+    expect(ids(run((t) => 1 + 20 * t, (t) => 2 + t))).toEqual(['diverging']);
   });
 
   it('sees steps that are too long', () => {
@@ -47,6 +48,7 @@ describe('advise', () => {
   it('sees what is learned by heart', () => {
     const series = run((t) => Math.exp(-9 * t), (t) => 0.4 + 2 * (t - 0.3) ** 2);
     expect(ids(series)).toEqual(['overfitting']);
+    expect(ids(series, 'early_stopped', 0, { early_stopping: { patience: 10 } })).toEqual([]);
   });
 
   it('sees epochs that ran out too soon', () => {
@@ -57,6 +59,15 @@ describe('advise', () => {
 
   it('sees units that never fire', () => {
     expect(ids(run((t) => Math.exp(-9 * t)), 'epochs_done', 0.6)).toEqual(['dead-units']);
+  });
+
+  it('takes a loss that grows while validation gains for less learned by heart', () => {
+    expect(ids(run((t) => 0.002 + 0.02 * t, (t) => 0.3 - 0.15 * t), 'early_stopped')).toEqual([]);
+  });
+
+  it('says nothing of a run that was broken off', () => {
+    expect(ids(run(() => 2.3), 'user')).toEqual([]);
+    expect(ids(run(() => 2.3), 'error')).toEqual([]);
   });
 
   it('changes only what it names', () => {

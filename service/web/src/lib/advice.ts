@@ -38,15 +38,22 @@ function restlessness(losses: number[]): number {
 /**
  * Return what is worth saying, the most important first.
  *
+ * @param training the values it was trained with; one that stops early keeps its best weights.
  * @param deadShare the share of hidden units that never fire, where it is known.
  */
-export function advise(series: Series, stopReason: string | null, deadShare = 0): Advice[] {
+export function advise(series: Series, stopReason: string | null, training: any = {}, deadShare = 0): Advice[] {
+  // What was broken off says nothing of its training values.
+  if (stopReason === 'user' || stopReason === 'error' || stopReason === 'interrupted') return [];
   const train = numbers(series.train_loss);
   const validation = numbers(series.validation_loss);
   const found: Advice[] = [];
   const first = train[0];
   const last = train.at(-1);
-  if (stopReason === 'diverged' || (first !== undefined && last !== undefined && last > 4 * first && last > LEARNED)) {
+  const best = Math.min(...validation);
+  // Weights that were trained before begin with next to no loss: more of it may be less learned by heart.
+  const gained = validation.length > 0 && validation.at(-1)! <= validation[0]!;
+  const rose = first !== undefined && last !== undefined && last > 4 * first && last > LEARNED;
+  if (stopReason === 'diverged' || (rose && !gained)) {
     found.push({
       id: 'diverging',
       text: 'The loss ran away. The steps are too long for this network.',
@@ -56,7 +63,6 @@ export function advise(series: Series, stopReason: string | null, deadShare = 0)
     return found;
   }
   if (train.length < FEWEST || first === undefined || last === undefined) return found;
-  const best = Math.min(...validation);
   const recent = train.slice(-Math.max(FEWEST, Math.floor(train.length / 5)));
   if (restlessness(recent) > 0.35 && last > Math.max(0.02 * first, LEARNED)) {
     found.push({
@@ -75,7 +81,7 @@ export function advise(series: Series, stopReason: string | null, deadShare = 0)
     });
   }
   if (last < LEARNED && !(validation.at(-1)! > LEARNED)) return found;
-  if (last > 0.97 * first) {
+  if (last > 0.97 * first && !gained) {
     found.push({
       id: 'flat',
       text: 'The loss has hardly moved. The steps may be too short, or the inputs too far apart in size.',
@@ -85,7 +91,8 @@ export function advise(series: Series, stopReason: string | null, deadShare = 0)
     return found;
   }
   const at = validation.indexOf(best);
-  if (validation.length >= FEWEST && at < 0.7 * validation.length && mean(validation.slice(-5)) > 1.1 * best) {
+  const stopsEarly = training.early_stopping != null;
+  if (!stopsEarly && validation.length >= FEWEST && at < 0.7 * validation.length && mean(validation.slice(-5)) > 1.1 * best) {
     found.push({
       id: 'overfitting',
       text: `Validation was best at epoch ${series.epoch[at] ?? at + 1} and got worse since: the network learns the rows by heart.`,

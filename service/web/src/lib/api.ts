@@ -209,6 +209,7 @@ export interface Job {
   allowed_actions: string[];
   queue_position: number | null;
   attempt: number;
+  base_version: number;
   result_version: number | null;
   progress: Progress;
   training: any;
