@@ -27,7 +27,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"optimizer": {"type": "adam", "learning_rate": 0.003}, "schedule": "constant"},
     {"optimizer": "rmsprop", "early_stopping": {"patience": 100_000}},
 ]
-EPOCHS = 5000
+EPOCHS = 12_000
+"""Some seconds: what is killed has a checkpoint by then, and goes on from it."""
 ORPHAN_SECONDS = 2.0
 
 

@@ -174,12 +174,15 @@ async def test_a_queued_job_tells_about_when_it_begins(
 
     waiting = await submit(client, network, digits, epochs=2)
 
+    async def left() -> list[float]:
+        answers = [await client.get(f"/v1/jobs/{job['id']}") for job in busy]
+        return [answer.json()["progress"]["eta_seconds"] for answer in answers]
+
+    # The pace of a busy machine swings: what was told lies among what was left before and after.
+    before = await left()
     told = (await client.get(f"/v1/jobs/{waiting['id']}")).json()
-    etas = [
-        (await client.get(f"/v1/jobs/{job['id']}")).json()["progress"]["eta_seconds"]
-        for job in busy
-    ]
-    assert told["queue_seconds"] > 0.5 * min(etas)
+    etas = before + await left()
+    assert 0.5 * min(etas) < told["queue_seconds"] < 2 * max(etas)
     for job in (*busy, waiting):
         await client.post(f"/v1/jobs/{job['id']}/cancel")
         await ended(client, job["id"])
