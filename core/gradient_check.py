@@ -17,7 +17,7 @@ from core.batches import Rows
 from core.errors import NonFiniteError
 from core.losses import Loss
 from core.network import Network
-from core.program import Program
+from core.program import Program, lay_for
 
 TOLERANCE: Final = 1e-6
 STEPS: Final = (1e-4, 1e-5, 1e-6)
@@ -65,7 +65,7 @@ def analytic_gradient(network: Network, loss: Loss, rows: Rows) -> Array:
     """
     loss.check_output(network.output_activation)
     loss.check_targets(rows.targets, network.units)
-    program = Program(network, loss, rows, len(rows.inputs), 1)
+    program = Program(network, loss, lay_for(network, rows), len(rows.inputs), 1)
     program.batches.fill(np.arange(len(rows.inputs)))
     program.keep_all()
     program.replay(1)

@@ -33,6 +33,8 @@ class Network:
         From the inputs to the outputs; the last is dense.
     dtype
         "float32" or "float64".
+    most_parameters
+        Refuse more before they take memory, for descriptions that strangers wrote.
 
     Attributes
     ----------
@@ -40,7 +42,14 @@ class Network:
         (n,), every layer's numbers one after the other; zero until `initialize` or `load_bytes`.
     """
 
-    def __init__(self, inputs: int, layers: Sequence[Layer], dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        inputs: int,
+        layers: Sequence[Layer],
+        dtype: str = "float32",
+        *,
+        most_parameters: int | None = None,
+    ) -> None:
         self.inputs = inputs
         self.layers = tuple(layers)
         self.dtype = dtype_named(dtype)
@@ -49,16 +58,15 @@ class Network:
         self.widths = [inputs]
         for layer in self.layers:
             self.widths.append(layer.output_units(self.widths[-1]))
-        self.parameters: Array = np.zeros(self.parameter_count(), self.dtype)
+        count = self.parameter_count()
+        if most_parameters is not None and count > most_parameters:
+            problem = f"{count} parameters are described, there can be {most_parameters}"
+            raise ConfigurationError(problem, path=("layers",))
+        self.parameters: Array = np.zeros(count, self.dtype)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], *, most_parameters: int | None = None) -> "Network":
         """Return the network that ``{"input_shape", "layers", "dtype"}`` describes.
-
-        Parameters
-        ----------
-        most_parameters
-            Refuse more before they take memory, for descriptions that strangers wrote.
 
         Raises
         ------
@@ -80,14 +88,8 @@ class Network:
                 layers.append(layer_from(config))
             except EngineError as error:
                 raise error.under("layers", index) from None
-        count, width = 0, shape[0]
-        for layer in layers:
-            count += layer.parameter_count(width)
-            width = layer.output_units(width)
-        if most_parameters is not None and count > most_parameters:
-            problem = f"{count} parameters are described, there can be {most_parameters}"
-            raise ConfigurationError(problem, path=("layers",))
-        return cls(shape[0], layers, spec.get("dtype", "float32"))
+        dtype = spec.get("dtype", "float32")
+        return cls(shape[0], layers, dtype, most_parameters=most_parameters)
 
     def spec(self) -> dict[str, Any]:
         """Return the document from which `from_spec` makes the same layers."""

@@ -29,6 +29,11 @@ def is_wide(network: Network) -> bool:
     return network.inputs >= WIDE
 
 
+def lay_for(network: Network, rows: Rows) -> Laid:
+    """Return rows as the network's programs take them, laid once for all of them."""
+    return lay(rows, network.dtype, wide=is_wide(network))
+
+
 class Updates(NamedTuple):
     """What happens to the parameters after each gradient."""
 
@@ -47,8 +52,8 @@ class Program:
         Its parameters are trained in place.
     loss
         What is minimised.
-    rows
-        That the batches are taken from.
+    laid
+        The rows that batches are taken from, by `lay_for`.
     batch
         Rows of each batch.
     slots
@@ -72,7 +77,7 @@ class Program:
         self,
         network: Network,
         loss: Loss,
-        rows: Rows | Laid,
+        laid: Laid,
         batch: int,
         slots: int,
         updates: Updates | None = None,
@@ -82,7 +87,6 @@ class Program:
         self.gradient = np.empty_like(network.parameters)
         self._views = network.views(network.parameters), network.views(self.gradient)
         self._tape = Tape(batch, slots, dtype, wide=is_wide(network))
-        laid = rows if isinstance(rows, Laid) else lay(rows, dtype, wide=self._tape.wide)
         self.batches = Batches(self._tape, laid, network.units)
         self.outputs = np.empty((slots, network.units, batch), dtype)
         self.squared_norms = np.zeros(slots, dtype)

@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 
 from core.arrays import Array
-from core.batches import Rows, lay
+from core.batches import Rows
 from core.errors import DivergedError, ShapeError
 from core.metrics import class_indices
 from core.network import Network
 from core.plan import Plan
-from core.program import Program, Updates, is_wide
+from core.program import Program, Updates, is_wide, lay_for
 from core.state import Progress, decoded, encoded
 
 LAP_BYTES: Final = 4 << 20
@@ -112,7 +112,7 @@ class Trainer:
             validation = None
         for rows in (training, validation) if validation else (training,):
             plan.loss.check_targets(rows.targets, network.units)
-        laid = lay(training, network.dtype, wide=is_wide(network))
+        laid = lay_for(network, training)
         self.network, self.plan = network, plan
         self.training = Rows(laid.inputs[:, : network.inputs], laid.targets)
         self.validation = validation and Rows(

@@ -8,8 +8,9 @@ client asked for in between decides.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 from service.application.attempts import (
     Assignment,
@@ -132,9 +133,7 @@ class Dispatcher:
         """Act on what another server wrote down about a job: a new one, or one of ours."""
         self.wake()
         if job_id in self._attempts:
-            task = asyncio.create_task(self._look(job_id))
-            self._supervisors.add(task)
-            task.add_done_callback(self._supervisors.discard)
+            self._beside(self._look(job_id))
 
     async def _look(self, job_id: str) -> None:
         with contextlib.suppress(Unavailable):  # `_keep_leases` looks at it anyway
@@ -239,7 +238,11 @@ class Dispatcher:
             await self._stored(job, Failed(StopReason.ERROR, "not_sendable", detail))
             return
         self._attempts[job.id] = attempt
-        task = asyncio.create_task(self._supervise(job, attempt))
+        self._beside(self._supervise(job, attempt))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let work go on beside the loop; `stop` waits for it."""
+        task = asyncio.create_task(work)
         self._supervisors.add(task)
         task.add_done_callback(self._supervisors.discard)
 

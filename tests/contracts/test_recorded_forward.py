@@ -8,7 +8,7 @@ from core.arrays import Array
 from core.batches import Rows
 from core.losses import LOSSES
 from core.network import Network
-from core.program import Program
+from core.program import Program, lay_for
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -31,7 +31,8 @@ def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
     network.initialize(np.random.default_rng(0))
     rows = (np.random.default_rng(1).normal(0.0, scale, (7, 6))).astype(dtype)
     order = np.array([5, 0, 3, 3, 6, 1])
-    program = Program(network, LOSSES["mse"](), Rows(rows, np.zeros((7, 4))), batch=3, slots=2)
+    laid = lay_for(network, Rows(rows, np.zeros((7, 4))))
+    program = Program(network, LOSSES["mse"](), laid, batch=3, slots=2)
     program.batches.fill(order)
 
     with np.errstate(over="ignore"):

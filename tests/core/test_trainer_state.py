@@ -11,7 +11,7 @@ from core.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from core.network import Network
 from core.optimizers import SGD, Adam
 from core.plan import EarlyStopping, Plan
-from core.program import Program
+from core.program import Program, lay_for
 from core.regularization import Regularization
 from core.tape import Tape
 from core.tensors import decode, encode
@@ -184,7 +184,7 @@ def test_an_epoch_tells_what_was_measured() -> None:
     norms = []
     for start, end in ((0, 24), (24, 48), (48, 64)):
         part = Rows(ROWS.inputs[start:end].astype("f4"), ROWS.targets[start:end])
-        program = Program(made, plan.loss, part, end - start, 1)
+        program = Program(made, plan.loss, lay_for(made, part), end - start, 1)
         program.batches.fill(np.arange(end - start))
         program.replay(1)
         norms.append(float(np.linalg.norm(program.gradient)))
@@ -248,7 +248,7 @@ def test_dropout_silences_forward_and_backward_alike(
     ]
     made = Network.from_spec({"input_shape": [3], "layers": layers, "dtype": "float64"})
     made.initialize(np.random.default_rng(1))
-    program = Program(made, MeanSquaredError(), ROWS, 64, 1)
+    program = Program(made, MeanSquaredError(), lay_for(made, ROWS), 64, 1)
     program.batches.fill(np.arange(64))
     program.draw_masks(np.random.Generator(np.random.SFC64(5)), 0, 1)
     ((masks, _),) = program._tape.masks

@@ -184,3 +184,10 @@ def problem(answer: httpx.Response, status: int, code: str, pointer: str | None 
     if pointer is not None:
         assert pointer in [fault["pointer"] for fault in body["errors"]], body
     return body
+
+
+async def trained(client: httpx.AsyncClient, train: Train) -> str:
+    body = {"input_shape": [25], "layers": LAYERS, "labels": list("0123456789")}
+    name = (await client.post("/v1/networks", json=body)).json()["id"]
+    assert (await train(name, epochs=5))["status"] == "succeeded"
+    return str(name)

@@ -130,6 +130,12 @@ class Stage:
             self.dispatcher.wake()
             await asyncio.sleep(0.01)
 
+    async def running(self) -> Job:
+        """Return a job that its worker has begun."""
+        job = await self.job()
+        await self.report(Started(0, 4, 0))
+        return await self.reaches(job, Status.RUNNING)
+
     async def report(self, *reports: Report | Exception, hand: int = -1) -> None:
         while len(self.hands.hands) <= max(hand, 0):
             await asyncio.sleep(0.01)
@@ -200,9 +206,7 @@ async def test_a_supervisor_that_fails_does_not_leave_the_job_behind(stage: Stag
 async def test_a_server_whose_lease_ran_out_can_change_nothing_any_more(
     stage: Stage, tmp_path: Path
 ) -> None:
-    job = await stage.job()
-    await stage.report(Started(0, 4, 0))
-    await stage.reaches(job, Status.RUNNING)
+    job = await stage.running()
     assert stage.dispatcher._loop is not None
     stage.dispatcher._loop.cancel()  # it renews no lease any more, and its worker goes on
     async with stage.store.write() as work:
@@ -235,12 +239,10 @@ async def test_a_server_whose_lease_ran_out_can_change_nothing_any_more(
 
 
 async def test_a_word_that_was_not_heard_is_found_in_the_store(stage: Stage) -> None:
-    job = await stage.job()
-    await stage.report(Started(0, 4, 0))
-    running = await stage.reaches(job, Status.RUNNING)
+    job = await stage.running()
 
     async with stage.store.write() as work:  # by another server, whose word was lost
-        await work.jobs.move(running, Status.CANCELLING, lease_owner="here")
+        await work.jobs.move(job, Status.CANCELLING, lease_owner="here")
 
     while not stage.hands.hands[0].stopped:
         await asyncio.sleep(0.01)
@@ -249,11 +251,9 @@ async def test_a_word_that_was_not_heard_is_found_in_the_store(stage: Stage) -> 
 
 
 async def test_a_worker_whose_job_is_in_other_hands_is_ended(stage: Stage) -> None:
-    job = await stage.job()
-    await stage.report(Started(0, 4, 0))
-    running = await stage.reaches(job, Status.RUNNING)
+    job = await stage.running()
     async with stage.store.write() as work:
-        queued = await work.jobs.move(running, Status.QUEUED)
+        queued = await work.jobs.move(job, Status.QUEUED)
         assert queued is not None
         await work.jobs.move(queued, Status.CANCELLED)
 
@@ -290,12 +290,10 @@ async def test_servers_that_are_lost_do_not_fail_a_job(stage: Stage) -> None:
 async def test_a_job_that_ends_elsewhere_is_not_said_to_be_queued(
     stage: Stage, asked: Status, end: Status
 ) -> None:
-    job = await stage.job()
-    await stage.report(Started(0, 4, 0))
-    running = await stage.reaches(job, Status.RUNNING)
+    job = await stage.running()
 
     async with stage.store.write() as work:
-        held = await work.jobs.move(running, asked, lease_owner="here")
+        held = await work.jobs.move(job, asked, lease_owner="here")
         assert held is not None
         await stage.dispatcher._reports.abandoned(work, held, "the server was restarted")
 
@@ -326,9 +324,7 @@ async def test_what_happens_to_a_job_is_told_in_words(stage: Stage) -> None:
 async def test_a_stop_tells_no_checkpoint_whose_epochs_it_could_not_tell(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = await stage.job()
-    await stage.report(Started(0, 4, 0))
-    await stage.reaches(job, Status.RUNNING)
+    job = await stage.running()
     honest, failures = Chronicle.epochs, [1]
 
     async def epochs(*arguments: Any) -> Job | None:
@@ -403,11 +399,9 @@ async def test_three_lost_workers_fail_a_job_and_say_why(stage: Stage) -> None:
 async def test_what_a_client_asked_for_meanwhile_decides(
     stage: Stage, status: Status, report: Report, end: Status
 ) -> None:
-    job = await stage.job()
-    await stage.report(Started(0, 4, 0))
-    running = await stage.reaches(job, Status.RUNNING)
+    job = await stage.running()
     async with stage.store.write() as work:
-        asked = await work.jobs.move(running, status, lease_owner="here")
+        asked = await work.jobs.move(job, status, lease_owner="here")
     assert asked is not None
     stage.dispatcher.signal(asked)
 
@@ -435,9 +429,7 @@ async def test_snapshots_are_shown_while_the_job_runs(stage: Stage) -> None:
 async def test_reports_wait_until_storage_is_back(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = await stage.job()
-    await stage.report(Started(0, 4, 0))
-    await stage.reaches(job, Status.RUNNING)
+    job = await stage.running()
     honest, failures = FolderBlobs.put, [3]
 
     async def put(self: FolderBlobs, data: bytes) -> str:
