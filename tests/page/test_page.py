@@ -52,6 +52,26 @@ def test_two_actions_lead_to_a_classified_digit_while_it_learns(visit: Visit) ->
     assert page.evaluate(SHIFT) < 0.1
 
 
+def test_a_mouse_draws_three_columns_in_a_row(visit: Visit) -> None:
+    page = visit.go()
+    pad = page.locator(".pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+
+    for column in (0, 4, 2):
+        x = box["x"] + box["width"] * (column + 0.5) / 5
+        page.mouse.move(x, box["y"] + box["height"] * 0.1)
+        page.mouse.down()
+        page.mouse.move(x, box["y"] + box["height"] * 0.9, steps=12)
+        page.mouse.up()
+
+    drawn = pad.locator("button").evaluate_all(
+        "(cells) => cells.map((cell) => cell.getAttribute('aria-pressed') === 'true')"
+    )
+    assert drawn == [column in {0, 2, 4} for _ in range(5) for column in range(5)]
+    assert page.evaluate("() => document.getSelection().toString()") == ""
+
+
 def test_the_first_paint_is_soon_and_the_script_small(visit: Visit) -> None:
     page = visit.go()
     page.get_by_role("heading", name="Watch a network").wait_for()
