@@ -83,7 +83,6 @@ REMEDIES = {
     "illegal_move": "`current_status` and `allowed_actions` say what the job is and can do.",
     "insufficient_scope": "Use a key with the scope that `detail` names.",
     "internal_error": "A fault of the server; its log tells more under `request_id`.",
-    "key_already_told": "Only who made it is told again; revoke it and make another.",
     "malformed_body": "Not JSON, not UTF-8, or not the CSV or npz that it says it is.",
     "method_not_allowed": "The header `Allow` names the methods.",
     "name_taken": "Choose another name, or leave it out: the id is then the name.",

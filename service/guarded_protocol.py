@@ -12,13 +12,13 @@ import json
 import re
 import secrets
 import socket
-from functools import partial
-from typing import Any, Final, cast
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api.streams import STREAM, Push
+from service.api.streams import STREAM
 
 HEAD_BYTES: Final = 16 << 10
 HEADERS: Final = 100
@@ -42,14 +42,21 @@ HOST: Final = re.compile(
     rb"[\w.~!$&'()*+,;=%-]*(:\d*)?|\[[0-9A-Fa-f:.]+(%[\w.~%-]+)?\](:\d*)?", re.ASCII
 )
 AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
-OFFERS: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
-"""Fields by which a client offers another protocol."""
-
 REASONS: Final = {
     400: ("Bad Request", "bad_request", "The request cannot be read"),
     408: ("Request Timeout", "request_timeout", "The request took too long"),
     431: ("Request Header Fields Too Large", "head_too_large", "The head is too large"),
 }
+
+
+class _Framing(NamedTuple):
+    """What the fields of a head say of it and its body."""
+
+    size: int
+    hosts: int
+    host: bytes
+    coding: bytes
+    length: bytes
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -63,6 +70,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _heads = _head_bytes = _body_bytes = _barren_bytes = 0
     _body_since = 0.0
     _answered_at: int | None = None
+    _unparsed_bytes: int | None = None
     _host = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -115,30 +123,25 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._wait_for_head()
 
     def _parse(self, data: bytes) -> None:
-        """Parse as uvicorn does; who offers another protocol is answered in this one."""
+        """Parse as uvicorn does; the parser reads nothing after an offer of another protocol."""
+        if self._unparsed_bytes is not None:
+            self._receive_unparsed(data)
+            return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             if not self._refused:
-                self._parse_without_offer(data[offer.args[0] :])
+                self._receive_unparsed(data[offer.args[0] :])
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
 
-    def _parse_without_offer(self, rest: bytes) -> None:
-        """Begin the request again as if nothing were offered: its body would be passed over."""
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            self._refuse(400, "no tunnels are made here")
-            return
-        lines = [b"%s %s HTTP/1.1" % (method, self.url)]
-        for name, value in self.scope["headers"]:
-            if name == b"connection" and b"close" in value.lower():
-                lines.append(b"connection: close")
-            elif name not in OFFERS:
-                lines.append(b"%s: %s" % (name, value))
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-        self._parse(b"\r\n".join([*lines, b"", rest]))
+    def _receive_unparsed(self, data: bytes) -> None:
+        """Receive the body of the last request of the connection; ignore what follows it."""
+        part = data[: self._unparsed_bytes or 0]
+        if part:
+            self._unparsed_bytes = (self._unparsed_bytes or 0) - len(part)
+            self.on_body(part)
+            self.on_message_complete()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -153,62 +156,58 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refused:  # the parser goes on to what came with it
             return
         self._stop_waiting()
-        size, hosts, host, coding = len(self.url), 0, self._host, b""
-        for name, value in self.headers:
-            size += len(name) + len(value) + 4
-            if name == b"host":
-                hosts, host = hosts + 1, value.strip(b" \t")
-            elif name == b"transfer-encoding":
-                coding += value.strip(b" \t")
-        if size > HEAD_BYTES or len(self.headers) > HEADERS:
+        fields = _framing(self.headers, self._host)
+        if len(self.url) + fields.size > HEAD_BYTES or len(self.headers) > HEADERS:
             detail = f"a head has at most {HEAD_BYTES} bytes and {HEADERS} fields"
             self._refuse(431, detail)
-        elif problem := self._ambiguity(hosts, host, coding):
+        elif problem := self._ambiguity(fields):
             self._refuse(400, problem)
-        elif not self.parser.should_upgrade():  # else it is begun again without its offer
+        else:
             self._in_body, self._body_bytes, self._body_since = True, 0, self.loop.time()
             self._barren_bytes, self._answered_at = 0, None
+            if self.parser.should_upgrade():
+                self._unparsed_bytes = int(fields.length)
             self.begin()
             self.headers = []  # fields after the body are no fields of the head
 
-    def _ambiguity(self, hosts: int, host: bytes, coding: bytes) -> str:
+    def _ambiguity(self, fields: _Framing) -> str:
         """Return what a proxy could read otherwise than we; "" where nothing is."""
         version = self.parser.get_http_version()
-        if version not in VERSIONS:
-            return "HTTP 1.1 is spoken here"
+        hosts, host, coding = fields.hosts, fields.host, fields.coding
         if hosts != 1 and (hosts or version == "1.1"):
             return f"one Host is due, there are {hosts}"
         if host != self._host and not HOST.fullmatch(host):
             return "the Host is no host"
-        if coding and (coding.lower() != b"chunked" or version == "1.0"):
-            return "the only transfer coding is chunked, of HTTP 1.1"
         self._host = host
         named = None if self.url.startswith(b"/") else AUTHORITY.match(self.url)
-        differs = named and named[1].lower() != host.lower()
-        return "the target names another host" if differs else ""
+        if named and named[1].lower() != host.lower():
+            return "the target names another host"
+        return self._unsupported(version, coding)
+
+    def _unsupported(self, version: str, coding: bytes) -> str:
+        """Return what of HTTP is not spoken here; "" where all is."""
+        if version not in VERSIONS:
+            return "HTTP 1.1 is spoken here"
+        if coding and (coding.lower() != b"chunked" or version == "1.0"):
+            return "the only transfer coding is chunked, of HTTP 1.1"
+        if self.parser.should_upgrade() and (coding or self.parser.get_method() == b"CONNECT"):
+            return "no tunnels are made here, and an offer to upgrade takes no chunked body"
+        return ""
 
     def begin(self) -> None:
         """Begin to answer a request whose head is there, and in order."""
         super().on_headers_complete()
-        stream = partial(self._stream, self.cycle)
-        self.scope["extensions"] = cast("dict[str, Any]", {STREAM: stream})
+        if self._unparsed_bytes is not None:
+            self.cycle.keep_alive = False
+        self.scope["extensions"] = cast("dict[str, Any]", {STREAM: self._limit_send_buffer})
 
-    def _stream(self, cycle: RequestResponseCycle) -> Push:
-        """Hold little for a client that does not read; return how to send it more."""
+    def _limit_send_buffer(self) -> None:
+        """Buffer little for a client that does not read its stream."""
         self._streams = True
         self.transport.set_write_buffer_limits(STREAM_BYTES)
         with contextlib.suppress(OSError):
             connection = self.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * STREAM_BYTES)
-        return partial(self._push, cycle)
-
-    def _push(self, cycle: RequestResponseCycle, part: bytes | memoryview) -> bool:
-        """Send a part of an answer that has begun, unless the client is too slow for it."""
-        gone = cycle.response_complete or cycle.disconnected or self.transport.is_closing()
-        if gone or not cycle.chunked_encoding or self.flow.write_paused:
-            return False
-        self.transport.write(b"%x\r\n%s\r\n" % (len(part), part))
-        return True
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -218,7 +217,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the body."""
-        if not self._refused and not self.parser.should_upgrade():
+        if not (self._refused or self._unparsed_bytes):
             self._in_body = False
             super().on_message_complete()
 
@@ -319,6 +318,20 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _framing(headers: Sequence[tuple[bytes, bytes]], last_host: bytes) -> _Framing:
+    """Return what the fields of a head say of it and its body."""
+    size, hosts, host, coding, length = 0, 0, last_host, b"", b"0"
+    for name, value in headers:
+        size += len(name) + len(value) + 4
+        if name == b"host":
+            hosts, host = hosts + 1, value.strip(b" \t")
+        elif name == b"transfer-encoding":
+            coding += value.strip(b" \t")
+        elif name == b"content-length":
+            length = value.strip(b" \t")
+    return _Framing(size, hosts, host, coding, length)
 
 
 def _answer(status: int, detail: str) -> bytes:

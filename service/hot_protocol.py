@@ -60,7 +60,7 @@ class HotProtocol(GuardedProtocol):
     def on_message_complete(self) -> None:
         """Ask for the answer, here or on the ordinary road."""
         target = self._target
-        if target is None or self._refused or self.parser.should_upgrade():
+        if target is None or self._refused:
             super().on_message_complete()
             return
         self._in_body = False

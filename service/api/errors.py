@@ -44,7 +44,6 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "network_in_use": (409, "A job is using the network"),
     "dataset_in_use": (409, "A job needs the dataset"),
     "duplicate_job": (409, "Equal work is queued or running"),
-    "key_already_told": (409, "The key was told to another caller"),
     "idempotency_key_in_use": (409, "A request with this key is still running"),
     "weights_corrupt": (409, "The weights are damaged"),
     "dataset_corrupt": (409, "The dataset is damaged"),

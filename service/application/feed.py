@@ -3,8 +3,7 @@
 import asyncio
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 from service.domain.jobs import Record
 
@@ -15,9 +14,6 @@ WEIGHT_KEPT: Final = 50_000
 
 EPOCH_BYTES: Final = 200
 
-TOLD_AT_ONCE: Final = 8
-"""Subscribers that are told in one turn of the loop, which a crowd must not keep."""
-
 
 def weight_of(record: Record) -> int:
     """Return about how many epochs take as much memory; a frame of the plane takes thousands."""
@@ -25,13 +21,6 @@ def weight_of(record: Record) -> int:
         return record.events
     grids = (unit["grid"] for layer in record.data["layers"] for unit in layer)
     return 1 + sum(map(len, grids)) // EPOCH_BYTES
-
-
-class _Waiter(NamedTuple):
-    """One who waits for a job's next news."""
-
-    news: asyncio.Future[None]
-    take: Callable[[], bool] | None
 
 
 @final
@@ -43,7 +32,7 @@ class Feed:
     """
 
     def __init__(self) -> None:
-        self._next: dict[str, deque[_Waiter]] = {}
+        self._next: dict[str, list[asyncio.Future[None]]] = {}
         self._recent: OrderedDict[str, deque[Record]] = OrderedDict()
         self._weight = 0
         self._elsewhere: OrderedDict[str, None] = OrderedDict()
@@ -97,24 +86,12 @@ class Feed:
     def pulse(self) -> None:
         """Wake everyone, news or not: to show that they live, or to let them go."""
         for job_id in list(self._next):
-            waiting = self._next.pop(job_id)
-            self._tell(job_id, deque(waiter._replace(take=None) for waiter in waiting))
+            self._wake(job_id)
 
     def _wake(self, job_id: str) -> None:
-        self._tell(job_id, self._next.pop(job_id, deque()))
-
-    def _tell(self, job_id: str, waiting: deque[_Waiter]) -> None:
-        """Tell some, and the others in the next turns: requests come in between."""
-        told = [waiting.popleft() for _ in range(min(len(waiting), TOLD_AT_ONCE))]
-        if waiting:
-            asyncio.get_running_loop().call_soon(self._tell, job_id, waiting)
-        for waiter in told:
-            if waiter.news.done():
-                continue
-            if waiter.take is not None and waiter.take():
-                self._next.setdefault(job_id, deque()).append(waiter)
-            else:
-                waiter.news.set_result(None)
+        for news in self._next.pop(job_id, ()):
+            if not news.done():
+                news.set_result(None)
 
     def after(self, job_id: str, event: int) -> list[Record] | None:
         """Return the records with later events; None where only the store knows."""
@@ -125,14 +102,8 @@ class Feed:
         later.reverse()
         return later
 
-    def next(self, job_id: str, take: Callable[[], bool] | None = None) -> asyncio.Future[None]:
-        """Return what is done at the job's next news, for one who waits.
-
-        Parameters
-        ----------
-        take
-            Takes the news at once, and goes on waiting, where it can; false where it cannot.
-        """
+    def next(self, job_id: str) -> asyncio.Future[None]:
+        """Return a future that is done at the job's next news."""
         news = asyncio.get_running_loop().create_future()
-        self._next.setdefault(job_id, deque()).append(_Waiter(news, take))
+        self._next.setdefault(job_id, []).append(news)
         return news

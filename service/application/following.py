@@ -11,40 +11,14 @@ from service.application.jobs import read_job
 from service.application.ports import Store
 from service.domain.jobs import Job, Record, merged
 
-REPLAYED_AT_ONCE: Final = 8
-PAUSE_SECONDS: Final = 0.001
-"""Records that one subscriber is told of what was, and how long each of a crowd lets requests come
-first: those who replay must take neither the loop nor the store from others."""
+MAX_REPLAYED_RECORDS: Final = 8
+"""Records that one subscriber that replays a log receives in its turn."""
 
-REPLAYS_KEPT: Final = 16
-"""Parts of logs at hand for the rest of a crowd."""
+MAX_REPLAYED_PARTS: Final = 16
+"""Parts of logs in memory for several subscribers that replay the same."""
 
-Push = Callable[[list[Record], int], bool]
-"""Takes records that follow an event; false where it cannot."""
-
-
-@final
-class _Pushing:
-    """Gives a subscriber what is new while its task rests, which then need not run.
-
-    Attributes
-    ----------
-    rests
-        Whether the task waits, having told all before.
-    """
-
-    def __init__(self, feed: Feed, cursors: dict[str, int], push: Push) -> None:
-        self._feed, self._cursors, self._push = feed, cursors, push
-        self.rests = False
-
-    def __call__(self) -> bool:
-        """Push what is new; what ends the stream, or only the store knows, is for the task."""
-        ((job_id, after),) = self._cursors.items()
-        fresh = self._feed.after(job_id, after) if self.rests else None
-        if not fresh or fresh[-1].type == "end" or not self._push(fresh, after):
-            return False
-        self._cursors[job_id] = fresh[-1].last
-        return True
+REPLAY_PAUSE_SECONDS: Final = 0.001
+"""How long other requests come first between the turns of several subscribers that replay."""
 
 
 @final
@@ -59,7 +33,7 @@ class Following:
 
     def __init__(self, store: Store, feed: Feed, closing: asyncio.Event) -> None:
         self._store, self._feed, self._closing = store, feed, closing
-        self._replaying, self._turn = 0, asyncio.Lock()
+        self._replays, self._replay_turn = 0, asyncio.Lock()
         self._replayed: OrderedDict[tuple[str, int], list[Record]] = OrderedDict()
         self._reading: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
 
@@ -94,33 +68,31 @@ class Following:
         return [merged(record, after) for record in found] if slow else found
 
     async def _replay(self, job_id: str, after: int) -> list[Record]:
-        """Return the next records of what was, in one's turn."""
-        self._replaying += 1
+        """Return the next stored records, one subscriber at a time."""
+        self._replays += 1
         try:
-            async with self._turn:
-                if self._replaying > 1:
-                    await asyncio.sleep(PAUSE_SECONDS)
+            async with self._replay_turn:
+                if self._replays > 1:
+                    await asyncio.sleep(REPLAY_PAUSE_SECONDS)
                 found = self._replayed.get((job_id, after))
                 if found is None:
-                    found = await self.records(job_id, after, REPLAYED_AT_ONCE)
-                    self._keep(job_id, after, found)
+                    found = await self.records(job_id, after, MAX_REPLAYED_RECORDS)
+                    self._cache_replayed(job_id, after, found)
                 return found
         finally:
-            self._replaying -= 1
+            self._replays -= 1
 
-    def _keep(self, job_id: str, after: int, found: list[Record]) -> None:
-        """Keep what never will be more."""
-        if len(found) == REPLAYED_AT_ONCE:
-            self._replayed[job_id, after] = found
-            while len(self._replayed) > REPLAYS_KEPT or self._weight_kept() > WEIGHT_KEPT:
+    def _cache_replayed(self, job_id: str, after: int, records: list[Record]) -> None:
+        """Keep a full part of a log, which never changes, for the next subscribers."""
+        if len(records) == MAX_REPLAYED_RECORDS:
+            self._replayed[job_id, after] = records
+            while len(self._replayed) > MAX_REPLAYED_PARTS or self._cached_weight() > WEIGHT_KEPT:
                 self._replayed.popitem(last=False)
 
-    def _weight_kept(self) -> int:
+    def _cached_weight(self) -> int:
         return sum(weight_of(record) for part in self._replayed.values() for record in part)
 
-    async def follow(
-        self, cursors: dict[str, int], push: Push | None = None
-    ) -> AsyncIterator[list[Record]]:
+    async def follow(self, cursors: dict[str, int]) -> AsyncIterator[list[Record]]:
         """Yield the records of jobs after each cursor, as they come, until all have ended.
 
         Who reads slower than records come is given the last of each run of epochs, and every
@@ -130,18 +102,14 @@ class Following:
         ----------
         cursors
             The last event that is known of each job, of which none may be its last of all; moved
-            on after records were yielded, or pushed.
-        push
-            Where one job is followed: is given records that come while the iterator waits, which
-            goes on waiting where they are taken.
+            on after records were yielded.
         """
         following, caught_up = set(cursors), set[str]()
         news: dict[str, asyncio.Future[None]] = {}
-        pushing = _Pushing(self._feed, cursors, push) if push else None
         while following and not self._closing.is_set():
             for job_id in following:
                 if job_id not in news or news[job_id].done():
-                    news[job_id] = self._feed.next(job_id, pushing)
+                    news[job_id] = self._feed.next(job_id)
             fresh = [
                 record
                 for job_id in following
@@ -152,18 +120,10 @@ class Following:
                 cursors.update({record.job_id: record.last for record in fresh})
                 following -= {record.job_id for record in fresh if record.type == "end"}
                 continue
-            await self._rest([news[job_id] for job_id in following], pushing)
+            waiting = [news[job_id] for job_id in following]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not any(self._feed.after(job_id, cursors[job_id]) for job_id in following):
                 yield []
-
-    @staticmethod
-    async def _rest(news: list[asyncio.Future[None]], pushing: _Pushing | None) -> None:
-        """Wait for the first news."""
-        if pushing is not None:
-            pushing.rests = True
-        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-        if pushing is not None:
-            pushing.rests = False
 
     async def _shared(self, key: tuple[Any, ...], read: Callable[[], Awaitable[Any]]) -> Any:
         """Return what is read under that key; those who ask meanwhile wait for the same."""

@@ -1,8 +1,6 @@
 """API keys: who calls, and what they may do."""
 
-import base64
 import hashlib
-import hmac
 import re
 import secrets
 from dataclasses import dataclass
@@ -71,17 +69,6 @@ class Caller:
 def new_secret() -> str:
     """Return a new key: 48 bits to find it by, 256 bits that nobody guesses."""
     return f"nrd_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
-
-
-def new_salt() -> str:
-    """Return what `derived_secret` takes: its first 48 bits are no secret."""
-    return secrets.token_hex(22)
-
-
-def derived_secret(salt: str, bearer: str) -> str:
-    """Return a key that only the two together give again: what is stored, and who asks."""
-    digest = hmac.digest(bearer.encode(), salt.encode(), "sha256")
-    return f"nrd_{salt[:12]}_{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def prefix_of(secret: str) -> str | None:

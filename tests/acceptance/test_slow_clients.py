@@ -134,8 +134,18 @@ def test_who_offers_another_protocol_is_answered_in_this_one(server: Server) -> 
     status, told = exchange(server, whole + GET, seconds=1.0)
 
     assert status == 201, told
-    assert told.count(b"HTTP/1.1 200") == 1
+    assert b"connection: close" in told
+    assert told.count(b"HTTP/1.1 ") == 1
     assert exchange(server, b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n")[0] == 400
+
+
+def test_many_pipelined_offers_are_one_request(server: Server) -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+    status, told = exchange(server, (b"GET /healthz HTTP/1.1\r\n" + HOST + offer) * 500)
+
+    assert status == 200
+    assert told.count(b"HTTP/1.1 ") == 1
 
 
 def test_a_body_after_an_offer_is_no_request(server: Server) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from service.api.native.jobs.event_encoding import expanded
 from service.api.native.jobs.events import PART_BYTES, parts_of
 from service.application.chronicle import Chronicle
 from service.application.feed import RECORDS_KEPT, Feed
-from service.application.following import Following, Push
+from service.application.following import Following
 from service.application.jobs import find_job
 from service.bootstrap import prepare
 from service.domain.jobs import Progress, Record, merged
 from service.infrastructure.database.engine import SqlStore, sqlite_url
+from service.infrastructure.database.log import SqlLog
 from service.settings import Settings
 from tests.service.conftest import Json, Train, problem
 from tests.service.fakes import seeded_job
@@ -149,8 +150,8 @@ class Log:
             job = await find_job(work, "me", self.job_id)
             await self.chronicle.note(work, job, "log", {"text": "not lost"})
 
-    async def follow(self, push: Push | None = None) -> AsyncIterator[Record]:
-        async for records in self.following.follow({self.job_id: 0}, push):
+    async def follow(self) -> AsyncIterator[Record]:
+        async for records in self.following.follow({self.job_id: 0}):
             for record in records:
                 yield record
 
@@ -189,54 +190,27 @@ async def test_who_reads_slower_than_epochs_come_is_told_the_last_of_each_run(lo
     assert (await anext(following)).data["epoch"] == [last + 1, last + 2]
 
 
-async def test_who_has_been_told_all_is_pushed_to_while_it_takes_what_comes(log: Log) -> None:
-    pushed: list[Record] = []
-    takes = True
-
-    def push(records: list[Record], after: int) -> bool:
-        assert records[0].first == after + 1
-        if takes:
-            pushed.extend(records)
-        return takes
-
-    following = log.follow(push)
-    assert (await anext(following)).type == "state"
-    rest = asyncio.ensure_future(anext(following))
-    await asyncio.sleep(0.01)
-    await log.runs(3)
-    assert not rest.done()
-    takes = False
-    await log.runs(1)
-
-    assert (await rest).data["epoch"] == [7, 8]
-    assert [record.data["epoch"] for record in pushed] == [[1, 2], [3, 4], [5, 6]]
-    takes = True
-    await log.note()  # comes while the one who iterates is at work: it is not pushed
-    assert (await anext(following)).type == "log"
-    assert len(pushed) == 3
-
-
 async def test_a_crowd_that_replays_reads_the_store_together(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await log.runs(RECORDS_KEPT + 20)
     reads = 0
-    records = Following.records
+    after = SqlLog.after
 
-    async def counted(self: Following, job_id: str, after: int, limit: int = 100) -> list[Record]:
+    async def counted(self: SqlLog, job_id: str, event: int, limit: int) -> Sequence[Record]:
         nonlocal reads
         reads += 1
-        return await records(self, job_id, after, limit)
+        return await after(self, job_id, event, limit)
 
     async def told(following: AsyncIterator[Record]) -> list[Record]:
         return [await anext(following) for _ in range(RECORDS_KEPT + 20)]
 
-    monkeypatch.setattr(Following, "records", counted)
+    monkeypatch.setattr(SqlLog, "after", counted)
     crowd = await asyncio.gather(*(told(log.follow()) for _ in range(30)))
 
     assert all(one == crowd[0] for one in crowd)
     assert [record.first for record in crowd[0][1:]] == [r.last + 1 for r in crowd[0][:-1]]
-    assert 0 < reads < 10
+    assert 0 < reads < 20
 
 
 @given(st.lists(st.binary(max_size=3 * PART_BYTES), max_size=5))
@@ -349,18 +323,6 @@ def test_a_run_is_merged_from_where_it_was_read() -> None:
     assert [*expanded(told, 6)] == [(9, "epoch", {"epoch": 5, "train_loss": 1, "merged": 3})]
     state = Record("job", 1, 1, "state", {"status": "queued"})
     assert merged(state, 0) is state
-
-
-async def test_a_crowd_is_woken_in_parts_and_nobody_is_forgotten() -> None:
-    feed = Feed()
-    news = [feed.next("job") for _ in range(50)]
-
-    feed.publish(Record("job", 1, 1, "state", {}))
-    await asyncio.sleep(0)
-    at_once = sum(one.done() for one in news)
-    await asyncio.wait_for(asyncio.gather(*news), 5)
-
-    assert 0 < at_once < 50
 
 
 async def test_what_was_not_heard_is_asked_of_the_store_again() -> None:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, final
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -30,7 +30,6 @@ from service.infrastructure.database.jobs import SqlJobs
 from service.infrastructure.database.keys import SqlKeys
 from service.infrastructure.database.log import SqlLog
 from service.infrastructure.database.networks import SqlNetworks, SqlVersions
-from service.infrastructure.database.one_hop import creator
 
 POOL_TIMEOUT: Final = 2.0
 """Seconds that a request waits for a connection before it is told to come back."""
@@ -163,7 +162,6 @@ def _engine(url: str, name: str, *, writes: bool) -> AsyncEngine:
     size = 1 if writes else 4
     engine = create_async_engine(
         url,
-        async_creator=creator(make_url(url).database or ""),
         pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT,

@@ -10,10 +10,10 @@ from fastapi.responses import StreamingResponse
 from service.api.dependencies import Count, JobRef, Parts, Reader, Services
 from service.api.native.jobs.event_encoding import event_bytes, expanded
 from service.api.native.jobs.schemas import EventBody, EventPage
-from service.api.streams import Push, push_of
+from service.api.streams import limit_send_buffer
 from service.application.rates import RateLimited
 from service.domain.errors import InvalidRequest
-from service.domain.jobs import Job, Record
+from service.domain.jobs import Job
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -63,7 +63,8 @@ async def job_events(
         return await _page(parts, found, after, limit)
     if found.terminal and after >= found.last_event:
         return Response(status_code=204)
-    return _streaming(parts, owner, _stream(parts, found.id, after, push_of(request.scope)))
+    limit_send_buffer(request.scope)
+    return _streaming(parts, owner, _stream(parts, found.id, after))
 
 
 def _streaming(parts: Services, owner: str, events: AsyncIterator[bytes]) -> Response:
@@ -100,22 +101,16 @@ async def _page(parts: Services, job: Job, after: int, limit: int) -> Response:
     return Response(page.model_dump_json(), 200, headers, "application/json")
 
 
-async def _stream(parts: Services, job_id: str, after: int, push: Push) -> AsyncIterator[bytes]:
-    """Yield a job's events as they are written down, but for those that can be pushed."""
-
-    def pushed(records: list[Record], after: int) -> bool:
-        encoded = b"".join(parts.events.of(record, after) for record in records)
-        return len(encoded) <= PART_BYTES and push(encoded)
-
+async def _stream(parts: Services, job_id: str, after: int) -> AsyncIterator[bytes]:
+    """Yield a job's events as they are written."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     cursors, ended = {job_id: after}, False
-    async for records in parts.following.follow(cursors, pushed):
+    async for records in parts.following.follow(cursors):
         if not records:
             yield STILL_HERE
         ended = ended or any(record.type == "end" for record in records)
         for part in parts_of(parts.events.of(record, cursors[job_id]) for record in records):
-            if not push(part):
-                yield bytes(part)
+            yield bytes(part)
     if not ended and parts.closing.is_set():
         yield event_bytes(None, "end", {"reason": "shutdown"})
 
@@ -138,6 +133,7 @@ def parts_of(encoded: Iterable[bytes]) -> Iterator[bytes | memoryview]:
 
 @router.get("/events", summary="Follow several jobs on one connection", responses=STREAM)
 async def all_events(
+    request: Request,
     parts: Parts,
     owner: Reader,
     job: Annotated[
@@ -158,6 +154,7 @@ async def all_events(
             open_jobs.add(found.id)
     if not open_jobs:
         return Response(status_code=204)
+    limit_send_buffer(request.scope)
     return _streaming(parts, owner, _streams(parts, cursors, open_jobs))
 
 
