@@ -64,7 +64,7 @@ docs: .venv/.dev  ## Write the generated parts of docs/reference anew.
 
 screenshots: .venv/.dev web  ## Take the pictures of docs/screenshots anew.
 	mkdir -p docs/screenshots
-	NEUROND_SCREENSHOTS=docs/screenshots $(PYTEST) tests/page/test_screenshots.py
+	SCREENSHOTS_DIR=docs/screenshots $(PYTEST) tests/page/test_screenshots.py
 
 bench: .venv/.dev  ## Training beside plain NumPy, and beside PyTorch and scikit-learn where they are.
 	$(BIN)/python -m benchmarks.training

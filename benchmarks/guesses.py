@@ -110,7 +110,11 @@ def main() -> None:
     key = new_secret()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "service", "--port", str(PORT), "--data-dir", folder]
-        settings = {"NEUROND_FIRST_KEY": key, "NEUROND_RATE_READ": "0", "NEUROND_WORKERS": "1"}
+        settings = {
+            "NEUROND_BOOTSTRAP_KEY": key,
+            "NEUROND_RATE_LIMIT_READ": "0",
+            "NEUROND_WORKERS": "1",
+        }
         log = Path(folder) / "log"
         with log.open("wb") as sink:
             process = subprocess.Popen(

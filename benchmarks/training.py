@@ -29,9 +29,9 @@ from benchmarks.workloads import Workload, workloads
 from core.losses import LOSSES
 from core.network import Network
 from core.optimizers import SGD, Adam, Optimizer
-from core.plan import Plan
 from core.schedules import Constant, Cosine
 from core.training import Trainer
+from core.training_config import TrainingConfig
 
 
 def neurond(work: Workload) -> float:
@@ -48,14 +48,14 @@ def neurond(work: Workload) -> float:
     optimizer: Optimizer = SGD(work.learning_rate, work.momentum)
     if work.optimizer == "adam":
         optimizer = Adam(work.learning_rate)
-    plan = Plan(
+    config = TrainingConfig(
         work.epochs,
         work.batch,
         LOSSES[work.loss](),
         optimizer,
         schedule=Cosine() if work.cosine else Constant(),
     )
-    return Trainer(network, work.rows, plan).advance(work.epochs)[-1].train_loss
+    return Trainer(network, work.rows, config).advance(work.epochs)[-1].train_loss
 
 
 Contender = Callable[[Workload], float | None]
@@ -107,7 +107,7 @@ def main() -> None:
         contenders["original"] = lambda work: peers.original(work, options.original)
     warnings.filterwarnings("ignore")
     for work in workloads():
-        if not options.only or work.name in options.only:
+        if not options.default_network or work.name in options.default_network:
             measure(contenders, work, options.rounds)
 
 

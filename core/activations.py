@@ -82,12 +82,12 @@ class Sigmoid(Activation):
         tape.add(np.exp, z, z)
         tape.add(np.add, z, one, z)
         tape.add(np.divide, one, z, z)
-        slope = tape.buffer(z)
+        gradient_view = tape.buffer(z)
 
         def backward(upstream: Array) -> None:
-            tape.add(np.subtract, one, z, slope)
-            tape.add(np.multiply, slope, z, slope)
-            tape.add(np.multiply, upstream, slope, upstream)
+            tape.add(np.subtract, one, z, gradient_view)
+            tape.add(np.multiply, gradient_view, z, gradient_view)
+            tape.add(np.multiply, upstream, gradient_view, upstream)
 
         return backward
 
@@ -105,12 +105,12 @@ class Tanh(Activation):
     def record(self, tape: Tape, z: Array) -> Backward:
         one = scalar(1.0, tape.dtype)
         tape.add(np.tanh, z, z)
-        slope = tape.buffer(z)
+        gradient_view = tape.buffer(z)
 
         def backward(upstream: Array) -> None:
-            tape.add(np.multiply, z, z, slope)
-            tape.add(np.subtract, one, slope, slope)
-            tape.add(np.multiply, upstream, slope, upstream)
+            tape.add(np.multiply, z, z, gradient_view)
+            tape.add(np.subtract, one, gradient_view, gradient_view)
+            tape.add(np.multiply, upstream, gradient_view, upstream)
 
         return backward
 
@@ -148,12 +148,12 @@ class ReLU(Activation):
     def _record_plainly(tape: Tape, z: Array) -> Backward:
         """Record the same so that a NaN stays one."""
         zero = scalar(0.0, tape.dtype)
-        slope = tape.buffer(z)
-        tape.add(np.greater_equal, z, zero, slope)
+        gradient_view = tape.buffer(z)
+        tape.add(np.greater_equal, z, zero, gradient_view)
         tape.add(partial(np.maximum, z, zero, out=z))
 
         def backward(upstream: Array) -> None:
-            tape.add(np.multiply, upstream, slope, upstream)
+            tape.add(np.multiply, upstream, gradient_view, upstream)
 
         return backward
 
@@ -173,14 +173,16 @@ class LeakyReLU(Activation):
         return np.where(z > 0.0, z, z * z.dtype.type(self.negative_slope))
 
     def record(self, tape: Tape, z: Array) -> Backward:
-        slope = tape.buffer(z)
-        tape.add(np.greater, z, scalar(0.0, tape.dtype), slope)
-        tape.add(np.multiply, slope, scalar(1.0 - self.negative_slope, tape.dtype), slope)
-        tape.add(np.add, slope, scalar(self.negative_slope, tape.dtype), slope)
-        tape.add(np.multiply, z, slope, z)
+        gradient_view = tape.buffer(z)
+        tape.add(np.greater, z, scalar(0.0, tape.dtype), gradient_view)
+        tape.add(
+            np.multiply, gradient_view, scalar(1.0 - self.negative_slope, tape.dtype), gradient_view
+        )
+        tape.add(np.add, gradient_view, scalar(self.negative_slope, tape.dtype), gradient_view)
+        tape.add(np.multiply, z, gradient_view, z)
 
         def backward(upstream: Array) -> None:
-            tape.add(np.multiply, upstream, slope, upstream)
+            tape.add(np.multiply, upstream, gradient_view, upstream)
 
         return backward
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from core.arrays import Array
-from core.tape import Signal, Tape
+from core.tape import ActivationBuffer, Tape
 
 
 class Rows(NamedTuple):
@@ -23,21 +23,21 @@ class Rows(NamedTuple):
     targets: Array
 
 
-class Laid(NamedTuple):
+class PackedRows(NamedTuple):
     """Rows as a tape takes them: in its dtype, and on one that is not wide beside a one each."""
 
     inputs: Array
     targets: Array
 
 
-def lay(rows: Rows, dtype: np.dtype[Any], *, wide: bool) -> Laid:
+def pack_rows(rows: Rows, dtype: np.dtype[Any], *, row_major: bool) -> PackedRows:
     """Return rows laid once, for however many programs take batches of them."""
-    if wide:
-        return Laid(np.ascontiguousarray(rows.inputs, dtype), rows.targets)
-    laid = np.empty((len(rows.inputs), rows.inputs.shape[1] + 1), dtype)
-    laid[:, :-1] = rows.inputs
-    laid[:, -1] = 1.0
-    return Laid(laid, rows.targets)
+    if row_major:
+        return PackedRows(np.ascontiguousarray(rows.inputs, dtype), rows.targets)
+    packed = np.empty((len(rows.inputs), rows.inputs.shape[1] + 1), dtype)
+    packed[:, :-1] = rows.inputs
+    packed[:, -1] = 1.0
+    return PackedRows(packed, rows.targets)
 
 
 @final
@@ -59,45 +59,45 @@ class Batches:
         (slots, units, batch), as the last layer has its outputs.
     """
 
-    def __init__(self, tape: Tape, laid: Laid, units: int) -> None:
+    def __init__(self, tape: Tape, packed: PackedRows, units: int) -> None:
         self._tape = tape
-        self._inputs, self._targets = laid
-        slots, batch, width = tape.slots, tape.batch, self._inputs.shape[1]
-        self.targets = np.empty((slots, units, batch), tape.dtype)
+        self._inputs, self._targets = packed
+        steps, batch, width = tape.steps, tape.batch, self._inputs.shape[1]
+        self.targets = np.empty((steps, units, batch), tape.dtype)
         self._classes = np.arange(units).reshape(-1, 1)
-        if tape.wide:
+        if tape.row_major:
             # Gathered when their turn comes, wide rows are still in the cache when a product
             # takes them.
-            self._order = np.zeros((slots, batch), np.intp)
+            self._order = np.zeros((steps, batch), np.intp)
             whole = batch == len(self._inputs)
             self._batch = self._inputs if whole else np.empty((batch, width), tape.dtype)
         else:
-            self._augmented = np.empty((slots, batch, width), tape.dtype)
+            self._augmented = np.empty((steps, batch, width), tape.dtype)
 
-    def fill(self, order: Array, slot: int = 0) -> None:
-        """Choose the rows of the slots from ``slot`` on, (slots * batch,) indices."""
-        slots = len(order) // self._tape.batch
-        filled = slice(slot, slot + slots)
-        if self._tape.wide:
-            self._order[filled] = order.reshape(slots, -1)
+    def fill(self, order: Array, step: int = 0) -> None:
+        """Choose the rows of the slots from ``step`` on, (slots * batch,) indices."""
+        steps = len(order) // self._tape.batch
+        filled = slice(step, step + steps)
+        if self._tape.row_major:
+            self._order[filled] = order.reshape(steps, -1)
         else:
             gathered = self._augmented[filled].reshape(len(order), -1)
             self._inputs.take(order, 0, gathered, "clip")
-        taken = self._targets[order].reshape(slots, self._tape.batch, -1).transpose(0, 2, 1)
+        taken = self._targets[order].reshape(steps, self._tape.batch, -1).transpose(0, 2, 1)
         if self._targets.ndim == 1 and len(self._classes) > 1:
             np.equal(taken, self._classes, out=self.targets[filled])
         else:
             self.targets[filled] = taken
 
-    def record(self, slot: int) -> Signal:
-        """Return the inputs of ``slot``, (inputs, batch), recording what brings them there.
+    def record(self, step: int) -> ActivationBuffer:
+        """Return the inputs of ``step``, (inputs, batch), recording what brings them there.
 
         Rows lie as they were gathered; a product takes the transposed view at no cost.
         """
-        if not self._tape.wide:
-            augmented = self._augmented[slot].T
-            return Signal(augmented, augmented[:-1])
+        if not self._tape.row_major:
+            augmented = self._augmented[step].T
+            return ActivationBuffer(augmented, augmented[:-1])
         if self._batch is not self._inputs:
             # "clip" writes straight into the batch; the rows are in range anyway.
-            self._tape.add(self._inputs.take, self._order[slot], 0, self._batch, "clip")
-        return Signal(None, self._batch.T)
+            self._tape.add(self._inputs.take, self._order[step], 0, self._batch, "clip")
+        return ActivationBuffer(None, self._batch.T)

@@ -68,7 +68,7 @@ def require(field: str, value: float, *, low: float, high: float = math.inf) -> 
 
 
 KINDS: Final = {"bool": "true or false", "int": "a whole number", "float": "a number"}
-LARGEST_WHOLE: Final = 2**53 - 1
+MAX_SAFE_INTEGER: Final = 2**53 - 1
 """Whole numbers beyond are not the same in every language that speaks JSON."""
 
 
@@ -84,7 +84,9 @@ def _check_kind(field: str, annotation: str, value: object) -> None:
         fits = isinstance(value, bool)
     elif kind == "int":
         fits = (
-            isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_WHOLE
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and abs(value) <= MAX_SAFE_INTEGER
         )
     elif kind == "float":
         fits = (

@@ -8,7 +8,7 @@ from core.arrays import Array
 from core.inference import Forward
 from core.network import Network
 from core.preprocessing import Preprocessing
-from core.tape import Signal, Tape
+from core.tape import ActivationBuffer, Tape
 
 STEPS: Final = 256
 """Points along the path of integrated gradients; the gap tells whether they were enough."""
@@ -94,9 +94,9 @@ def _slopes(network: Network, preprocessing: Preprocessing, rows: Array, unit: i
 def _backward(network: Network, rows: Array, unit: int) -> Array:
     """Return d output / d input of the network itself for up to `CHUNK` rows."""
     tape = Tape(len(rows), 1, network.dtype, training=False)
-    tape.begin_slot()
+    tape.begin_step()
     augmented = np.vstack([rows.T, np.ones((1, len(rows)))])
-    signal = Signal(augmented, augmented[:-1])
+    signal = ActivationBuffer(augmented, augmented[:-1])
     unused = network.views(np.empty_like(network.parameters))
     recorded = network.record(tape, signal, network.views(network.parameters), unused)
     delta = np.zeros((network.units, len(rows)))
@@ -106,6 +106,6 @@ def _backward(network: Network, rows: Array, unit: int) -> Array:
         upstream = part.backward(delta, True)  # noqa: FBT003 - the recorder's own signature
         assert upstream is not None  # noqa: S101 - it was asked for
         delta = upstream
-    tape.end_slot()
+    tape.end_step()
     tape.replay(1)
     return delta.T.copy()

@@ -17,13 +17,13 @@ from core.batches import Rows
 from core.errors import NonFiniteError
 from core.losses import Loss
 from core.network import Network
-from core.program import Program, lay_for
+from core.program import Program, pack_rows_for
 
 TOLERANCE: Final = 1e-6
 STEPS: Final = (1e-4, 1e-5, 1e-6)
 """Tried in turn until one agrees: a kink within reach of a step spoils that step only."""
 
-MOST_PER_PART: Final = 200
+MAX_CHECKED_PER_PART: Final = 200
 """Entries of one weight matrix or bias vector that are checked; more are sampled."""
 
 WORK: Final = 4e9
@@ -65,9 +65,9 @@ def analytic_gradient(network: Network, loss: Loss, rows: Rows) -> Array:
     """
     loss.check_output(network.output_activation)
     loss.check_targets(rows.targets, network.units)
-    program = Program(network, loss, lay_for(network, rows), len(rows.inputs), 1)
+    program = Program(network, loss, pack_rows_for(network, rows), len(rows.inputs), 1)
     program.batches.fill(np.arange(len(rows.inputs)))
-    program.keep_all()
+    program.disable_dropout()
     program.replay(1)
     return program.gradient
 
@@ -84,7 +84,7 @@ def gradient_check(network: Network, loss: Loss, rows: Rows, *, seed: int = 0) -
     rows
         A few preprocessed rows.
     seed
-        Chooses which entries are looked at where there are more than `MOST_PER_PART`.
+        Chooses which entries are looked at where there are more than `MAX_CHECKED_PER_PART`.
 
     Notes
     -----
@@ -95,7 +95,7 @@ def gradient_check(network: Network, loss: Loss, rows: Rows, *, seed: int = 0) -
     if not np.isfinite(gradient).all():
         raise NonFiniteError("the gradient for these rows")
     each = 4.0 * len(STEPS) * len(rows.inputs) * max(gradient.size, 2000) * 2 * len(network.layers)
-    most = max(5, min(MOST_PER_PART, int(WORK / each)))
+    most = max(5, min(MAX_CHECKED_PER_PART, int(WORK / each)))
     floor = max(1e-4 * float(np.abs(gradient).max(initial=0.0)), 1e-5)
     generator = np.random.Generator(np.random.SFC64(seed))
     gradients = dict(network.dense(gradient))

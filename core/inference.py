@@ -120,10 +120,10 @@ def _all_finite(numbers: Array) -> bool:
 def _recorded(network: Network) -> tuple[Array, list[Call], Array]:
     """Return where a row goes, the calls, and where its outputs are then."""
     tape = Tape(1, 1, network.dtype, training=False)
-    tape.begin_slot()
-    signal = tape.signal(network.inputs)
+    tape.begin_step()
+    activation = tape.activation(network.inputs)
     parameters = network.views(network.parameters.copy())
     unused = network.views(np.empty_like(network.parameters))
-    outputs = network.record(tape, signal, parameters, unused)[-1].output
-    tape.end_slot()
-    return signal.values[:, 0], tape.calls, outputs.values[:, 0]
+    outputs = network.record(tape, activation, parameters, unused)[-1].output
+    tape.end_step()
+    return activation.values[:, 0], tape.calls, outputs.values[:, 0]

@@ -40,10 +40,10 @@ def confusion_matrix(predicted: Array, actual: Array, classes: int) -> Array:
 
 def precision_recall_f1(confusion: Array) -> tuple[Array, Array, Array]:
     """Return each class's precision, recall and F1, (classes,); 0 where nothing was counted."""
-    hits = np.diag(confusion).astype(np.float64)
+    correct = np.diag(confusion).astype(np.float64)
     predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
-    precision = _ratio(hits, predicted)
-    recall = _ratio(hits, actual)
+    precision = _ratio(correct, predicted)
+    recall = _ratio(correct, actual)
     return precision, recall, _ratio(2.0 * precision * recall, precision + recall)
 
 

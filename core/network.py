@@ -11,7 +11,7 @@ from core.arrays import Array, as_rows, dtype_named
 from core.errors import ConfigurationError, EngineError, FormatError, ShapeError
 from core.layers import Dense, Layer, layer_from
 from core.layers.base import Recorded
-from core.tape import Signal, Tape
+from core.tape import ActivationBuffer, Tape
 
 
 class LayerWeights(NamedTuple):
@@ -48,7 +48,7 @@ class Network:
         layers: Sequence[Layer],
         dtype: str = "float32",
         *,
-        most_parameters: int | None = None,
+        max_parameters: int | None = None,
     ) -> None:
         self.inputs = inputs
         self.layers = tuple(layers)
@@ -59,13 +59,13 @@ class Network:
         for layer in self.layers:
             self.widths.append(layer.output_units(self.widths[-1]))
         count = self.parameter_count()
-        if most_parameters is not None and count > most_parameters:
-            problem = f"{count} parameters are described, there can be {most_parameters}"
+        if max_parameters is not None and count > max_parameters:
+            problem = f"{count} parameters are described, there can be {max_parameters}"
             raise ConfigurationError(problem, path=("layers",))
         self.parameters: Array = np.zeros(count, self.dtype)
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], *, most_parameters: int | None = None) -> "Network":
+    def from_spec(cls, spec: Mapping[str, Any], *, max_parameters: int | None = None) -> "Network":
         """Return the network that ``{"input_shape", "layers", "dtype"}`` describes.
 
         Raises
@@ -89,7 +89,7 @@ class Network:
             except EngineError as error:
                 raise error.under("layers", index) from None
         dtype = spec.get("dtype", "float32")
-        return cls(shape[0], layers, dtype, most_parameters=most_parameters)
+        return cls(shape[0], layers, dtype, max_parameters=max_parameters)
 
     def spec(self) -> dict[str, Any]:
         """Return the document from which `from_spec` makes the same layers."""
@@ -140,7 +140,7 @@ class Network:
     def record(
         self,
         tape: Tape,
-        signal: Signal,
+        activation: ActivationBuffer,
         parameters: Sequence[Array],
         gradients: Sequence[Array],
         out: Array | None = None,
@@ -158,10 +158,10 @@ class Network:
         """
         recorded: list[Recorded] = []
         parts = zip(self.layers, parameters, gradients, strict=True)
-        for index, (layer, mine, slope) in enumerate(parts):
+        for index, (layer, mine, gradient_view) in enumerate(parts):
             last = out if index == len(self.layers) - 1 else None
-            recorded.append(layer.record(tape, signal, mine, slope, last))
-            signal = recorded[-1].output
+            recorded.append(layer.record(tape, activation, mine, gradient_view, last))
+            activation = recorded[-1].output
         return recorded
 
     def forward(self, x: Array) -> Array:

@@ -16,9 +16,9 @@ from core.errors import FormatError
 
 KINDS: Final = frozenset("fiub")
 """Kinds of dtype that hold numbers."""
-LONGEST_HEADER: Final = 4096
-MOST_MEMBERS: Final = 1000
-LONGEST_DIRECTORY: Final = 256 << 10
+MAX_HEADER_BYTES: Final = 4096
+MAX_MEMBERS: Final = 1000
+MAX_DIRECTORY_BYTES: Final = 256 << 10
 END: Final = struct.Struct("<4s4H2LH")
 """Of a zip's end record: signature, numbers of disks and entries, size and offset of the
 directory, length of the comment that follows."""
@@ -49,12 +49,12 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
         raise FormatError(f"{name} is no npy file")
     size = file.read(size_bytes)
     length = int.from_bytes(size, "little")
-    if length > LONGEST_HEADER:
+    if length > MAX_HEADER_BYTES:
         raise FormatError(f"{name} has a header of {length} bytes")
     header = io.BytesIO(size + file.read(length))
     read = npy.read_array_header_1_0 if size_bytes == 2 else npy.read_array_header_2_0
     try:
-        shape, fortran, dtype = read(header, max_header_size=LONGEST_HEADER)
+        shape, fortran, dtype = read(header, max_header_size=MAX_HEADER_BYTES)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise FormatError(f"{name} has no npy header: {error}") from error
     if any(type(part) is not int or part < 0 for part in shape):
@@ -62,13 +62,13 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
     return shape, fortran, dtype
 
 
-def read_array(file: IO[bytes], name: str, most_bytes: int) -> Array:
+def read_array(file: IO[bytes], name: str, max_bytes: int) -> Array:
     """Return the array of an npy that takes at most so many bytes."""
     shape, fortran, dtype = read_header(file, name)
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind not in KINDS:
         raise FormatError(f"{name} holds {dtype}; numbers are due")
-    if size > most_bytes:
+    if size > max_bytes:
         raise FormatError(f"{name} of shape {shape} is too large")
     data = file.read(size + 1)
     if len(data) != size:
@@ -76,7 +76,7 @@ def read_array(file: IO[bytes], name: str, most_bytes: int) -> Array:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def read_archive(data: bytes, most_bytes: int) -> dict[str, Array]:
+def read_archive(data: bytes, max_bytes: int) -> dict[str, Array]:
     """Return the arrays of an npz, all together of at most so many bytes.
 
     Raises
@@ -93,8 +93,8 @@ def read_archive(data: bytes, most_bytes: int) -> dict[str, Array]:
             for info in members:
                 name = info.filename.removesuffix(".npy")
                 with archive.open(info) as file:
-                    found[name] = read_array(file, name[:80], most_bytes)
-                most_bytes -= found[name].nbytes
+                    found[name] = read_array(file, name[:80], max_bytes)
+                max_bytes -= found[name].nbytes
     except FormatError:
         raise
     except UNREADABLE as error:
@@ -118,13 +118,13 @@ def check_end(file: IO[bytes]) -> None:
         raise FormatError("this is no npz file: it has no end record")
     _, _, _, _, entries, directory, _, _ = END.unpack_from(tail, place)
     extended = tail[max(0, place - 20) : place].startswith(b"PK\x06\x07")
-    if extended or entries > MOST_MEMBERS or directory > LONGEST_DIRECTORY:
-        raise FormatError(f"the npz holds more than {MOST_MEMBERS} members")
+    if extended or entries > MAX_MEMBERS or directory > MAX_DIRECTORY_BYTES:
+        raise FormatError(f"the npz holds more than {MAX_MEMBERS} members")
 
 
 def _check_directory(members: list[zipfile.ZipInfo]) -> None:
     """Refuse an archive that is no npz by what its directory says."""
-    if len(members) > MOST_MEMBERS:
+    if len(members) > MAX_MEMBERS:
         raise FormatError(f"the npz holds {len(members)} members")
     if any(info.flag_bits & 0x1 for info in members):
         raise FormatError("the npz is encrypted")

@@ -23,7 +23,7 @@ class Optimizer(ABC):
     """
 
     type: ClassVar[str]
-    memories: ClassVar[int]
+    state_size: ClassVar[int]
     scalars: ClassVar[int]
     learning_rate: float
 
@@ -69,7 +69,7 @@ class SGD(Optimizer):
     """
 
     type: ClassVar[str] = "sgd"
-    memories: ClassVar[int] = 1
+    state_size: ClassVar[int] = 1
     scalars: ClassVar[int] = 1
     learning_rate: float = 0.1
     momentum: float = 0.0
@@ -143,7 +143,7 @@ class Adam(Optimizer):
     """
 
     type: ClassVar[str] = "adam"
-    memories: ClassVar[int] = 2
+    state_size: ClassVar[int] = 2
     scalars: ClassVar[int] = 2
     learning_rate: float = 0.001
     beta1: float = 0.9
@@ -171,7 +171,7 @@ class AdamW(Optimizer):
     """
 
     type: ClassVar[str] = "adamw"
-    memories: ClassVar[int] = 2
+    state_size: ClassVar[int] = 2
     scalars: ClassVar[int] = 3
     learning_rate: float = 0.001
     beta1: float = 0.9
@@ -212,7 +212,7 @@ class RMSprop(Optimizer):
     """w <- w - lr g / (sqrt(v) + epsilon), v the running mean of g^2 (Hinton, 2012)."""
 
     type: ClassVar[str] = "rmsprop"
-    memories: ClassVar[int] = 1
+    state_size: ClassVar[int] = 1
     scalars: ClassVar[int] = 1
     learning_rate: float = 0.001
     decay: float = 0.9

@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 
 from core.arrays import Array
-from core.configuration import LARGEST_WHOLE
+from core.configuration import MAX_SAFE_INTEGER
 from core.errors import EngineError, FormatError, NonFiniteError
 
 
@@ -66,7 +66,7 @@ class Standardization:
                 raise FormatError(f"{name} must hold {columns} numbers", path=(name,))
             if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
                 raise FormatError(f"{name} must hold numbers", path=(name,))
-            if any(isinstance(value, int) and abs(value) > LARGEST_WHOLE for value in values):
+            if any(isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER for value in values):
                 raise NonFiniteError(name, path=(name,))
             numbers[name] = np.array(values, np.float64)
             if not np.isfinite(numbers[name]).all():

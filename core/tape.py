@@ -18,7 +18,7 @@ Call = tuple[Callable[..., object], tuple[Any, ...]]
 RANDOM_WORD: Final = 1 << 16
 
 
-class Signal(NamedTuple):
+class ActivationBuffer(NamedTuple):
     """What flows between layers: values over a row of ones, or alone on a wide tape.
 
     Attributes
@@ -57,17 +57,17 @@ class Tape:
     def __init__(
         self,
         batch: int,
-        slots: int,
+        steps: int,
         dtype: np.dtype[Any],
         *,
         training: bool = True,
-        wide: bool = False,
+        row_major: bool = False,
     ) -> None:
         self.batch = batch
-        self.slots = slots
+        self.steps = steps
         self.dtype = dtype
         self.training = training
-        self.wide = wide
+        self.row_major = row_major
         self.calls: list[Call] = []
         self.masks: list[tuple[Array, float]] = []
         self._buffers: list[Array] = []
@@ -76,13 +76,13 @@ class Tape:
         self._slot = -1
         self._slot_ends = [0]
 
-    def begin_slot(self) -> int:
+    def begin_step(self) -> int:
         """Start recording the next batch; buffers are handed out again from the first."""
         self._slot += 1
         self._next_buffer = self._next_mask = 0
         return self._slot
 
-    def end_slot(self) -> None:
+    def end_step(self) -> None:
         """Note where the batch's calls end, so that a replay can run part of the slots."""
         self._slot_ends.append(len(self.calls))
 
@@ -115,22 +115,24 @@ class Tape:
         """Return scratch of the shape and the layout of ``like``."""
         return self._shared(lambda: np.empty_like(like, self.dtype if dtype is None else dtype))
 
-    def signal(self, units: int) -> Signal:
+    def activation(self, units: int) -> ActivationBuffer:
         """Return a buffer for a layer's output."""
-        if self.wide:
-            return Signal(None, self._shared(lambda: np.empty((self.batch, units), self.dtype)).T)
+        if self.row_major:
+            return ActivationBuffer(
+                None, self._shared(lambda: np.empty((self.batch, units), self.dtype)).T
+            )
         augmented = self._shared(lambda: np.empty((units + 1, self.batch), self.dtype))
         augmented[-1] = 1.0
-        return Signal(augmented, augmented[:-1])
+        return ActivationBuffer(augmented, augmented[:-1])
 
     def mask(self, like: Array, keep: float) -> Array:
         """Return this slot's dropout mask, laid like ``like``; `draw_masks` fills it."""
         if self._next_mask == len(self.masks):
-            shape = like.T.shape if self.wide else like.shape
-            self.masks.append((np.empty((self.slots, *shape), self.dtype), keep))
+            shape = like.T.shape if self.row_major else like.shape
+            self.masks.append((np.empty((self.steps, *shape), self.dtype), keep))
         self._next_mask += 1
         mask: Array = self.masks[self._next_mask - 1][0][self._slot]
-        return mask.T if self.wide else mask
+        return mask.T if self.row_major else mask
 
     def draw_masks(self, generator: np.random.Generator, first: int, last: int) -> None:
         """Fill the masks of slots ``first`` to ``last`` (exclusive): 0, or 1 / keep.
@@ -144,11 +146,11 @@ class Tape:
             keeps = words[: drawn.size].reshape(drawn.shape) < kept
             np.multiply(keeps, scalar(RANDOM_WORD / kept, self.dtype), out=drawn)
 
-    def replay(self, slots: int) -> None:
-        """Run the calls of the first ``slots`` batches."""
+    def replay(self, steps: int) -> None:
+        """Run the calls of the first ``steps`` batches."""
         calls = self.calls
-        if slots != self.slots:
-            calls = calls[: self._slot_ends[slots]]
+        if steps != self.steps:
+            calls = calls[: self._slot_ends[steps]]
         for function, arguments in calls:
             function(*arguments)
 

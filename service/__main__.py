@@ -2,6 +2,6 @@
 
 import sys
 
-from service.cli import neurond
+from service.cli.main import neurond
 
 neurond(["serve", *sys.argv[1:]])

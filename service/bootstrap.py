@@ -14,50 +14,50 @@ from typing import NamedTuple
 from fastapi import FastAPI
 
 from core.formats import FILE_FORMATS, WRITTEN_FORMATS, Reads, Writes
-from service import background
 from service.api.app import create_api
 from service.api.dependencies import Services
-from service.api.dialect import Dialect
-from service.api.invocations import door
-from service.api.native.jobs.event_encoding import EncodedEvents
 from service.api.protocols.azure_ml import routes as azure_ml
+from service.api.protocols.base import InferenceProtocol
+from service.api.protocols.invocations import invocations_protocol
 from service.api.protocols.kserve_v1 import routes as kserve_v1
 from service.api.protocols.mlflow import routes as mlflow
 from service.api.protocols.open_inference import routes as open_inference
 from service.api.protocols.sagemaker import routes as sagemaker
 from service.api.protocols.vertex import routes as vertex
-from service.application.access import Access
-from service.application.checkpoints import Checkpoints
-from service.application.chronicle import Chronicle
-from service.application.datasets import Datasets
-from service.application.dispatcher import Dispatcher, Server
-from service.application.explanations import Explanations
-from service.application.feed import Feed
-from service.application.following import Following
-from service.application.idempotency import Once
-from service.application.inference import Inference
-from service.application.jobs import Jobs
-from service.application.live import LiveBoard
-from service.application.networks import Networks
-from service.application.rates import Rates
-from service.application.reports import Reports
-from service.application.shelf import Shelf
-from service.application.weights import Weights
+from service.api.sse import EncodedEvents
+from service.application.access.api_keys import Authenticator
+from service.application.access.idempotency import IdempotentRequests
+from service.application.access.rate_limits import RateLimiter
+from service.application.datasets.datasets import DatasetService
+from service.application.inference.explanations import ExplanationService
+from service.application.inference.inference import Inference
+from service.application.jobs.checkpoints import CheckpointService
+from service.application.jobs.dispatcher import Dispatcher, Server
+from service.application.jobs.event_bus import EventBus
+from service.application.jobs.event_log import JobEventLog
+from service.application.jobs.event_streams import EventStreams
+from service.application.jobs.jobs import JobService
+from service.application.jobs.worker_reports import WorkerReportHandler
+from service.application.networks.model_directory import ModelDirectory
+from service.application.networks.networks import NetworkService
+from service.application.networks.weights import WeightService
+from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.keys import new_secret
 from service.domain.limits import Limits
-from service.infrastructure.blobs.folder import FolderBlobs
-from service.infrastructure.data_folder import DataFolder, FolderUnusable
+from service.infrastructure.blobs.filesystem import FilesystemBlobs
+from service.infrastructure.data_directory import DataDirectory, DataDirectoryError
 from service.infrastructure.database import postgres
-from service.infrastructure.database.damage import REMEDY, DatabaseUnusable
 from service.infrastructure.database.engine import (
-    SqlStore,
+    SqlDatabase,
     migrate,
     sqlite_url,
 )
-from service.infrastructure.execution.local_executor import LocalExecutor
+from service.infrastructure.database.errors import REMEDY, DatabaseUnusableError
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from service.infrastructure.observability.metrics import Prometheus
 from service.infrastructure.onnx.format import Onnx
+from service.infrastructure.workers.pool import LocalExecutor
+from service.server import periodic_tasks as background
 from service.settings import Protocol, Settings
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def prepare(settings: Settings) -> DataFolder:
+def prepare(settings: Settings) -> DataDirectory:
     """Take the data folder and bring its database up to date.
 
     Raises
@@ -92,31 +92,31 @@ def prepare(settings: Settings) -> DataFolder:
     FolderUnusable, DatabaseUnusable
         With one line for whoever starts the server.
     """
-    folder = DataFolder(settings.data_dir)
+    folder = DataDirectory(settings.data_dir)
     shared = settings.database_url is not None
-    folder.take(shared=shared)
+    folder.acquire(shared=shared)
     if settings.database_url is not None:
         postgres.migrate(settings.database_url.get_secret_value())
-    elif folder.lost_its_database():
+    elif folder.has_orphaned_blobs():
         problem = f"{folder.database} is missing or empty, and {folder.blobs} is not"
-        raise DatabaseUnusable(f"{problem}; {REMEDY}")
+        raise DatabaseUnusableError(f"{problem}; {REMEDY}")
     else:
         migrate(folder.database)
     try:
-        FolderBlobs(folder.blobs).prepare(shared=shared)
+        FilesystemBlobs(folder.blobs).prepare(shared=shared)
     except OSError as error:
-        raise FolderUnusable(f"{folder.blobs} cannot be written: {error.strerror}") from error
+        raise DataDirectoryError(f"{folder.blobs} cannot be written: {error.strerror}") from error
     return folder
 
 
-def database_of(settings: Settings, folder: DataFolder) -> str:
+def database_of(settings: Settings, folder: DataDirectory) -> str:
     """Return the address of the database."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     return sqlite_url(folder.database)
 
 
-def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
+def build(settings: Settings, prepared: DataDirectory | None = None) -> FastAPI:
     """Return the application; its lifespan starts the workers."""
     limits = limits_of(settings)
 
@@ -135,20 +135,20 @@ def build(settings: Settings, prepared: DataFolder | None = None) -> FastAPI:
     return create_api(lifespan, dialects(settings), traced=settings.telemetry)
 
 
-def dialects(settings: Settings) -> list[Dialect]:
+def dialects(settings: Settings) -> list[InferenceProtocol]:
     """Return the protocols that are spoken beside the native one."""
     spoken = settings.protocols
     ready = {
-        Protocol.OPEN_INFERENCE: open_inference.DIALECT,
-        Protocol.KSERVE_V1: kserve_v1.DIALECT,
-        Protocol.SAGEMAKER: sagemaker.DIALECT,
-        Protocol.MLFLOW: mlflow.DIALECT,
-        Protocol.AZURE_ML: azure_ml.DIALECT,
+        Protocol.OPEN_INFERENCE: open_inference.PROTOCOL,
+        Protocol.KSERVE_V1: kserve_v1.PROTOCOL,
+        Protocol.SAGEMAKER: sagemaker.PROTOCOL,
+        Protocol.MLFLOW: mlflow.PROTOCOL,
+        Protocol.AZURE_ML: azure_ml.PROTOCOL,
     }
     found = [dialect for name, dialect in ready.items() if name in spoken]
     codecs = [dialect.invocations for dialect in found if dialect.invocations is not None]
     if codecs:
-        found.append(door(codecs))
+        found.append(invocations_protocol(codecs))
     if Protocol.VERTEX in spoken:
         # First: its paths are set for this server, and may be those of another protocol.
         found.insert(0, vertex.dialect(settings.aip_health_route, settings.aip_predict_route))
@@ -165,29 +165,31 @@ def exchange_formats() -> tuple[list[Writes], list[Reads]]:
 
 
 @asynccontextmanager
-async def access_of(settings: Settings, folder: DataFolder) -> AsyncIterator[Access]:
+async def open_authenticator(
+    settings: Settings, folder: DataDirectory
+) -> AsyncIterator[Authenticator]:
     """Open the keys alone, for a command."""
-    store = SqlStore(database_of(settings, folder))
-    access = Access(store, anywhere=settings.allow_anonymous)
+    database = SqlDatabase(database_of(settings, folder))
+    authenticator = Authenticator(database, anywhere=settings.allow_anonymous)
     try:
-        await access.refresh()
-        yield access
+        await authenticator.refresh()
+        yield authenticator
     finally:
-        await store.close()
+        await database.close()
 
 
-async def make_first_key(settings: Settings, access: Access) -> None:
+async def create_bootstrap_key(settings: Settings, authenticator: Authenticator) -> None:
     """Make the key that the settings give, where there is none yet."""
-    if not access.anonymous:
+    if not authenticator.anonymous:
         return
     secret = None
-    if settings.first_key is not None:
-        secret = settings.first_key.get_secret_value().strip()
-    elif settings.first_key_file is not None:
-        secret = await asyncio.to_thread(_secret_in, settings.first_key_file)
+    if settings.bootstrap_key is not None:
+        secret = settings.bootstrap_key.get_secret_value().strip()
+    elif settings.bootstrap_key_file is not None:
+        secret = await asyncio.to_thread(_secret_in, settings.bootstrap_key_file)
     if secret is not None:
-        await access.begin(secret)
-        await access.refresh()
+        await authenticator.create_bootstrap_key(secret)
+        await authenticator.refresh()
 
 
 def _secret_in(file: Path) -> str:
@@ -203,113 +205,113 @@ def _secret_in(file: Path) -> str:
     return file.read_text().strip()
 
 
-class Running(NamedTuple):
+class RunningServer(NamedTuple):
     """What the API runs on, and what is started and stopped around it."""
 
     services: Services
-    store: SqlStore
-    server: Server
+    database: SqlDatabase
+    identity: Server
     dispatcher: Dispatcher
     cache: LeastRecentlyUsed
-    feed: Feed
+    event_bus: EventBus
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, limits: Limits, folder: DataFolder
+    settings: Settings, limits: Limits, folder: DataDirectory
 ) -> AsyncIterator[Services]:
     """Run everything behind the API."""
-    parts = _built(settings, limits, folder)
-    services, closing = parts.services, parts.services.closing
+    server = _built(settings, limits, folder)
+    services, closing = server.services, server.services.closing
     beside = [
-        background.pulse(parts.feed, closing),
-        background.refresh(services.access),
+        background.wake_streams(server.event_bus, closing),
+        background.refresh(services.authenticator),
         background.watch(services.metrics),
     ]
-    if not parts.server.alone:
-        acts = background.other_servers(parts.cache, parts.dispatcher, parts.feed)
-        beside.append(postgres.listen(database_of(settings, folder), parts.server.id, *acts))
+    if not server.identity.alone:
+        acts = background.other_servers(server.cache, server.dispatcher, server.event_bus)
+        beside.append(postgres.listen(database_of(settings, folder), server.identity.id, *acts))
     tasks = [asyncio.create_task(one) for one in beside]
     try:
-        await services.access.refresh()
-        await make_first_key(settings, services.access)
-        await parts.dispatcher.start()
-        await services.shelf.fill()
+        await services.authenticator.refresh()
+        await create_bootstrap_key(settings, services.authenticator)
+        await server.dispatcher.start()
+        await services.model_directory.fill()
         yield services
     finally:
         closing.set()
-        parts.feed.pulse()
+        server.event_bus.wake_all()
         for task in tasks:
             task.cancel()
         for failure in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(failure, Exception):
                 log.error("what goes on beside requests had ended", exc_info=failure)
-        await asyncio.shield(parts.dispatcher.stop())
-        await parts.store.close()
+        await asyncio.shield(server.dispatcher.stop())
+        await server.database.close()
 
 
-def _built(settings: Settings, limits: Limits, folder: DataFolder) -> Running:
+def _built(settings: Settings, limits: Limits, folder: DataDirectory) -> RunningServer:
     """Return every part, joined and not yet started."""
-    blobs = FolderBlobs(folder.blobs)
+    blobs = FilesystemBlobs(folder.blobs)
     server = Server(secrets.token_hex(8), alone=settings.database_url is None)
-    store = SqlStore(database_of(settings, folder), server.id)
+    database = SqlDatabase(database_of(settings, folder), server.id)
     cache = LeastRecentlyUsed(settings.model_cache_bytes)
-    board = LiveBoard(store, blobs, alone=server.alone)
-    feed, closing = Feed(), asyncio.Event()
-    chronicle = Chronicle(feed)
+    live_snapshots = LiveSnapshots(database, blobs, alone=server.alone)
+    event_bus, closing = EventBus(), asyncio.Event()
+    event_log = JobEventLog(event_bus)
     executor = LocalExecutor(settings.workers, settings.worker_memory_bytes)
     dispatcher = Dispatcher(
-        store,
+        database,
         blobs,
         executor,
-        chronicle,
-        board,
+        event_log,
+        live_snapshots,
         limits,
         server,
-        Reports(store, blobs, chronicle, limits, cache.drop),
+        WorkerReportHandler(database, blobs, event_log, limits, cache.drop),
     )
     executor.on_free = dispatcher.wake
-    access = Access(store, anywhere=settings.allow_anonymous)
-    networks = Networks(store, blobs, limits, board, cache.drop)
+    authenticator = Authenticator(database, anywhere=settings.allow_anonymous)
+    networks = NetworkService(database, blobs, limits, live_snapshots, cache.drop)
     written, read = exchange_formats()
-    weights = Weights(blobs, limits, board, written, read)
-    shelf = Shelf(networks, weights, store, limits, settings.model_dir)
-    datasets = Datasets(store, blobs, limits)
+    weights = WeightService(blobs, limits, live_snapshots, written, read)
+    model_directory = ModelDirectory(networks, weights, database, limits, settings.model_dir)
+    datasets = DatasetService(database, blobs, limits)
     inference = Inference(
-        networks, weights, datasets, cache, board, limits, settings.default_network
+        networks, weights, datasets, cache, live_snapshots, limits, settings.default_network
     )
     services = Services(
         networks=networks,
         weights=weights,
-        shelf=shelf,
+        model_directory=model_directory,
         datasets=datasets,
-        jobs=Jobs(
-            store,
-            chronicle,
+        jobs=JobService(
+            database,
+            event_log,
             dispatcher,
             limits,
             cache.drop,
             closing,
-            open_to_all=lambda: access.anonymous,
+            open_to_all=lambda: authenticator.anonymous,
         ),
-        following=Following(store, feed, closing),
-        checkpoints=Checkpoints(store, blobs, feed, dispatcher, cache.drop, closing),
+        event_streams=EventStreams(database, event_bus, closing),
+        checkpoints=CheckpointService(database, blobs, event_bus, dispatcher, cache.drop, closing),
         inference=inference,
-        explanations=Explanations(inference, datasets),
-        access=access,
-        rates=Rates(
+        explanations=ExplanationService(inference, datasets),
+        authenticator=authenticator,
+        rate_limiter=RateLimiter(
             {
-                "read": settings.rate_read,
-                "write": settings.rate_write,
-                "upload": settings.rate_upload,
-                "auth": settings.rate_auth_failures,
-                "predict": settings.rate_predict,
+                "read": settings.rate_limit_read,
+                "write": settings.rate_limit_write,
+                "upload": settings.rate_limit_upload,
+                "auth": settings.rate_limit_auth_failures,
+                "predict": settings.rate_limit_predict,
             },
             settings.max_streams,
             settings.max_streams_per_tenant,
         ),
-        once=Once(store),
-        store=store,
+        idempotent_requests=IdempotentRequests(database),
+        database=database,
         blobs=blobs,
         executor=executor,
         limits=limits,
@@ -318,4 +320,4 @@ def _built(settings: Settings, limits: Limits, folder: DataFolder) -> Running:
         uploads=folder.uploads,
         closing=closing,
     )
-    return Running(services, store, server, dispatcher, cache, feed)
+    return RunningServer(services, database, server, dispatcher, cache, event_bus)

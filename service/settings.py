@@ -1,12 +1,13 @@
 """Settings: every one can be given as NEUROND_<NAME> in the environment."""
 
+import difflib
 import math
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AliasChoices, Field, SecretStr, StringConstraints
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -40,6 +41,11 @@ def default_workers() -> int:
     return max(1, cores() - 1)
 
 
+PREFIX: Final = "NEUROND_"
+
+CLIENT_VARIABLES: Final = frozenset({"NEUROND_API_KEY", "NEUROND_URL"})
+"""Environment variables that clients of the server read."""
+
 Route = Annotated[str, StringConstraints(pattern="^/")]
 
 
@@ -47,7 +53,7 @@ class Settings(BaseSettings):
     """What can be set; the reference page is made from these descriptions."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NEUROND_", frozen=True, populate_by_name=True, env_ignore_empty=True
+        env_prefix=PREFIX, frozen=True, populate_by_name=True, env_ignore_empty=True
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -103,12 +109,12 @@ class Settings(BaseSettings):
         default=False,
         description="Answer everyone while there is no key, also on other addresses than loopback.",
     )
-    first_key: SecretStr | None = Field(
+    bootstrap_key: SecretStr | None = Field(
         None,
         description="An admin key that is made at start where there is none: "
         "nrd_<12 hexadecimal digits>_<at least 22 signs>.",
     )
-    first_key_file: Path | None = Field(
+    bootstrap_key_file: Path | None = Field(
         None,
         description="File with such a key; where it does not exist and there is no key yet, "
         "one is drawn and written there.",
@@ -134,22 +140,22 @@ class Settings(BaseSettings):
     aip_predict_route: Route | None = Field(
         None, validation_alias="AIP_PREDICT_ROUTE", description="Vertex AI: path of predictions."
     )
-    rate_read: float = Field(
+    rate_limit_read: float = Field(
         100.0, ge=0.0, description="Reads a second for each key, twice that at once; 0 is no limit."
     )
-    rate_write: float = Field(
+    rate_limit_write: float = Field(
         60.0, ge=0.0, description="Changes a second for each key; 0 is no limit."
     )
-    rate_upload: float = Field(
+    rate_limit_upload: float = Field(
         30.0, ge=0.0, description="Files and weights taken a second for each key; 0 is no limit."
     )
-    rate_auth_failures: float = Field(
+    rate_limit_auth_failures: float = Field(
         1000.0,
         ge=0.0,
         description="Requests a second without a valid key that are answered 401 to one address, "
         "and 429 beyond; those with a valid key are answered all the same. 0 is no limit.",
     )
-    rate_predict: float = Field(
+    rate_limit_predict: float = Field(
         0.0, ge=0.0, description="Predictions a second for each key; 0 is no limit."
     )
     max_streams: int = Field(1200, ge=1, description="Event streams at a time, in all.")
@@ -189,3 +195,16 @@ class Settings(BaseSettings):
     max_attempts: int = Field(
         3, ge=1, description="Attempts at a job whose worker is lost, before it fails."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def reject_unknown_variables(cls, values: Any) -> Any:
+        """Reject a variable that starts with NEUROND_ and is not a setting: a typo, mostly."""
+        known = {PREFIX + name.upper() for name in cls.model_fields} | CLIENT_VARIABLES
+        known -= {"NEUROND_AIP_HEALTH_ROUTE", "NEUROND_AIP_PREDICT_ROUTE"}
+        for name in os.environ:
+            if name.startswith(PREFIX) and name not in known:
+                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+                message = f"unknown setting {name}; did you mean {nearest}?"
+                raise ValueError(message)
+        return values

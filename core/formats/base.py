@@ -77,7 +77,7 @@ class Reads(Protocol):
     media_type: ClassVar[str]
     suffix: ClassVar[str]
 
-    def read(self, data: bytes, most_parameters: int) -> Model:
+    def read(self, data: bytes, max_parameters: int) -> Model:
         """Return the model of a file.
 
         A few kilobytes can stand for any number of parameters, so their bound is held while

@@ -33,7 +33,7 @@ class NativeJson(DocumentFormat):
     def recognizes(self, document: Mapping[str, Any]) -> bool:
         return "format" in document
 
-    def read(self, document: Mapping[str, Any], *, most_parameters: int | None = None) -> Model:
+    def read(self, document: Mapping[str, Any], *, max_parameters: int | None = None) -> Model:
         if document.get("format") != NAME:
             problem = f"format must be {NAME!r}, got {str(document.get('format'))[:80]!r}"
             raise FormatError(problem, path=("format",))
@@ -47,7 +47,7 @@ class NativeJson(DocumentFormat):
         spec = document.get("network")
         if not isinstance(spec, Mapping):
             raise FormatError("the document needs its network", path=("network",))
-        network = network_from(spec, most_parameters)
+        network = network_from(spec, max_parameters)
         labels = _labels(spec.get("labels"))
         try:
             preprocessing = Preprocessing.from_document(
@@ -66,7 +66,7 @@ class NativeJson(DocumentFormat):
         return Model(network, labels, preprocessing)
 
 
-def network_from(spec: Mapping[str, Any], most_parameters: int | None = None) -> Network:
+def network_from(spec: Mapping[str, Any], max_parameters: int | None = None) -> Network:
     """Return the network that the ``network`` member describes, its places under that name."""
     for key in spec.keys() - {"input_shape", "layers", "labels", "dtype"}:
         raise FormatError("unknown field", path=("network", key))
@@ -74,7 +74,7 @@ def network_from(spec: Mapping[str, Any], most_parameters: int | None = None) ->
         if not isinstance(spec.get(key), list):
             raise FormatError(f"{key} must be a list", path=("network", key))
     try:
-        return Network.from_spec(spec, most_parameters=most_parameters)
+        return Network.from_spec(spec, max_parameters=max_parameters)
     except EngineError as error:
         raise error.under("network") from None
 

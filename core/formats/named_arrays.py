@@ -19,10 +19,10 @@ from core.formats.json_format import NAME, VERSION, NativeJson
 from core.layers import Dense
 from core.network import LayerWeights, Network
 
-MOST_DESCRIPTION: Final = 1 << 20
+MAX_DESCRIPTION_BYTES: Final = 1 << 20
 """Bytes that the description may take, beside the arrays."""
 
-MOST_LAYERS: Final = 1000
+MAX_LAYERS: Final = 1000
 
 
 def arrays_of(model: Model) -> dict[str, Array]:
@@ -48,9 +48,9 @@ def description_of(model: Model) -> str:
     return json.dumps(described, ensure_ascii=False, separators=(",", ":"))
 
 
-def model_of(description: str, arrays: Mapping[str, Array], most_parameters: int) -> Model:
+def model_of(description: str, arrays: Mapping[str, Array], max_parameters: int) -> Model:
     """Return the model of our own arrays."""
-    check_count(arrays, most_parameters)
+    check_count(arrays, max_parameters)
     document, described = _described(description)
     layers: list[dict[str, Any]] = []
     counted = 0
@@ -65,13 +65,13 @@ def model_of(description: str, arrays: Mapping[str, Array], most_parameters: int
                 counted += arrays[key].size
         layers.append(entry)
     # The reader of the JSON document checks every shape and number.
-    return NativeJson().read({**document, "layers": layers}, most_parameters=counted)
+    return NativeJson().read({**document, "layers": layers}, max_parameters=counted)
 
 
 def _described(description: str) -> tuple[dict[str, Any], list[Any]]:
     """Return what a description says, and the layers that it names."""
-    if len(description) > MOST_DESCRIPTION:
-        raise FormatError(f"the description is longer than {MOST_DESCRIPTION} characters")
+    if len(description) > MAX_DESCRIPTION_BYTES:
+        raise FormatError(f"the description is longer than {MAX_DESCRIPTION_BYTES} characters")
     try:
         document = json.loads(description)
     except (TypeError, ValueError, RecursionError) as error:
@@ -79,22 +79,22 @@ def _described(description: str) -> tuple[dict[str, Any], list[Any]]:
     if not isinstance(document, dict) or not isinstance(document.get("network"), dict):
         raise FormatError("the description lacks its network", path=("network",))
     layers = document["network"].get("layers")
-    if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
-        problem = f"the network's layers are a list of at most {MOST_LAYERS}"
+    if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
+        problem = f"the network's layers are a list of at most {MAX_LAYERS}"
         raise FormatError(problem, path=("network", "layers"))
     return document, layers
 
 
-def check_count(arrays: Mapping[str, Array], most_parameters: int) -> None:
+def check_count(arrays: Mapping[str, Array], max_parameters: int) -> None:
     """Refuse arrays that hold more numbers than a network may."""
     count = sum(array.size for array in arrays.values())
-    if count > most_parameters:
-        raise FormatError(f"the file holds {count} numbers, a network at most {most_parameters}")
+    if count > max_parameters:
+        raise FormatError(f"the file holds {count} numbers, a network at most {max_parameters}")
 
 
-def model_of_others(arrays: Mapping[str, Array], most_parameters: int) -> Model:
+def model_of_others(arrays: Mapping[str, Array], max_parameters: int) -> Model:
     """Return the model of arrays that somebody else wrote: weights and biases in turn."""
-    check_count(arrays, most_parameters)
+    check_count(arrays, max_parameters)
     names = sorted(arrays, key=_natural)
     weights = [(name, arrays[name]) for name in names if arrays[name].ndim == 2]
     biases = [arrays[name] for name in names if arrays[name].ndim == 1]

@@ -7,7 +7,7 @@ import numpy as np
 from core.errors import FormatError
 from core.formats.base import Model
 from core.formats.named_arrays import (
-    MOST_DESCRIPTION,
+    MAX_DESCRIPTION_BYTES,
     arrays_of,
     description_of,
     model_of,
@@ -31,16 +31,16 @@ class Npz:
         described = np.frombuffer(description_of(model).encode(), np.uint8)
         return write_archive({DESCRIPTION: described, **arrays_of(model)})
 
-    def read(self, data: bytes, most_parameters: int) -> Model:
+    def read(self, data: bytes, max_parameters: int) -> Model:
         """Return the model of a file: ours, scikit-learn's or Keras' lists as savez has them."""
-        arrays = read_archive(data, MOST_DESCRIPTION + 8 * most_parameters)
+        arrays = read_archive(data, MAX_DESCRIPTION_BYTES + 8 * max_parameters)
         described = arrays.pop(DESCRIPTION, None)
         if described is None:
-            return model_of_others(arrays, most_parameters)
-        if described.nbytes > MOST_DESCRIPTION:
-            raise FormatError(f"the description is longer than {MOST_DESCRIPTION} bytes")
+            return model_of_others(arrays, max_parameters)
+        if described.nbytes > MAX_DESCRIPTION_BYTES:
+            raise FormatError(f"the description is longer than {MAX_DESCRIPTION_BYTES} bytes")
         try:
             text = described.astype(np.uint8).tobytes().decode()
-            return model_of(text, arrays, most_parameters)
+            return model_of(text, arrays, max_parameters)
         except UnicodeDecodeError as error:
             raise FormatError("the description is not UTF-8") from error

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Final, final
 
-from core import tensors
+from core import safetensors as tensors
 from core.formats.base import Model
 from core.formats.named_arrays import arrays_of, description_of, model_of, model_of_others
 
@@ -21,10 +21,10 @@ class Safetensors:
         """Return the file."""
         return tensors.encode(arrays_of(model), {DESCRIPTION: description_of(model)})
 
-    def read(self, data: bytes, most_parameters: int) -> Model:
+    def read(self, data: bytes, max_parameters: int) -> Model:
         """Return the model of a file: ours, or a PyTorch state dictionary of linear layers."""
         arrays, metadata = tensors.decode(data)
         described = metadata.get(DESCRIPTION)
         if described is None:
-            return model_of_others(arrays, most_parameters)
-        return model_of(described, arrays, most_parameters)
+            return model_of_others(arrays, max_parameters)
+        return model_of(described, arrays, max_parameters)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from core.arrays import Array
-from core.tape import Signal, Tape
+from core.tape import ActivationBuffer, Tape
 
 
 class Recorded(NamedTuple):
@@ -24,7 +24,7 @@ class Recorded(NamedTuple):
         when nobody asked for it.
     """
 
-    output: Signal
+    output: ActivationBuffer
     through_activation: Callable[[Array], None]
     backward: Callable[[Array, bool], Array | None]
 
@@ -62,7 +62,7 @@ class Layer(ABC):
     def record(
         self,
         tape: Tape,
-        x: Signal,
+        x: ActivationBuffer,
         parameters: Array,
         gradient: Array,
         out: Array | None = None,

@@ -12,7 +12,7 @@ from core.configuration import build, describe
 from core.errors import ConfigurationError, EngineError
 from core.initializers import INITIALIZERS, HeNormal, Initializer, XavierUniform
 from core.layers.base import Layer, Recorded
-from core.tape import Signal, Tape
+from core.tape import ActivationBuffer, Tape
 
 
 @final
@@ -64,13 +64,13 @@ class Dense(Layer):
     def record(
         self,
         tape: Tape,
-        x: Signal,
+        x: ActivationBuffer,
         parameters: Array,
         gradient: Array,
         out: Array | None = None,
     ) -> Recorded:
         matrix, matrix_gradient = self.matrix(parameters), self.matrix(gradient)
-        output = tape.signal(self.units) if out is None else Signal(out, out)
+        output = tape.activation(self.units) if out is None else ActivationBuffer(out, out)
         if x.augmented is not None:
             tape.product(matrix.T, x.augmented, output.values)
         else:

@@ -10,7 +10,7 @@ from core.arrays import Array
 from core.configuration import build, describe, require
 from core.errors import ConfigurationError
 from core.layers.base import Layer, Recorded
-from core.tape import Signal, Tape, do_nothing
+from core.tape import ActivationBuffer, Tape, do_nothing
 
 
 @final
@@ -43,7 +43,7 @@ class Dropout(Layer):
     def record(
         self,
         tape: Tape,
-        x: Signal,
+        x: ActivationBuffer,
         parameters: Array,
         gradient: Array,
         out: Array | None = None,
@@ -53,7 +53,7 @@ class Dropout(Layer):
         if not tape.training:
             return Recorded(x, do_nothing, lambda delta, wanted: delta if wanted else None)
         mask = tape.mask(x.values, 1.0 - self.rate)
-        output = tape.signal(len(x.values))
+        output = tape.activation(len(x.values))
         tape.add(np.multiply, x.values, mask, output.values)
 
         def backward(delta: Array, wants_input_gradient: bool) -> Array | None:  # noqa: FBT001

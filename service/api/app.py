@@ -6,20 +6,21 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
-from service.api import docs, errors, health, page
-from service.api.dialect import Dialect
-from service.api.hot_path import HotPath
+from service.api import docs, errors, health
+from service.api import web_ui as page
+from service.api.inference_pipeline import HotPath
 from service.api.middleware.request_context import RequestContext
-from service.api.native.datasets import routes as datasets
-from service.api.native.datasets.schemas import BuiltinBody, RowsBody
-from service.api.native.inference import explain
-from service.api.native.inference import routes as inference
-from service.api.native.inference.codec import hot_classify, hot_predict
-from service.api.native.jobs import events, fit
-from service.api.native.jobs import routes as jobs
-from service.api.native.keys import routes as keys
-from service.api.native.networks import routes as networks
-from service.api.native.networks import weights
+from service.api.protocols.base import InferenceProtocol
+from service.api.v1.datasets import routes as datasets
+from service.api.v1.datasets.schemas import BuiltinBody, RowsBody
+from service.api.v1.inference import explain
+from service.api.v1.inference import routes as inference
+from service.api.v1.inference.codec import hot_classify, hot_predict
+from service.api.v1.jobs import events, fit
+from service.api.v1.jobs import routes as jobs
+from service.api.v1.keys import routes as keys
+from service.api.v1.networks import routes as networks
+from service.api.v1.networks import weights
 from service.version import VERSION
 
 DESCRIPTION = """
@@ -54,7 +55,9 @@ HOT: Final = {
 }
 
 
-def create_api(lifespan: Lifespan, dialects: Sequence[Dialect], *, traced: bool = False) -> FastAPI:
+def create_api(
+    lifespan: Lifespan, dialects: Sequence[InferenceProtocol], *, traced: bool = False
+) -> FastAPI:
     """Return the application; its lifespan sets ``app.state.services``.
 
     ``app.state.hot`` answers plain inference calls before it, to a server that asks there.
@@ -72,7 +75,7 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect], *, traced: bool 
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
-        responses=errors.OF_CONNECTIONS,
+        responses=errors.CONNECTION_ERRORS,
         openapi_url=None,  # api/docs.py tells it
         docs_url=None,
         redoc_url=None,
@@ -86,7 +89,7 @@ def create_api(lifespan: Lifespan, dialects: Sequence[Dialect], *, traced: bool 
         strict_content_type=False,  # api/strict.py refuses what matters, by name
         redirect_slashes=False,
     )
-    native = APIRouter(responses=errors.EVERYWHERE)
+    native = APIRouter(responses=errors.COMMON_ERRORS)
     for module in (weights, networks, datasets, jobs, events, fit, inference, explain, keys):
         native.include_router(module.router)
     app.include_router(native)

@@ -14,23 +14,22 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator, BeforeValidator
 
 from service.api.encoding import unescaped
-from service.api.native.jobs.event_encoding import EncodedEvents
-from service.application.access import Access, Unauthorized, allowed
-from service.application.attempts import Executor
-from service.application.checkpoints import Checkpoints
-from service.application.datasets import Datasets
-from service.application.explanations import Explanations
-from service.application.following import Following
-from service.application.idempotency import Once
-from service.application.idempotency import Request as OnceRequest
-from service.application.inference import Inference
-from service.application.jobs import Jobs
-from service.application.networks import Networks
-from service.application.ports import Blobs, Page, Store
-from service.application.rates import CLASSES, UPLOAD, Rates
-from service.application.shelf import Shelf
-from service.application.weights import Weights
-from service.domain.errors import InvalidRequest
+from service.api.sse import EncodedEvents
+from service.application.access.api_keys import Authenticator, UnauthorizedError, allowed
+from service.application.access.idempotency import IdempotencyRecord, IdempotentRequests
+from service.application.access.rate_limits import CLASSES, UPLOAD, RateLimiter
+from service.application.datasets.datasets import DatasetService
+from service.application.inference.explanations import ExplanationService
+from service.application.inference.inference import Inference
+from service.application.jobs.checkpoints import CheckpointService
+from service.application.jobs.event_streams import EventStreams
+from service.application.jobs.jobs import JobService
+from service.application.networks.model_directory import ModelDirectory
+from service.application.networks.networks import NetworkService
+from service.application.networks.weights import WeightService
+from service.application.ports import BlobStore, Database, Page
+from service.application.training.worker_protocol import Executor
+from service.domain.errors import InvalidRequestError
 from service.domain.identifiers import is_id
 from service.domain.keys import Caller, Scope, is_tenant
 from service.domain.limits import Limits
@@ -70,20 +69,20 @@ class Services:
         Set when the server was told to stop.
     """
 
-    networks: Networks
-    weights: Weights
-    shelf: Shelf
-    datasets: Datasets
-    jobs: Jobs
-    following: Following
-    checkpoints: Checkpoints
+    networks: NetworkService
+    weights: WeightService
+    model_directory: ModelDirectory
+    datasets: DatasetService
+    jobs: JobService
+    event_streams: EventStreams
+    checkpoints: CheckpointService
     inference: Inference
-    explanations: Explanations
-    access: Access
-    rates: Rates
-    once: Once
-    store: Store
-    blobs: Blobs
+    explanations: ExplanationService
+    authenticator: Authenticator
+    rate_limiter: RateLimiter
+    idempotent_requests: IdempotentRequests
+    database: Database
+    blobs: BlobStore
     executor: Executor
     limits: Limits
     metrics: Metrics
@@ -120,9 +119,11 @@ def authenticated(request: Request) -> Caller:
     if caller is None:
         services, address = services_of(request), address_of(request.scope)
         try:
-            caller = services.access.caller(request.headers.get("authorization", ""), address)
-        except Unauthorized:
-            services.rates.failed(address)
+            caller = services.authenticator.authenticate(
+                request.headers.get("authorization", ""), address
+            )
+        except UnauthorizedError:
+            services.rate_limiter.record_failure(address)
             raise
         request.scope["caller"] = caller
     return caller
@@ -138,15 +139,15 @@ async def caller_of(
     tenant = request.headers.get(ACTING_AS)
     if tenant is not None and not is_tenant(tenant):
         problem = f"{ACTING_AS} names no tenant: small letters, digits, '.', '_' and '-'"
-        raise InvalidRequest.at("", "invalid_tenant", problem)
+        raise InvalidRequestError.at("", "invalid_tenant", problem)
     if tenant is None and caller.key_id is not None:  # without keys all belongs to one tenant
         named = (request.path_params.get(kind) for kind in NAMED)
         ids = [reference for reference in named if reference is not None and is_id(reference)]
-        tenant = await services_of(request).access.tenant_of(ids[0]) if ids else None
+        tenant = await services_of(request).authenticator.tenant_of(ids[0]) if ids else None
     return caller if tenant is None else replace(caller, tenant=tenant)
 
 
-def owner_with(scope: Scope, kind: str | None = None) -> Any:
+def tenant_with(scope: Scope, kind: str | None = None) -> Any:
     """Return the dependency that gives the caller's tenant, allowed ``scope``.
 
     Parameters
@@ -156,12 +157,12 @@ def owner_with(scope: Scope, kind: str | None = None) -> Any:
     """
     counted = kind or CLASSES[scope]
 
-    async def owner(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> str:
-        services_of(request).rates.take(allowed(caller, scope), counted)
+    async def tenant(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> str:
+        services_of(request).rate_limiter.acquire(allowed(caller, scope), counted)
         return caller.tenant
 
-    owner.__name__ = f"owner_with_{scope}"
-    return Depends(owner)
+    tenant.__name__ = f"owner_with_{scope}"
+    return Depends(tenant)
 
 
 def _digits(value: object) -> object:
@@ -196,7 +197,7 @@ def paged(prefix: str) -> Any:
     return paged_by(f"{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}", "the last id of the page before")
 
 
-async def once_of(
+async def idempotency_of(
     request: Request,
     caller: Annotated[Caller, Depends(caller_of)],
     idempotency_key: Annotated[
@@ -206,18 +207,20 @@ async def once_of(
             description="The same key and body give the first answer again, for a day.",
         ),
     ] = None,
-) -> OnceRequest:
+) -> IdempotencyRecord:
     """Return the request as the memory of answers sees it."""
     key = idempotency_key
     if key is not None:
         key = key.removeprefix('"').removesuffix('"')
         if not key:
-            raise InvalidRequest.at("", "invalid_idempotency_key", "the Idempotency-Key is empty")
+            raise InvalidRequestError.at(
+                "", "invalid_idempotency_key", "the Idempotency-Key is empty"
+            )
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     uploads = request.url.path == "/v1/datasets" and is_upload(request)
     if key is not None and not uploads:  # that route digests the file while it is stored
         digest.update(await request.body())
-    return OnceRequest(caller.tenant, key, digest.hexdigest())
+    return IdempotencyRecord(caller.tenant, key, digest.hexdigest())
 
 
 def is_upload(request: Request) -> bool:
@@ -235,13 +238,13 @@ async def _parts(request: Request) -> Services:
     return services_of(request)
 
 
-Parts = Annotated[Services, Depends(_parts)]
-Reader = Annotated[str, owner_with(Scope.READ)]
-Predictor = Annotated[str, owner_with(Scope.PREDICT)]
-Trainer = Annotated[str, owner_with(Scope.TRAIN)]
-Uploader = Annotated[str, owner_with(Scope.TRAIN, UPLOAD)]
-Admin = Annotated[str, owner_with(Scope.ADMIN)]
-OnceOnly = Annotated[OnceRequest, Depends(once_of)]
+ServicesDep = Annotated[Services, Depends(_parts)]
+ReadTenant = Annotated[str, tenant_with(Scope.READ)]
+PredictTenant = Annotated[str, tenant_with(Scope.PREDICT)]
+TrainTenant = Annotated[str, tenant_with(Scope.TRAIN)]
+UploadTenant = Annotated[str, tenant_with(Scope.TRAIN, UPLOAD)]
+AdminTenant = Annotated[str, tenant_with(Scope.ADMIN)]
+Idempotency = Annotated[IdempotencyRecord, Depends(idempotency_of)]
 Unescaped: Final = AfterValidator(unescaped)
 NetworkRef = Annotated[
     str,

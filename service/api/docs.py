@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 
 from service.api.encoding import json_bytes
 from service.api.errors import STATUS
-from service.domain.errors import NotFound
+from service.domain.errors import NotFoundError
 
 router = APIRouter(include_in_schema=False)
 
@@ -84,7 +84,7 @@ async def start() -> Response:
 async def asset(name: str) -> Response:
     """Return a file of the page."""
     if name not in ASSETS:
-        raise NotFound("file", name)
+        raise NotFoundError("file", name)
     path = Path(str(files("fastapi_offline"))) / "static" / name
     headers = {"Cache-Control": "public, max-age=86400"}
     return FileResponse(path, 200, headers, media_type=ASSETS[name])

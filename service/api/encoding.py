@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import Response
 from pydantic import BaseModel
 
-from service.application.ports import SavedAnswer
+from service.application.ports import StoredResponse
 
 
 def json_bytes(value: Any) -> bytes:
@@ -37,12 +37,12 @@ def rfc3339(time: datetime | None) -> str | None:
     return time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def saved(status: int, body: BaseModel, headers: dict[str, str]) -> SavedAnswer:
+def saved(status: int, body: BaseModel, headers: dict[str, str]) -> StoredResponse:
     """Return an answer in the form that an Idempotency-Key remembers."""
-    return SavedAnswer("", status, headers, body.model_dump_json().encode())
+    return StoredResponse("", status, headers, body.model_dump_json().encode())
 
 
-def answer(result: tuple[SavedAnswer, bool]) -> Response:
+def answer(result: tuple[StoredResponse, bool]) -> Response:
     """Return a remembered answer, marked when it is given again."""
     remembered, replayed = result
     headers = dict(remembered.headers)

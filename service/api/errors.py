@@ -14,15 +14,15 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from service.api.encoding import json_bytes, unescaped, uri_path
-from service.application.rates import RateLimited
+from service.application.access.rate_limits import RateLimitedError
 from service.domain.errors import (
-    MOST_FAULTS,
-    Fault,
-    InvalidRequest,
-    QueueFull,
+    MAX_FIELD_ERRORS,
+    FieldError,
+    InvalidRequestError,
+    PayloadTooLargeError,
+    QueueFullError,
     ServiceError,
-    TooLarge,
-    Unavailable,
+    UnavailableError,
     pointer,
 )
 
@@ -32,15 +32,15 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "bad_request": (400, "The request cannot be read"),
     "unauthorized": (401, "A key is due"),
     "insufficient_scope": (403, "The key may not do that"),
-    "cross_site": (403, "Refused for another site"),
+    "csrf_rejected": (403, "Refused for another site"),
     "not_found": (404, "Not there"),
     "request_timeout": (408, "The request took too long"),
-    "head_too_large": (431, "The head is too large"),
+    "headers_too_large": (431, "The head is too large"),
     "method_not_allowed": (405, "Not with this method"),
     "not_acceptable": (406, "Not available in that form"),
     "conflict": (409, "Not in the present state"),
     "name_taken": (409, "The name is taken"),
-    "illegal_move": (409, "The job is not in a state for that"),
+    "invalid_transition": (409, "The job is not in a state for that"),
     "network_in_use": (409, "A job is using the network"),
     "dataset_in_use": (409, "A job needs the dataset"),
     "duplicate_job": (409, "Equal work is queued or running"),
@@ -64,10 +64,10 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
 }
 """Every code that the service tells, its status and title; docs/reference/errors.md explains."""
 
-_BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
+_CODE_BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
 
 
-class FaultBody(BaseModel):
+class FieldErrorBody(BaseModel):
     """One wrong place."""
 
     pointer: str = Field(description="JSON pointer into the body.")
@@ -90,7 +90,7 @@ class Problem(BaseModel):
     instance: str
     code: str = Field(description="Stable, snake_case.")
     request_id: str
-    errors: list[FaultBody] | None = None
+    errors: list[FieldErrorBody] | None = None
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -100,8 +100,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": titles[status], "content": content} for status in statuses}
 
 
-EVERYWHERE: Final = responses(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 429, 503, 507)
-OF_CONNECTIONS: Final = responses(408, 431)
+COMMON_ERRORS: Final = responses(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 429, 503, 507)
+CONNECTION_ERRORS: Final = responses(408, 431)
 """What is told before a request reaches its route."""
 
 
@@ -111,7 +111,7 @@ def problem(
     detail: str,
     *,
     headers: Mapping[str, str] | None = None,
-    faults: Sequence[Mapping[str, Any]] = (),
+    field_errors: Sequence[Mapping[str, Any]] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Response:
     """Return the answer for an error."""
@@ -131,8 +131,8 @@ def problem(
         "request_id": request.scope.get("request_id", ""),
         **(extra or {}),
     }
-    if faults:
-        body["errors"] = list(faults)
+    if field_errors:
+        body["errors"] = list(field_errors)
     return Response(json_bytes(body), status, headers, "application/problem+json")
 
 
@@ -146,45 +146,62 @@ def install(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     headers = {}
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimitedError):
         headers["RateLimit-Policy"] = error.policy
         headers["RateLimit"] = f"{error.policy.partition(';')[0]};r=0;t={error.retry_after}"
-    if isinstance(error, QueueFull | RateLimited | Unavailable):
+    if isinstance(error, QueueFullError | RateLimitedError | UnavailableError):
         headers["Retry-After"] = str(error.retry_after)
     if error.error_code == "unauthorized":
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooLarge):
+    if isinstance(error, PayloadTooLargeError):
         headers["Connection"] = "close"  # what is left of the body will not be read
-    if isinstance(error, Unavailable) and error.error_code == "storage_full":
+    if isinstance(error, UnavailableError) and error.error_code == "storage_full":
         headers.pop("Retry-After")  # nobody knows when there will be room
-    faults = [_fault(fault) for fault in error.faults] if isinstance(error, InvalidRequest) else []
+    field_errors = (
+        [_fault(field_error) for field_error in error.field_errors]
+        if isinstance(error, InvalidRequestError)
+        else []
+    )
     code = error.error_code if error.error_code in STATUS else "validation_failed"
-    return problem(request, code, error.detail, headers=headers, faults=faults, extra=error.extra)
+    return problem(
+        request, code, error.detail, headers=headers, field_errors=field_errors, extra=error.extra
+    )
 
 
-def _fault(fault: Fault) -> dict[str, Any]:
-    where = dict(fault.where)
-    return {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail, **where}
+def _fault(field_error: FieldError) -> dict[str, Any]:
+    where = dict(field_error.where)
+    return {
+        "pointer": field_error.pointer,
+        "code": field_error.code,
+        "detail": field_error.detail,
+        **where,
+    }
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
-    faults = []
-    for entry in list(error.errors())[:MOST_FAULTS]:
+    field_errors = []
+    for entry in list(error.errors())[:MAX_FIELD_ERRORS]:
         where, *path = entry["loc"]
-        fault: dict[str, Any] = {"pointer": "", "code": entry["type"], "detail": _worded(entry)}
+        field_error: dict[str, Any] = {
+            "pointer": "",
+            "code": entry["type"],
+            "detail": _worded(entry),
+        }
         if where == "body":
             new_key = entry["type"] in {"missing", "extra_forbidden"}
-            fault["pointer"] = _pointer(path, error.body, new_key=new_key)
+            field_error["pointer"] = _pointer(path, error.body, new_key=new_key)
             if entry["type"].startswith("union_tag"):
-                fault["pointer"] += "/type"
+                field_error["pointer"] += "/type"
         else:
-            fault["parameter"] = str(path[0]) if path else str(where)
-        faults.append(fault)
-    faults = _without_other_forms(faults)
-    first = faults[0]
+            field_error["parameter"] = str(path[0]) if path else str(where)
+        field_errors.append(field_error)
+    field_errors = _without_other_forms(field_errors)
+    first = field_errors[0]
     place = first.get("parameter") or first["pointer"] or "the body"
-    return problem(request, "validation_failed", f"{place}: {first['detail']}", faults=faults)
+    return problem(
+        request, "validation_failed", f"{place}: {first['detail']}", field_errors=field_errors
+    )
 
 
 def _worded(entry: Mapping[str, Any]) -> str:
@@ -197,7 +214,7 @@ def _worded(entry: Mapping[str, Any]) -> str:
     return str(entry["msg"]).removeprefix("Value error, ")
 
 
-def _without_other_forms(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _without_other_forms(field_errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one fault for each place.
 
     A value that may have several forms is told for each that it does not have. Of what may be a
@@ -205,16 +222,18 @@ def _without_other_forms(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
     about the form comes first.
     """
     kept: dict[tuple[str, str], dict[str, Any]] = {}
-    for fault in faults:
-        place = (str(fault.get("parameter", "")), fault["pointer"])
-        about_form = fault["code"].endswith("_type")
-        if about_form and any(other["pointer"].startswith(f"{place[1]}/") for other in faults):
+    for field_error in field_errors:
+        place = (str(field_error.get("parameter", "")), field_error["pointer"])
+        about_form = field_error["code"].endswith("_type")
+        if about_form and any(
+            other["pointer"].startswith(f"{place[1]}/") for other in field_errors
+        ):
             continue
         before = kept.get(place)
         if before is None or (before["code"].endswith("_type") and not about_form):
-            kept[place] = fault
-        elif before["code"].endswith("_type") and before["detail"] != fault["detail"]:
-            other = fault["detail"].removeprefix("Input should be ")
+            kept[place] = field_error
+        elif before["code"].endswith("_type") and before["detail"] != field_error["detail"]:
+            other = field_error["detail"].removeprefix("Input should be ")
             before["detail"] += f", or {other}"
     return list(kept.values())
 
@@ -238,7 +257,7 @@ def _pointer(path: Sequence[str | int], body: object, *, new_key: bool) -> str:
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    code = _BY_STATUS.get(error.status_code, "bad_request")
+    code = _CODE_BY_STATUS.get(error.status_code, "bad_request")
     place = unescaped(request.url.path)[:200]
     detail = {
         "not_found": f"there is nothing at {place!r}",
@@ -271,7 +290,7 @@ def _allowed(request: Request) -> dict[str, str]:
     return {"Allow": ", ".join(sorted(method.upper() for method in fitting[max(fitting)]))}
 
 
-def unexpected(request: Request) -> Response:
+def internal_error(request: Request) -> Response:
     """Return the answer for a fault of our own, whose story is in the log."""
     detail = "this is a fault of the server; its log tells more under the request id"
     return problem(request, "internal_error", detail)

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from service.api.dependencies import Parts, Reader
+from service.api.dependencies import ReadTenant, ServicesDep
 from service.api.errors import responses
-from service.domain.errors import Unavailable
+from service.domain.errors import UnavailableError
 from service.version import VERSION
 
 router = APIRouter(tags=["health"])
@@ -44,22 +44,24 @@ async def healthz() -> Alive:
 
 
 @router.get("/readyz", summary="May it be sent traffic?", responses=responses(503))
-async def readyz(parts: Parts) -> ReadyBody:
+async def readyz(services: ServicesDep) -> ReadyBody:
     """Answer 200 when store and blobs work and the server is not stopping."""
-    if parts.closing.is_set():
-        raise Unavailable("the server is stopping", code="shutting_down")
+    if services.closing.is_set():
+        raise UnavailableError("the server is stopping", code="shutting_down")
     try:
-        await parts.store.ping()
-        await parts.blobs.ping()
-    except Unavailable as error:
-        raise Unavailable(error.detail) from error  # whatever the reason, it is a 503
-    if not parts.executor.alive():
-        raise Unavailable("no worker can be started")
+        await services.database.ping()
+        await services.blobs.ping()
+    except UnavailableError as error:
+        raise UnavailableError(error.detail) from error  # whatever the reason, it is a 503
+    if not services.executor.alive():
+        raise UnavailableError("no worker can be started")
     access = "keys"
-    if parts.access.anonymous:
-        access = "anonymous, from this machine" if not parts.access.anywhere else "anonymous"
-    workers = f"{parts.executor.free()} of {parts.executor.slots} free"
-    return ReadyBody(checks={"store": "ok", "blobs": "ok", "workers": workers, "access": access})
+    if services.authenticator.anonymous:
+        access = (
+            "anonymous, from this machine" if not services.authenticator.anywhere else "anonymous"
+        )
+    workers = f"{services.executor.free()} of {services.executor.slots} free"
+    return ReadyBody(checks={"database": "ok", "blobs": "ok", "workers": workers, "access": access})
 
 
 @router.get(
@@ -68,16 +70,18 @@ async def readyz(parts: Parts) -> ReadyBody:
     response_class=PlainTextResponse,
     responses=responses(401, 403, 503),
 )
-async def metrics(parts: Parts, _: Reader) -> Response:
+async def metrics(services: ServicesDep, _: ReadTenant) -> Response:
     """Tell Prometheus about requests, rows, jobs and workers."""
-    counts = await parts.jobs.counts()
-    told = parts.metrics
+    counts = await services.jobs.counts()
+    told = services.metrics
     told.gauge("neurond_jobs", "Jobs by state.", counts, "status")
-    told.gauge("neurond_workers_free", "Workers that wait.", {"": parts.executor.free()})
-    told.gauge("neurond_workers", "Workers there are.", {"": parts.executor.alive()})
-    told.gauge("neurond_event_streams", "Event streams.", {"": parts.rates.streams()})
-    told.gauge("neurond_worker_memory_bytes", "Held by all workers.", {"": parts.executor.memory()})
-    loaded = parts.inference.loaded()
+    told.gauge("neurond_workers_free", "Workers that wait.", {"": services.executor.free()})
+    told.gauge("neurond_workers", "Workers there are.", {"": services.executor.alive()})
+    told.gauge("neurond_event_streams", "Event streams.", {"": services.rate_limiter.streams()})
+    told.gauge(
+        "neurond_worker_memory_bytes", "Held by all workers.", {"": services.executor.memory()}
+    )
+    loaded = services.inference.cache_statistics()
     told.gauge("neurond_networks_loaded", "Networks in memory.", {"": loaded["loaded"]})
     told.counter("neurond_model_cache_hits", "Requests that found it loaded.", loaded["hits"])
     told.counter("neurond_model_cache_misses", "Versions that were loaded.", loaded["misses"])

@@ -1,4 +1,4 @@
-"""What a call on the hot path is given and gives; see `service.api.hot_path`."""
+"""What a call on the hot path is given and gives; see `service.api.inference_pipeline`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from service.api.dependencies import Services
-from service.application.served import Served
+from service.application.inference.loaded_model import LoadedModel
 
 Array = npt.NDArray[Any]
 
@@ -41,5 +41,5 @@ class Asked(NamedTuple):
     answer: Callable[[Array], HotAnswer]
 
 
-HotCall = Callable[[Services, Served, HotRequest], Asked | None]
+HotCall = Callable[[Services, LoadedModel, HotRequest], Asked | None]
 """Reads a request, or returns None (or raises) where the ordinary road should have it."""

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from service.api.encoding import rfc3339, uri_path
-from service.domain.identifiers import LONGEST_NAME
+from service.domain.identifiers import MAX_NAME_LENGTH
 
 Time = Annotated[
     datetime,
@@ -18,12 +18,12 @@ Name = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=LONGEST_NAME,
+        max_length=MAX_NAME_LENGTH,
         description="Any text without control characters, unique; without one it is the id.",
     ),
 ]
-LARGEST_SEED = 2**53 - 1
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+MAX_SEED = 2**53 - 1
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Item = TypeVar("Item")
 
 

@@ -12,24 +12,24 @@ import msgspec
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from service.api.body import check_row_count, count_outside_strings, read_body
 from service.api.dependencies import authenticated
-from service.api.raw import check_rows, opening, read_body
 from service.domain.errors import (
-    MOST_FAULTS,
-    Fault,
-    InvalidRequest,
-    MalformedBody,
-    UnsupportedFormat,
+    MAX_FIELD_ERRORS,
+    FieldError,
+    InvalidRequestError,
+    MalformedBodyError,
+    UnsupportedMediaTypeError,
     pointer,
 )
 
 AFTER_KEY: Final = re.compile(rb'"[ \t\r\n]*:')
-MOST_KEYS: Final = 1000
-MOST_OBJECTS: Final = 10_000
-MOST_LISTS: Final = 3_000_000
+MAX_KEYS: Final = 1000
+MAX_OBJECTS: Final = 10_000
+MAX_LISTS: Final = 3_000_000
 """More stand in no document; each takes tens of times what it took to write."""
 
-MOST_QUOTES: Final = 200_000
+MAX_QUOTES: Final = 200_000
 """Where there are more, so would what is found in looking for keys."""
 
 
@@ -62,7 +62,9 @@ class StrictRequest(Request):
             limits = self.app.state.services.limits
 
             def parsed() -> Any:
-                return parse_json(check_rows(body, limits, "/inputs") if self.takes_rows else body)
+                return parse_json(
+                    check_row_count(body, limits, "/inputs") if self.takes_rows else body
+                )
 
             large = len(body) > limits.inline_bytes
             self._json = await asyncio.to_thread(parsed) if large else parse_json(body)
@@ -88,7 +90,7 @@ class StrictRoute(APIRoute):
                 # Read here: what FastAPI reads itself, it refuses in its own words.
                 check_json_type(request)
                 if not await request.body():
-                    raise MalformedBody("a JSON body is due")
+                    raise MalformedBodyError("a JSON body is due")
                 await request.json()
             return await handle(request)
 
@@ -124,19 +126,19 @@ def check_json_type(request: Request, also: Iterable[str] = ()) -> None:
     essence, _, options = (part.strip().lower() for part in kind.partition(";"))
     if essence != "application/json" and not essence.endswith("+json"):
         problem = f"the body must be {' or '.join(('application/json', *also))}, not {kind[:80]!r}"
-        raise UnsupportedFormat(problem)
+        raise UnsupportedMediaTypeError(problem)
     if "charset" in options and "utf-8" not in options and "utf8" not in options:
-        raise UnsupportedFormat("JSON is UTF-8")
+        raise UnsupportedMediaTypeError("JSON is UTF-8")
 
 
 def check_encoding(request: Request) -> None:
     """Refuse a packed body, whose true length nobody knows."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
-        raise UnsupportedFormat(f"content encoding {encoding[:40]!r} is not taken here")
+        raise UnsupportedMediaTypeError(f"content encoding {encoding[:40]!r} is not taken here")
 
 
-def parse_json(body: bytes, most_objects: int = MOST_OBJECTS) -> Any:
+def parse_json(body: bytes, max_objects: int = MAX_OBJECTS) -> Any:
     """Return a strict JSON document.
 
     Raises
@@ -146,10 +148,10 @@ def parse_json(body: bytes, most_objects: int = MOST_OBJECTS) -> Any:
     InvalidRequest
         When it is JSON with duplicate keys or numbers that are none.
     """
-    for sign, most, what in ((b"{", most_objects, "objects"), (b"[", MOST_LISTS, "lists")):
-        if opening(body, sign, most) > most:
+    for sign, most, what in ((b"{", max_objects, "objects"), (b"[", MAX_LISTS, "lists")):
+        if count_outside_strings(body, sign, most) > most:
             problem = f"a body has at most {most} {what}"
-            raise InvalidRequest.at("", "too_large", problem)
+            raise InvalidRequestError.at("", "too_large", problem)
     document = _decoded(body)
     return _strictly_decoded(body) if document is None else document
 
@@ -158,18 +160,20 @@ def _strictly_decoded(body: bytes) -> Any:
     """Return what Python's own decoder reads, and the places of what may not stand there."""
     try:
         document = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant)
-        faults = list(islice(_faults(document, ()), MOST_FAULTS))
+        field_errors = list(islice(_faults(document, ()), MAX_FIELD_ERRORS))
     except UnicodeDecodeError as error:
-        raise MalformedBody("the body is not UTF-8") from error
+        raise MalformedBodyError("the body is not UTF-8") from error
     except RecursionError as error:
-        raise MalformedBody("the body is nested too deeply") from error
+        raise MalformedBodyError("the body is nested too deeply") from error
     except json.JSONDecodeError as error:
         problem = f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-        raise MalformedBody(problem) from error
+        raise MalformedBodyError(problem) from error
     except ValueError as error:  # an integer of thousands of digits
-        raise InvalidRequest.at("", "out_of_range", "a number is too long") from error
-    if faults:
-        raise InvalidRequest(f"{faults[0].detail}, at {faults[0].pointer or 'the top'}", faults)
+        raise InvalidRequestError.at("", "out_of_range", "a number is too long") from error
+    if field_errors:
+        raise InvalidRequestError(
+            f"{field_errors[0].detail}, at {field_errors[0].pointer or 'the top'}", field_errors
+        )
     return document
 
 
@@ -179,7 +183,7 @@ def _decoded(body: bytes) -> Any:
     It takes the last of equal keys. So keys are counted, in what it made and in what was written:
     a quote before a colon ends a key, or begins a text, and then there only seem to be more.
     """
-    if body.count(b'"') > MOST_QUOTES:
+    if body.count(b'"') > MAX_QUOTES:
         return None
     try:
         document = msgspec.json.decode(body)
@@ -191,13 +195,13 @@ def _decoded(body: bytes) -> Any:
 def _keys(value: Any) -> int:
     """Return how many keys a document has; a list that begins with a plain value has none."""
     if isinstance(value, dict):
-        return len(value) + sum(map(_keys, value.values())) if len(value) <= MOST_KEYS else -1
+        return len(value) + sum(map(_keys, value.values())) if len(value) <= MAX_KEYS else -1
     if isinstance(value, list) and value and isinstance(value[0], list | dict):
         return sum(map(_keys, value))
     return 0
 
 
-class _Flaw(NamedTuple):
+class _InvalidToken(NamedTuple):
     """Stands in a document for what may not stand there, until its place is known."""
 
     code: str
@@ -205,28 +209,30 @@ class _Flaw(NamedTuple):
     key: tuple[str, ...] = ()
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Flaw:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _InvalidToken:
     """Return the pairs as a dictionary, each key once."""
-    if len(pairs) > MOST_KEYS:
-        problem = f"an object has at most {MOST_KEYS} keys, this one {len(pairs)}"
-        return _Flaw("too_many_keys", problem)
+    if len(pairs) > MAX_KEYS:
+        problem = f"an object has at most {MAX_KEYS} keys, this one {len(pairs)}"
+        return _InvalidToken("too_many_keys", problem)
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        return _Flaw("duplicate_key", f"the key {twice[:80]!r} stands there twice", (twice[:80],))
+        return _InvalidToken(
+            "duplicate_key", f"the key {twice[:80]!r} stands there twice", (twice[:80],)
+        )
     return found
 
 
-def _constant(name: str) -> _Flaw:
+def _constant(name: str) -> _InvalidToken:
     """Take NaN and the infinities, which JSON does not have, for flaws."""
-    return _Flaw("not_finite", f"{name} is not a JSON number")
+    return _InvalidToken("not_finite", f"{name} is not a JSON number")
 
 
-def _faults(value: Any, path: tuple[str | int, ...]) -> Iterator[Fault]:
+def _faults(value: Any, path: tuple[str | int, ...]) -> Iterator[FieldError]:
     """Yield the flaws of a document with their places."""
-    if isinstance(value, _Flaw):
-        yield Fault(pointer(*path, *value.key), value.code, value.detail)
+    if isinstance(value, _InvalidToken):
+        yield FieldError(pointer(*path, *value.key), value.code, value.detail)
     elif isinstance(value, dict | list):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            if isinstance(part, dict | list | _Flaw):
+            if isinstance(part, dict | list | _InvalidToken):
                 yield from _faults(part, (*path, key))

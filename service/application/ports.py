@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from service.domain.datasets import Dataset
-from service.domain.jobs import Checkpoint, Job, Record, Status
+from service.domain.jobs import Checkpoint, EventBatch, Job, Status
 from service.domain.keys import Key
-from service.domain.networks import Network, Version
+from service.domain.networks import NetworkRecord, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class SavedAnswer:
+class StoredResponse:
     """The first answer to a request with an Idempotency-Key."""
 
     fingerprint: str
@@ -31,26 +31,26 @@ class SavedAnswer:
     body: bytes
 
 
-class Networks(Protocol):
+class NetworkRepository(Protocol):
     """The networks of an owner; a reference is an id or a name."""
 
-    async def add(self, network: Network) -> None:
+    async def add(self, network: NetworkRecord) -> None:
         """Remember a new network; a taken name is a Conflict."""
 
-    async def find(self, owner: str, reference: str) -> Network | None:
+    async def find(self, tenant: str, reference: str) -> NetworkRecord | None:
         """Return the network of that id, or of that name."""
 
-    async def page(self, owner: str, page: Page) -> list[Network]:
+    async def page(self, tenant: str, page: Page) -> list[NetworkRecord]:
         """Return one more than the page's limit, newest first, where there are more."""
 
-    async def update(self, network: Network, revision: int) -> bool:
+    async def update(self, network: NetworkRecord, revision: int) -> bool:
         """Store ``network`` where the stored revision is still ``revision``."""
 
     async def remove(self, network_id: str) -> None:
         """Forget a network with its versions."""
 
 
-class Versions(Protocol):
+class VersionRepository(Protocol):
     """The versions of networks."""
 
     async def add(self, version: Version) -> None:
@@ -63,23 +63,23 @@ class Versions(Protocol):
         """Return one more than the page's limit, newest first; ``after`` is a number."""
 
 
-class Datasets(Protocol):
+class DatasetRepository(Protocol):
     """The datasets of an owner."""
 
     async def add(self, dataset: Dataset) -> None:
         """Remember a new dataset; a taken name is a Conflict."""
 
-    async def find(self, owner: str, reference: str) -> Dataset | None:
+    async def find(self, tenant: str, reference: str) -> Dataset | None:
         """Return the dataset of that id, or of that name."""
 
-    async def page(self, owner: str, page: Page) -> list[Dataset]:
+    async def page(self, tenant: str, page: Page) -> list[Dataset]:
         """Return one more than the page's limit, newest first, where there are more."""
 
     async def remove(self, dataset_id: str) -> None:
         """Forget a dataset."""
 
 
-class Jobs(Protocol):
+class JobRepository(Protocol):
     """The jobs of an owner."""
 
     async def add(self, job: Job) -> None:
@@ -88,27 +88,27 @@ class Jobs(Protocol):
     async def get(self, job_id: str) -> Job | None:
         """Return a job, whoever owns it."""
 
-    async def find(self, owner: str, job_id: str) -> Job | None:
+    async def find(self, tenant: str, job_id: str) -> Job | None:
         """Return a job of that owner."""
 
     async def page(
-        self, owner: str, page: Page, status: str | None, network_id: str | None
+        self, tenant: str, page: Page, status: str | None, network_id: str | None
     ) -> list[Job]:
         """Return one more than the page's limit, newest first, where there are more."""
 
-    async def move(self, job: Job, to: Status, **changes: Any) -> Job | None:
+    async def transition(self, job: Job, to: Status, **changes: Any) -> Job | None:
         """Move a job whose stored status and run are still those of ``job``; None when not."""
 
     async def update(self, job: Job, **changes: Any) -> bool:
         """Change fields of a job whose stored status and run are still those of ``job``."""
 
-    async def next_queued(self, per_owner: int | None) -> Job | None:
-        """Return the longest waiting job of an owner with fewer than ``per_owner`` running."""
+    async def next_queued(self, per_tenant: int | None) -> Job | None:
+        """Return the longest waiting job of an owner with fewer than ``per_tenant`` running."""
 
-    async def held_by(self, lease_owner: str | None) -> list[Job]:
+    async def leased_by(self, lease_owner: str | None) -> list[Job]:
         """Return the jobs that workers of that server have; of all servers for None."""
 
-    async def count(self, statuses: Collection[Status], *, owner: str | None = None) -> int:
+    async def count(self, statuses: Collection[Status], *, tenant: str | None = None) -> int:
         """Return how many jobs are in these states."""
 
     async def counts(self) -> dict[str, int]:
@@ -120,7 +120,7 @@ class Jobs(Protocol):
     async def any_on(self, dataset_id: str) -> bool:
         """Tell whether any job, ended or not, is on that dataset."""
 
-    async def equal_work(self, owner: str, fingerprint: str) -> list[Job]:
+    async def equal_work(self, tenant: str, fingerprint: str) -> list[Job]:
         """Return the jobs with that fingerprint that are queued or running, the oldest first."""
 
     async def recent_seconds(self, count: int) -> list[float]:
@@ -142,20 +142,20 @@ class Jobs(Protocol):
         """Renew the leases of that server."""
 
 
-class Log(Protocol):
+class JobEventRepository(Protocol):
     """What happened to jobs, in order."""
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, batches: Sequence[EventBatch]) -> None:
         """Add records after the last one."""
 
-    async def after(self, job_id: str, event: int, limit: int) -> list[Record]:
+    async def after(self, job_id: str, event: int, limit: int) -> list[EventBatch]:
         """Return the records that hold events later than ``event``."""
 
-    async def epochs(self, job_id: str) -> list[Record]:
+    async def epochs(self, job_id: str) -> list[EventBatch]:
         """Return all records of epochs."""
 
 
-class Checkpoints(Protocol):
+class CheckpointRepository(Protocol):
     """Saved states of jobs."""
 
     async def add(self, checkpoint: Checkpoint) -> None:
@@ -170,24 +170,24 @@ class Checkpoints(Protocol):
     async def keep(self, checkpoint_id: str) -> None:
         """Note that a client asked for a checkpoint."""
 
-    async def prune(self, job_id: str, keep: int, asked: int) -> None:
-        """Forget all but the latest ``keep``, and the latest ``asked`` that were asked for."""
+    async def prune(self, job_id: str, keep: int, requested: int) -> None:
+        """Forget all but the latest ``keep``, and the latest ``requested`` that were asked for."""
 
 
-class Answers(Protocol):
+class IdempotencyRepository(Protocol):
     """First answers, by owner and Idempotency-Key."""
 
-    async def get(self, owner: str, key: str) -> SavedAnswer | None:
+    async def get(self, tenant: str, key: str) -> StoredResponse | None:
         """Return the answer that was given."""
 
-    async def add(self, owner: str, key: str, answer: SavedAnswer) -> None:
+    async def add(self, tenant: str, key: str, response: StoredResponse) -> None:
         """Remember an answer."""
 
-    async def replace(self, owner: str, key: str, answer: SavedAnswer) -> None:
+    async def replace(self, tenant: str, key: str, response: StoredResponse) -> None:
         """Remember another answer in the place of the first."""
 
 
-class Keys(Protocol):
+class KeyRepository(Protocol):
     """API keys."""
 
     async def add(self, key: Key) -> None:
@@ -212,42 +212,42 @@ class Keys(Protocol):
         """Return whose network, dataset or job has this id."""
 
 
-class Work(Protocol):
+class UnitOfWork(Protocol):
     """One transaction over all stores."""
 
-    networks: Networks
-    versions: Versions
-    datasets: Datasets
-    jobs: Jobs
-    log: Log
-    checkpoints: Checkpoints
-    answers: Answers
-    keys: Keys
+    networks: NetworkRepository
+    versions: VersionRepository
+    datasets: DatasetRepository
+    jobs: JobRepository
+    job_events: JobEventRepository
+    checkpoints: CheckpointRepository
+    idempotency: IdempotencyRepository
+    keys: KeyRepository
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Call when the transaction is durable; not at all when it is rolled back."""
 
 
-class Store(Protocol):
+class Database(Protocol):
     """Where all metadata lives."""
 
-    def read(self) -> AbstractAsyncContextManager[Work]:
+    def read(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a consistent view."""
 
-    def write(self) -> AbstractAsyncContextManager[Work]:
+    def write(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a transaction that commits, durably, when the block ends well."""
 
     async def ping(self) -> None:
         """Raise Unavailable unless the store answers."""
 
-    async def tell(self, kind: str, reference: str) -> None:
+    async def notify(self, kind: str, reference: str) -> None:
         """Tell the other servers on the store something that it does not hold."""
 
     async def referenced_blobs(self) -> set[str]:
         """Return the names of all blobs that a row refers to."""
 
 
-class Blobs(Protocol):
+class BlobStore(Protocol):
     """Bytes named by their sha256."""
 
     async def put(self, data: bytes) -> str:
@@ -266,5 +266,5 @@ class Blobs(Protocol):
         """Raise Unavailable unless bytes can be written."""
 
 
-class BlobCorrupt(Exception):
+class BlobCorruptError(Exception):
     """A blob is missing, or its bytes are not those it was named by."""

@@ -20,7 +20,7 @@ class Dataset:
     """
 
     id: str
-    owner: str
+    tenant: str
     name: str
     rows: int
     input_shape: list[int]

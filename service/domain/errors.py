@@ -7,7 +7,7 @@
     │   └── MalformedBody   malformed_body      it is not what it says it is
     ├── NotFound            not_found
     ├── Conflict            conflict, name_taken, ...   the present state does not allow it
-    │   └── IllegalMove     illegal_move        a job is not in a state for that
+    │   └── IllegalMove     invalid_transition        a job is not in a state for that
     ├── Stale               precondition_failed If-Match names an older state
     ├── KeyReused           idempotency_key_reused
     ├── TooLarge            payload_too_large
@@ -24,12 +24,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
-MOST_FAULTS: Final = 20
+MAX_FIELD_ERRORS: Final = 20
 """So many wrong places are told of one request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FieldError:
     """One wrong place in a request.
 
     Attributes
@@ -67,36 +67,39 @@ class ServiceError(Exception):
         super().__init__(detail)
 
 
-class InvalidRequest(ServiceError):
+class InvalidRequestError(ServiceError):
     """What was sent is well-formed and cannot be used."""
 
     code = "validation_failed"
 
     def __init__(
-        self, detail: str, faults: Sequence[Fault] = (), *, code: str | None = None
+        self, detail: str, field_errors: Sequence[FieldError] = (), *, code: str | None = None
     ) -> None:
-        self.faults = tuple(faults)
+        self.field_errors = tuple(field_errors)
         super().__init__(detail, code=code)
 
-    def under(self, *prefix: str | int) -> "InvalidRequest":
+    def under(self, *prefix: str | int) -> "InvalidRequestError":
         """Return the refusal with its places prefixed, for callers that hold the outer body."""
         start = pointer(*prefix)
-        faults = [replace(fault, pointer=start + fault.pointer) for fault in self.faults]
-        return InvalidRequest(self.detail, faults, code=self.error_code)
+        field_errors = [
+            replace(field_error, pointer=start + field_error.pointer)
+            for field_error in self.field_errors
+        ]
+        return InvalidRequestError(self.detail, field_errors, code=self.error_code)
 
     @classmethod
-    def at(cls, place: str, code: str, detail: str) -> "InvalidRequest":
+    def at(cls, place: str, code: str, detail: str) -> "InvalidRequestError":
         """Return the refusal of a single place."""
-        return cls(detail, [Fault(place, code, detail)])
+        return cls(detail, [FieldError(place, code, detail)])
 
 
-class MalformedBody(InvalidRequest):
+class MalformedBodyError(InvalidRequestError):
     """The body is not JSON, or not what its content type says."""
 
     code = "malformed_body"
 
 
-class NotFound(ServiceError):
+class NotFoundError(ServiceError):
     """Nothing of that name is there."""
 
     code = "not_found"
@@ -105,16 +108,16 @@ class NotFound(ServiceError):
         super().__init__(f"there is no {kind} {reference[:200]!r}")
 
 
-class Conflict(ServiceError):
+class ConflictError(ServiceError):
     """The present state does not allow it."""
 
     code = "conflict"
 
 
-class IllegalMove(Conflict):
+class InvalidTransitionError(ConflictError):
     """A job is not in a state for that."""
 
-    code = "illegal_move"
+    code = "invalid_transition"
 
     def __init__(self, action: str, status: str, allowed: Sequence[str]) -> None:
         choice = ", ".join(allowed) or "nothing"
@@ -125,7 +128,7 @@ class IllegalMove(Conflict):
         )
 
 
-class Stale(ServiceError):
+class PreconditionFailedError(ServiceError):
     """If-Match names a state that is no longer the present one."""
 
     code = "precondition_failed"
@@ -134,25 +137,25 @@ class Stale(ServiceError):
         super().__init__("it has changed since you read it; read it again", current_etag=current)
 
 
-class KeyReused(ServiceError):
+class IdempotencyKeyReusedError(ServiceError):
     """An Idempotency-Key came back with another request."""
 
     code = "idempotency_key_reused"
 
 
-class TooLarge(ServiceError):
+class PayloadTooLargeError(ServiceError):
     """More bytes than the limit."""
 
     code = "payload_too_large"
 
 
-class UnsupportedFormat(ServiceError):
+class UnsupportedMediaTypeError(ServiceError):
     """A media type that is not spoken here."""
 
     code = "unsupported_media_type"
 
 
-class QueueFull(ServiceError):
+class QueueFullError(ServiceError):
     """No more jobs are taken for now."""
 
     code = "queue_full"
@@ -162,7 +165,7 @@ class QueueFull(ServiceError):
         super().__init__(f"the queue holds {limit} jobs, its limit; try again later")
 
 
-class Unavailable(ServiceError):
+class UnavailableError(ServiceError):
     """Storage does not answer, is full, or the server is stopping."""
 
     code = "storage_unavailable"
@@ -172,7 +175,7 @@ class Unavailable(ServiceError):
         super().__init__(detail, code=code)
 
     @classmethod
-    def because_of(cls, error: OSError) -> "Unavailable":
+    def because_of(cls, error: OSError) -> "UnavailableError":
         """Return the refusal for what the file system refused."""
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return cls("the disk is full", code="storage_full")

@@ -6,13 +6,13 @@ import time
 import unicodedata
 from typing import Final
 
-from service.domain.errors import InvalidRequest
+from service.domain.errors import InvalidRequestError
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _ID: Final = re.compile(r"(net|ds|job|ckpt|key)_[0-9A-HJKMNP-TV-Z]{26}")
 _ALIAS: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 RESERVED_ALIASES: Final = frozenset({"latest", "live"})
-LONGEST_NAME: Final = 200
+MAX_NAME_LENGTH: Final = 200
 _last = 0
 
 
@@ -43,14 +43,14 @@ def is_plain(text: str, allowed: str = "") -> bool:
 def check_name(name: str, place: str = "/name") -> str:
     """Return ``name``, or say why it cannot be one."""
     problem = None
-    if not 1 <= len(name) <= LONGEST_NAME:
-        problem = f"a name has 1 to {LONGEST_NAME} characters"
+    if not 1 <= len(name) <= MAX_NAME_LENGTH:
+        problem = f"a name has 1 to {MAX_NAME_LENGTH} characters"
     elif not is_plain(name):
         problem = "a name holds no control characters and no lone surrogates"
     elif _ID.fullmatch(name):
         problem = "a name must not look like an id"
     if problem is not None:
-        raise InvalidRequest.at(place, "invalid_name", problem)
+        raise InvalidRequestError.at(place, "invalid_name", problem)
     return name
 
 
@@ -61,5 +61,5 @@ def check_alias(alias: str) -> str:
             "an alias starts with a letter, holds letters from a to z, digits, '.', '_' and '-', "
             "at most 63, and is neither 'latest' nor 'live'"
         )
-        raise InvalidRequest.at("", "invalid_alias", problem)
+        raise InvalidRequestError.at("", "invalid_alias", problem)
     return alias

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from service.domain.errors import IllegalMove
+from service.domain.errors import InvalidTransitionError
 
 
 class Status(StrEnum):
@@ -56,7 +56,7 @@ class StopReason(StrEnum):
 
 
 _S = Status
-MOVES: Final[dict[Status, frozenset[Status]]] = {
+TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     _S.QUEUED: frozenset({_S.STARTING, _S.PAUSED, _S.CANCELLED, _S.FAILED}),
     _S.STARTING: frozenset({_S.RUNNING, _S.PAUSING, _S.CANCELLING, _S.FAILED, _S.QUEUED}),
     _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.PAUSING, _S.CANCELLING, _S.QUEUED}),
@@ -69,8 +69,8 @@ MOVES: Final[dict[Status, frozenset[Status]]] = {
 }
 """The legal moves."""
 
-TERMINAL: Final = frozenset(status for status, moves in MOVES.items() if not moves)
-HELD: Final = frozenset({_S.STARTING, _S.RUNNING, _S.PAUSING, _S.CANCELLING})
+TERMINAL: Final = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
+LEASED: Final = frozenset({_S.STARTING, _S.RUNNING, _S.PAUSING, _S.CANCELLING})
 """States in which a worker has the job, under a lease."""
 ACTIVE: Final = frozenset(Status) - TERMINAL
 
@@ -100,7 +100,7 @@ REQUESTS: Final[dict[Action, dict[Status, Status]]] = {
 }
 """Where a request takes a job from each state; staying put repeats what already holds."""
 
-AFTER_LOSS: Final = {
+ON_WORKER_LOSS: Final = {
     _S.STARTING: _S.QUEUED,
     _S.RUNNING: _S.QUEUED,
     _S.PAUSING: _S.PAUSED,
@@ -120,12 +120,12 @@ def requested(action: Action, status: Status) -> Status:
     try:
         return REQUESTS[action][status]
     except KeyError:
-        raise IllegalMove(action, status, allowed_actions(status)) from None
+        raise InvalidTransitionError(action, status, allowed_actions(status)) from None
 
 
 def allowed_actions(status: Status) -> list[str]:
     """Return the actions that change something."""
-    return [action for action, moves in REQUESTS.items() if moves.get(status, status) != status]
+    return [action for action, targets in REQUESTS.items() if targets.get(status, status) != status]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Job:
     """
 
     id: str
-    owner: str
+    tenant: str
     network_id: str
     network_name: str
     dataset_id: str
@@ -174,9 +174,8 @@ class Job:
     training: dict[str, Any]
     created_at: datetime
     fingerprint: str = ""
-    attempt: int = 1
-    run: int = 0
-    losses: int = 0
+    attempt: int = 0
+    worker_crashes: int = 0
     stop_reason: str | None = None
     result_version: int | None = None
     progress: Progress = field(default_factory=Progress)
@@ -205,37 +204,39 @@ class Checkpoint:
     validation_loss: float | None = None
     best_epoch: int | None = None
     preprocessing: dict[str, Any] | None = None
-    asked: bool = False
+    requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class EventBatch:
     """A run of events in a job's log.
 
     Attributes
     ----------
-    first, last
+    first_id, last_id
         Ids of the first and the last event; only epochs come several at a time.
     data
         What happened; of epochs, columns of equal length.
     """
 
     job_id: str
-    first: int
-    last: int
+    first_id: int
+    last_id: int
     type: str
     data: dict[str, Any]
 
     @property
     def events(self) -> int:
         """How many there are."""
-        return self.last - self.first + 1
+        return self.last_id - self.first_id + 1
 
 
-def merged(record: Record, after: int) -> Record:
+def merged(batch: EventBatch, after: int) -> EventBatch:
     """Return a run of epochs as its last one, which says for how many later than ``after``."""
-    if record.type != "epoch":
-        return record
-    last = {name: values[-1:] for name, values in record.data.items()}
-    count = record.last - max(record.first - 1, after)
-    return Record(record.job_id, record.last, record.last, "epoch", last | {"merged": [count]})
+    if batch.type != "epoch":
+        return batch
+    last = {name: values[-1:] for name, values in batch.data.items()}
+    count = batch.last_id - max(batch.first_id - 1, after)
+    return EventBatch(
+        batch.job_id, batch.last_id, batch.last_id, "epoch", last | {"merged": [count]}
+    )

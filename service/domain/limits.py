@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.domain.errors import Fault, InvalidRequest, pointer
+from service.domain.errors import FieldError, InvalidRequestError, pointer
 
-WIDEST: Final = 65_536
+MAX_WIDTH: Final = 65_536
 """What the schemas of bodies allow, whatever the settings do: numbers of a row, labels, classes."""
 
 
@@ -42,14 +42,14 @@ class Limits:
 
     def check_network(self, input_shape: Sequence[Any], layers: Sequence[Any]) -> None:
         """Refuse a network that is too large, in Python integers, before anything is made."""
-        faults = []
+        field_errors = []
         width = input_shape[0] if len(input_shape) == 1 else 0
         if not 1 <= width <= self.width:
             problem = f"one dimension of 1 to {self.width} inputs is taken"
-            faults.append(Fault("/input_shape", "out_of_range", problem))
+            field_errors.append(FieldError("/input_shape", "out_of_range", problem))
         if not 1 <= len(layers) <= self.layers:
             problem = f"there may be 1 to {self.layers} layers, got {len(layers)}"
-            faults.append(Fault("/layers", "out_of_range", problem))
+            field_errors.append(FieldError("/layers", "out_of_range", problem))
         widths = [
             (index, layer["units"])
             for index, layer in enumerate(layers[: self.layers + 1])
@@ -59,11 +59,13 @@ class Limits:
         for index, units in widths:
             if not 1 <= units <= self.width:
                 problem = f"a layer may have 1 to {self.width} units"
-                faults.append(Fault(pointer("layers", index, "units"), "out_of_range", problem))
+                field_errors.append(
+                    FieldError(pointer("layers", index, "units"), "out_of_range", problem)
+                )
             count += units * (width + 1)
             width = units
-        if count > self.parameters and not faults:
+        if count > self.parameters and not field_errors:
             problem = f"{count} parameters are more than the {self.parameters} allowed"
-            faults.append(Fault("/layers", "too_many_parameters", problem))
-        if faults:
-            raise InvalidRequest(faults[0].detail, faults)
+            field_errors.append(FieldError("/layers", "too_many_parameters", problem))
+        if field_errors:
+            raise InvalidRequestError(field_errors[0].detail, field_errors)

@@ -35,7 +35,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkRecord:
     """An architecture with a name, to which versions are added.
 
     Attributes
@@ -47,7 +47,7 @@ class Network:
     """
 
     id: str
-    owner: str
+    tenant: str
     name: str
     input_shape: list[int]
     layers: list[dict[str, Any]]
@@ -80,7 +80,7 @@ class Network:
         return self.units if self.output_activation in {"softmax", "sigmoid"} else 0
 
     @property
-    def labels_in_force(self) -> list[str] | None:
+    def effective_labels(self) -> list[str] | None:
         """The labels, or class indices where nobody gave any; None for regression."""
         if self.labels is not None or not self.classes:
             return self.labels

@@ -5,14 +5,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import final
 
-from service.application.served import Served
+from service.application.inference.loaded_model import LoadedModel
 
 Key = tuple[str, ...]
 
 
 @final
 class LeastRecentlyUsed:
-    """See `service.application.inference.ModelCache`.
+    """See `service.application.inference.inference.ModelCache`.
 
     Parameters
     ----------
@@ -22,13 +22,13 @@ class LeastRecentlyUsed:
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        self._loaded: OrderedDict[Key, Served] = OrderedDict()
-        self._loading: dict[Key, asyncio.Task[Served]] = {}
+        self._loaded: OrderedDict[Key, LoadedModel] = OrderedDict()
+        self._loading: dict[Key, asyncio.Task[LoadedModel]] = {}
         self._bytes = 0
         self._changes = 0
         self.hits = self.misses = 0
 
-    def peek(self, key: Key) -> Served | None:
+    def peek(self, key: Key) -> LoadedModel | None:
         """Return what is loaded under that key, and count it as used."""
         served = self._loaded.get(key)
         if served is not None:
@@ -36,7 +36,7 @@ class LeastRecentlyUsed:
             self.hits += 1
         return served
 
-    async def get(self, key: Key, load: Callable[[], Awaitable[Served]]) -> Served:
+    async def get(self, key: Key, load: Callable[[], Awaitable[LoadedModel]]) -> LoadedModel:
         """Return what ``load`` gives; many first requests load once."""
         served = self.peek(key)
         if served is not None:
@@ -48,7 +48,7 @@ class LeastRecentlyUsed:
             task.add_done_callback(lambda done: self._finished(key, done))
         return await asyncio.shield(task)
 
-    async def _load(self, key: Key, load: Callable[[], Awaitable[Served]]) -> Served:
+    async def _load(self, key: Key, load: Callable[[], Awaitable[LoadedModel]]) -> LoadedModel:
         changes = self._changes
         self.misses += 1
         served = await load()
@@ -60,7 +60,7 @@ class LeastRecentlyUsed:
                 self._bytes -= self._loaded.popitem(last=False)[1].bytes
         return served
 
-    def _finished(self, key: Key, task: asyncio.Task[Served]) -> None:
+    def _finished(self, key: Key, task: asyncio.Task[LoadedModel]) -> None:
         if self._loading.get(key) is task:
             del self._loading[key]
 

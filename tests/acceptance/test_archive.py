@@ -112,7 +112,7 @@ def test_keys_are_made_for_a_stopped_and_through_a_running_server(
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "NEUROND_KEY": admin},
+        env={"PATH": "/usr/bin:/bin", "NEUROND_API_KEY": admin},
     )
     assert through.returncode == 0, through.stderr
     headers = {"Authorization": f"Bearer {through.stdout.strip()}"}
@@ -136,5 +136,5 @@ def test_an_open_address_without_a_key_is_refused(tmp_path: Path) -> None:
     refused = run("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "d"))  # noqa: S104
 
     assert refused.returncode == 2
-    assert "there is no key" in refused.stderr
+    assert "no API key is configured" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1

@@ -6,13 +6,13 @@ from pathlib import Path
 
 SERVE_AND_COUNT = """
 import gc, sys
-from service import cli
+from service.cli import main as cli
 
 def run(self, sockets):
     print(gc.get_freeze_count(), len(gc.get_objects()))
     self.started = True
 
-cli.Server.run = run
+cli.GracefulServer.run = run
 cli.neurond(["serve", "--port", "0", "--data-dir", sys.argv[1]])
 """
 

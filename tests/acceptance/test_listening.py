@@ -5,17 +5,17 @@ import sys
 
 import pytest
 
-from service.listening import listen, turn_away
+from service.server.sockets import bind, reject_new_connections
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
 def test_who_is_queued_is_accepted_and_who_comes_later_is_refused() -> None:
-    listener = listen("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
     listener.listen(8)
     address = listener.getsockname()
     early = socket.create_connection(address)
 
-    turn_away(listener)
+    reject_new_connections(listener)
     with pytest.raises(TimeoutError):
         socket.create_connection(address, timeout=0.2)
     early.sendall(b"first")

@@ -44,13 +44,13 @@ def test_the_whole_story_is_true(serve: Callable[..., Server]) -> None:
         )
         answers.append(done.stdout)
 
-    network, noisy, _, job, events, history, evaluated, classified, weights = answers
+    network, noisy, _, job, events, history, evaluate_model, classified, weights = answers
     assert json.loads(network)["parameter_count"] == 1530
     assert json.loads(noisy)["rows"] == 1000
     assert json.loads(job)["status"] == "queued"
     assert '"succeeded"' in events
     assert json.loads(history)["total_epochs"] == 300
-    assert json.loads(evaluated)["accuracy"] > 0.9
+    assert json.loads(evaluate_model)["accuracy"] > 0.9
     assert json.loads(classified)["predictions"][0]["label"] == "7"
     assert json.loads(weights)["format"] == "neurond-weights"
     assert shown is not None

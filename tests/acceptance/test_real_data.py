@@ -57,7 +57,7 @@ def trained(server: Server, name: str, hidden: int, dataset: dict[str, Any]) -> 
     assert ended["status"] == "succeeded", ended
 
 
-def evaluated(server: Server, name: str, dataset: str) -> dict[str, Any]:
+def evaluate_model(server: Server, name: str, dataset: str) -> dict[str, Any]:
     answer = server.client.post(f"/v1/networks/{name}/evaluate", json={"dataset": dataset})
     report: dict[str, Any] = answer.json()
     return report
@@ -81,7 +81,7 @@ def test_tables_are_learned_with_the_defaults(
 
     trained(server, name, hidden, training)
 
-    assert evaluated(server, name, f"{name}-test")[metric] >= least
+    assert evaluate_model(server, name, f"{name}-test")[metric] >= least
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason="the MNIST digits are not beside the checkout")
@@ -90,11 +90,11 @@ def test_mnist_is_learned_with_the_defaults(server: Server) -> None:
         images, labels = file["images"].reshape(-1, 784), file["labels"]
     sets = {}
     for name, part in (("mnist-train", slice(2000, None)), ("mnist-test", slice(2000))):
-        packed = io.BytesIO()
-        np.savez(packed, inputs=images[part], targets=labels[part])
+        compress = io.BytesIO()
+        np.savez(compress, inputs=images[part], targets=labels[part])
         answer = server.client.post(
             f"/v1/datasets?name={name}",
-            content=packed.getvalue(),
+            content=compress.getvalue(),
             headers={"content-type": "application/x-npz"},
         )
         assert answer.status_code == 201, answer.text
@@ -102,7 +102,7 @@ def test_mnist_is_learned_with_the_defaults(server: Server) -> None:
 
     trained(server, "mnist", 128, sets["mnist-train"])
 
-    assert evaluated(server, "mnist", "mnist-test")["accuracy"] >= 0.95
+    assert evaluate_model(server, "mnist", "mnist-test")["accuracy"] >= 0.95
 
 
 def test_xor_is_learned_over_http_from_ten_of_ten_seeds(server: Server) -> None:
@@ -125,4 +125,4 @@ def test_xor_is_learned_over_http_from_ten_of_ten_seeds(server: Server) -> None:
         job = {"network": f"xor-{seed}", "dataset": "xor", "training": {**training, "seed": seed}}
         ended = server.ended(server.client.post("/v1/jobs", json=job).json()["id"])
         assert ended["progress"]["train_loss"] < 0.01
-        assert evaluated(server, f"xor-{seed}", "xor")["accuracy"] == 1.0
+        assert evaluate_model(server, f"xor-{seed}", "xor")["accuracy"] == 1.0

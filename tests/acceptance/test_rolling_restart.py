@@ -16,7 +16,7 @@ from tests.acceptance.server import Server
 pytestmark = pytest.mark.slow
 LAYERS = [{"type": "dense", "units": 10, "activation": "softmax"}]
 PER_SECOND = 100
-LOOK_SECONDS = 0.05
+PROBE_SECONDS = 0.05
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -25,7 +25,7 @@ class Proxy:
 
     def __init__(self, servers: list[Server]) -> None:
         self.servers = servers
-        self.ready: list[Server] = []
+        self.get_loaded: list[Server] = []
         self._kept: dict[str, list[Streams]] = {server.url: [] for server in servers}
         self._turn = 0
         self.port = 0
@@ -36,8 +36,8 @@ class Proxy:
         looking = asyncio.create_task(self._look())
         async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as listener:
             self.port = listener.sockets[0].getsockname()[1]
-            while len(self.ready) < len(self.servers):
-                await asyncio.sleep(LOOK_SECONDS)
+            while len(self.get_loaded) < len(self.servers):
+                await asyncio.sleep(PROBE_SECONDS)
             yield
             looking.cancel()
         for kept in self._kept.values():
@@ -53,17 +53,17 @@ class Proxy:
                     with contextlib.suppress(httpx.TransportError):
                         answer = await client.get(f"{server.url}/readyz")
                         ready += [server] if answer.status_code == 200 else []
-                self.ready = ready
-                await asyncio.sleep(LOOK_SECONDS)
+                self.get_loaded = ready
+                await asyncio.sleep(PROBE_SECONDS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 _, request = await _message(reader)
                 self._turn += 1
-                while not self.ready:
-                    await asyncio.sleep(LOOK_SECONDS)
-                server = self.ready[self._turn % len(self.ready)]
+                while not self.get_loaded:
+                    await asyncio.sleep(PROBE_SECONDS)
+                server = self.get_loaded[self._turn % len(self.get_loaded)]
                 writer.write(await self._forward(server, request))
         writer.close()
         await writer.wait_closed()
@@ -112,8 +112,8 @@ async def test_no_request_fails_while_one_server_after_the_other_is_restarted(
                 await asyncio.sleep(0.5)
                 assert await asyncio.to_thread(server.stop) == 0
                 await asyncio.to_thread(server.start)
-                while len(proxy.ready) < 2:
-                    await asyncio.sleep(LOOK_SECONDS)
+                while len(proxy.get_loaded) < 2:
+                    await asyncio.sleep(PROBE_SECONDS)
             await asyncio.sleep(0.5)
             done.set()
             await asking

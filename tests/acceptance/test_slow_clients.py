@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service import guarded_protocol
+from service.server import http_protocol as guarded_protocol
 from tests.acceptance.server import Server
 
 Exchange = Callable[..., tuple[int, bytes]]
@@ -264,11 +264,11 @@ def test_a_slow_body_is_refused_and_a_long_one_is_not(monkeypatch: pytest.Monkey
         def call_later(self, *_: Any) -> Any:
             return None
 
-    made = guarded_protocol.GuardedProtocol.__new__(guarded_protocol.GuardedProtocol)
+    made = guarded_protocol.HttpProtocol.__new__(guarded_protocol.HttpProtocol)
     made.loop = Loop()  # type: ignore[assignment]
     made._in_body = True
     monkeypatch.setattr(
-        guarded_protocol.GuardedProtocol, "_refuse", lambda _, status, __: answers.append(status)
+        guarded_protocol.HttpProtocol, "_refuse", lambda _, status, __: answers.append(status)
     )
 
     made._body_bytes = 600 * guarded_protocol.BODY_BYTES_PER_SECOND

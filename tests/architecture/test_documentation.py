@@ -22,9 +22,11 @@ def test_every_code_is_explained_where_it_is_told() -> None:
     asked, jobs = set[str](), set[str]()
     for path in (ROOT / "service").rglob("*.py"):
         text = path.read_text()
-        if path.parts[-2] == "execution" or path.name in {"dispatcher.py", "reports.py"}:
+        if path.parts[-2] == "workers" or path.name in {"dispatcher.py", "worker_reports.py"}:
             jobs |= set(re.findall(r'\bcode ?= ?f?"([a-z_]+)"', text))
-            jobs |= set(re.findall(r'(?:Refused|Failed)\([^)]*?, "([a-z_]+)"', text))
+            jobs |= set(
+                re.findall(r'(?:TrainingError|TrainingFailedReport)\([^)]*?, "([a-z_]+)"', text)
+            )
             jobs |= set(re.findall(r'StopReason\.[A-Z_]+, "([a-z_]+)"', text))
         else:
             asked |= set(re.findall(r'\bcode ?= ?"([a-z_]+)"', text))

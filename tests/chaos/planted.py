@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from core.training import Trainer
-from service.cli import neurond
+from service.cli.main import neurond
 from service.infrastructure.database import engine
-from service.infrastructure.execution import local_executor, worker
+from service.infrastructure.workers import pool as local_executor
+from service.infrastructure.workers import process as worker
 
 FAULTS = ("acknowledge_before_commit", "lost_generator_state", "orphaned_worker")
 
 
 def acknowledge_before_commit() -> None:
     """Let every third creation of a network be answered for and then rolled back."""
-    honest, created = engine.SqlStore.write, [0]
+    honest, created = engine.SqlDatabase.write, [0]
 
     @asynccontextmanager
     async def write(self: Any) -> AsyncIterator[Any]:
@@ -40,7 +41,7 @@ def acknowledge_before_commit() -> None:
             if adds[0] and created[0] % 3 == 0:
                 await work.jobs.connection.rollback()  # type: ignore[attr-defined]
 
-    engine.SqlStore.write = write  # type: ignore[method-assign]
+    engine.SqlDatabase.write = write  # type: ignore[method-assign]
 
 
 def lost_generator_state() -> None:
@@ -61,20 +62,20 @@ def orphaned_worker() -> None:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(worker.PR_SET_PDEATHSIG, 0)
 
-    worker._settle = settle
+    worker._configure_process = settle
     stubborn = SimpleNamespace(**{**vars(os), "_exit": lambda _: None})
     worker.os = stubborn  # type: ignore[attr-defined, assignment]
 
 
 def main() -> None:
     """Plant the fault, and start the server, or one of its workers, with it."""
-    fault, *rest = sys.argv[1:]
-    globals()[fault]()
+    field_error, *rest = sys.argv[1:]
+    globals()[field_error]()
     if rest[0] == "worker":
         sys.argv = ["worker", *rest[1:]]
         worker.main()
     else:
-        command = ("-m", "tests.chaos.planted", fault, "worker")
+        command = ("-m", "tests.chaos.planted", field_error, "worker")
         local_executor.WORKER_COMMAND = command
         neurond(["serve", *rest])
 

@@ -35,17 +35,17 @@ ORPHAN_SECONDS = 2.0
 class Planted(Server):
     """A server that may carry a planted fault."""
 
-    fault = ""
+    field_error = ""
 
     def command(self) -> list[str]:
         """Return the command."""
-        if not self.fault:
+        if not self.field_error:
             return super().command()
-        return [sys.executable, "-m", "tests.chaos.planted", self.fault]
+        return [sys.executable, "-m", "tests.chaos.planted", self.field_error]
 
 
 @dataclass
-class Findings:
+class IntegrityReport:
     """What the run found; empty is good."""
 
     lost: list[str] = field(default_factory=list)
@@ -67,16 +67,16 @@ class Findings:
 class Chaos:
     """One run over one folder."""
 
-    def __init__(self, folder: Path, *, seed: int, fault: str = "") -> None:
+    def __init__(self, folder: Path, *, seed: int, field_error: str = "") -> None:
         self.random = random.Random(seed)  # noqa: S311 - it chooses whom to kill
         self.server = Planted(folder, workers=2)
-        self.server.fault = fault
-        self.findings = Findings()
+        self.server.field_error = field_error
+        self.findings = IntegrityReport()
         self.twins: list[str] = []
         self.networks: list[str] = []
         self.jobs: dict[str, tuple[str, int]] = {}
 
-    def run(self, kills: int) -> Findings:
+    def run(self, kills: int) -> IntegrityReport:
         """Kill so many times, then look at everything."""
         try:
             return self._run(kills)
@@ -84,7 +84,7 @@ class Chaos:
             self.server.kill()
             self.server.client.close()
 
-    def _run(self, kills: int) -> Findings:
+    def _run(self, kills: int) -> IntegrityReport:
         self.server.start()
         data = {"name": "digits", "builtin": "digits", "samples": 400, "seed": 1}
         self.server.client.post("/v1/datasets", json=data)

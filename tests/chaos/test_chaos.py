@@ -24,17 +24,25 @@ def test_nothing_is_lost_and_no_bit_differs_whatever_is_killed(tmp_path: Path) -
     assert findings.finished > 0
 
 
-def shows(fault: str, finding: str, folder: Path) -> bool:
+def shows(field_error: str, finding: str, folder: Path) -> bool:
     """Tell whether a run with a planted fault finds it.
 
     Five kills can all fall where this fault does no harm; of several runs one must show it.
     """
-    runs = (Chaos(folder / f"{fault}-{seed}", seed=seed, fault=fault) for seed in range(2, 8))
+    runs = (
+        Chaos(folder / f"{field_error}-{seed}", seed=seed, field_error=field_error)
+        for seed in range(2, 8)
+    )
     return any(getattr(chaos.run(kills=5), finding) for chaos in runs)
 
 
 def test_planted_faults_are_found(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:  # each mostly waits for its own server
-        found = {fault: pool.submit(shows, fault, kind, tmp_path) for fault, kind in FAULTS.items()}
+        found = {
+            field_error: pool.submit(shows, field_error, kind, tmp_path)
+            for field_error, kind in FAULTS.items()
+        }
 
-    assert {fault: shown.result() for fault, shown in found.items()} == dict.fromkeys(FAULTS, True)
+    assert {field_error: shown.result() for field_error, shown in found.items()} == dict.fromkeys(
+        FAULTS, True
+    )

@@ -57,7 +57,7 @@ def nearest_kink(made: Network, inputs: Array) -> float:
 @pytest.fixture(scope="module", params=[256, 1], ids=["narrow", "wide"])
 def tape(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.program.WIDE", request.param)
+        patch.setattr("core.program.ROW_MAJOR_INPUTS", request.param)
         yield
 
 

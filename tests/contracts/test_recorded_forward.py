@@ -8,17 +8,17 @@ from core.arrays import Array
 from core.batches import Rows
 from core.losses import LOSSES
 from core.network import Network
-from core.program import Program, lay_for
+from core.program import Program, pack_rows_for
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("scale", [1.0, 1e4])
-@pytest.mark.parametrize("wide", [256, 1])
+@pytest.mark.parametrize("row_major", [256, 1])
 def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
-    activation: str, dtype: str, scale: float, wide: int, monkeypatch: pytest.MonkeyPatch
+    activation: str, dtype: str, scale: float, row_major: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.program.WIDE", wide)
+    monkeypatch.setattr("core.program.ROW_MAJOR_INPUTS", row_major)
     spec = {
         "input_shape": [6],
         "dtype": dtype,
@@ -31,8 +31,8 @@ def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
     network.initialize(np.random.default_rng(0))
     rows = (np.random.default_rng(1).normal(0.0, scale, (7, 6))).astype(dtype)
     order = np.array([5, 0, 3, 3, 6, 1])
-    laid = lay_for(network, Rows(rows, np.zeros((7, 4))))
-    program = Program(network, LOSSES["mse"](), laid, batch=3, slots=2)
+    packed = pack_rows_for(network, Rows(rows, np.zeros((7, 4))))
+    program = Program(network, LOSSES["mse"](), packed, batch=3, steps=2)
     program.batches.fill(order)
 
     with np.errstate(over="ignore"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.boundary import as_bytes, units_over_plane
+from core.decision_boundary import as_bytes, units_over_plane
 from core.explanation import gradient, integrated_gradients
 from core.inference import Forward
 from core.network import Network

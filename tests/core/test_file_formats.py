@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import tensors
+from core import safetensors as tensors
 from core.errors import EngineError, FormatError
 from core.formats import FILE_FORMATS, WRITTEN_FORMATS, Model, Reads, read_document
 from core.formats.code import JavaScriptCode, PythonCode
@@ -242,11 +242,11 @@ def test_what_describes_more_than_it_holds_is_refused_before_it_takes_memory(
     description: str, weights: Any
 ) -> None:
     arrays = {"layers.0.weights": weights, "layers.0.biases": np.zeros(1)}
-    packed = io.BytesIO()
+    compress = io.BytesIO()
     text = np.frombuffer(description.encode(), np.uint8)
-    np.savez_compressed(packed, description=text, **arrays)
+    np.savez_compressed(compress, description=text, **arrays)
     files: list[tuple[Reads, bytes]] = [
-        (Npz(), packed.getvalue()),
+        (Npz(), compress.getvalue()),
         (Safetensors(), tensors.encode(arrays, {"neurond": description})),
     ]
 
@@ -268,11 +268,11 @@ def test_a_long_description_is_refused_before_it_takes_memory(layers: list[Any])
 
     for padding in (0, 2 << 20):
         array = np.frombuffer((text + " " * padding).encode(), np.uint8)
-        packed = io.BytesIO()
-        np.savez_compressed(packed, description=array)
+        compress = io.BytesIO()
+        np.savez_compressed(compress, description=array)
         tracemalloc.start()
         with pytest.raises(FormatError):
-            Npz().read(packed.getvalue(), 2_000_000)
+            Npz().read(compress.getvalue(), 2_000_000)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 30_000_000

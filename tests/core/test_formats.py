@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from core import tensors
+from core import safetensors as tensors
 from core.errors import EngineError, FormatError
 from core.formats import Model, json_format, read_document
 from core.network import Network

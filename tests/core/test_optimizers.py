@@ -12,10 +12,10 @@ from core.configuration import build
 from core.losses import MeanSquaredError
 from core.network import Network
 from core.optimizers import OPTIMIZERS
-from core.plan import Plan
 from core.regularization import Regularization
 from core.schedules import SCHEDULES
 from core.training import Trainer
+from core.training_config import TrainingConfig
 
 STEPS = 5
 INPUTS = np.random.default_rng(1).normal(size=(STEPS, 3))
@@ -84,7 +84,7 @@ def test_an_optimizer_steps_as_its_paper_says(
     network.initialize(np.random.default_rng(3))
     network.parameters[-1] = 0.5
     optimizer = build(OPTIMIZERS, "optimizer", {**config, "learning_rate": 0.1})
-    plan = Plan(
+    training = TrainingConfig(
         2,
         1,
         MeanSquaredError(),
@@ -100,6 +100,6 @@ def test_an_optimizer_steps_as_its_paper_says(
             row = np.append(x, 1.0)
             w = step(w, 2.0 * (row @ w - y) * row + l2 * w * WEIGHTS, memory, count, rate)
 
-    Trainer(network, Rows(INPUTS, TARGETS), plan).advance(2)
+    Trainer(network, Rows(INPUTS, TARGETS), training).advance(2)
 
     np.testing.assert_allclose(network.parameters, w, rtol=1e-10)

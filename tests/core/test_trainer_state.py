@@ -10,12 +10,12 @@ from core.errors import ConfigurationError, DivergedError, FormatError
 from core.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from core.network import Network
 from core.optimizers import SGD, Adam
-from core.plan import EarlyStopping, Plan
-from core.program import Program, lay_for
+from core.program import Program, pack_rows_for
 from core.regularization import Regularization
+from core.safetensors import decode, encode
 from core.tape import Tape
-from core.tensors import decode, encode
 from core.training import Trainer
+from core.training_config import EarlyStopping, TrainingConfig
 
 GENERATOR = np.random.default_rng(0)
 ROWS = Rows(GENERATOR.normal(size=(64, 3)), GENERATOR.normal(size=(64, 1)))
@@ -33,13 +33,15 @@ def network(dropout: float = 0.0) -> Network:
 
 def loss_of(trainer: Trainer) -> float:
     trainer.network.parameters[:] = trainer.result()
-    return trainer.plan.loss.value(trainer.network.forward(ROWS.inputs), ROWS.targets)
+    return trainer.config.loss.value(trainer.network.forward(ROWS.inputs), ROWS.targets)
 
 
 def test_the_best_of_whole_batches_are_the_weights_whose_loss_it_was() -> None:
     # The loss of a batch is that of the weights before its step, which may lead far away.
-    plan = Plan(40, 64, MeanSquaredError(), SGD(0.6), early_stopping=EarlyStopping(patience=15))
-    training = Trainer(network(), ROWS, plan)
+    config = TrainingConfig(
+        40, 64, MeanSquaredError(), SGD(0.6), early_stopping=EarlyStopping(patience=15)
+    )
+    training = Trainer(network(), ROWS, config)
 
     training.advance(40)
 
@@ -51,11 +53,11 @@ def test_the_best_of_whole_batches_are_the_weights_whose_loss_it_was() -> None:
 def test_a_target_is_reached_by_the_weights_that_are_kept(
     batch_size: int, stops: EarlyStopping | None
 ) -> None:
-    plan = Plan(
+    config = TrainingConfig(
         5000, batch_size, MeanSquaredError(), Adam(0.02), early_stopping=stops, target_loss=0.9
     )
     validation = ROWS if batch_size == 8 else None
-    training = Trainer(network(), ROWS, plan, validation)
+    training = Trainer(network(), ROWS, config, validation)
 
     training.advance(5000)
 
@@ -64,10 +66,10 @@ def test_a_target_is_reached_by_the_weights_that_are_kept(
 
 
 def test_patience_waits_for_improvements_that_count() -> None:
-    plan = Plan(
+    config = TrainingConfig(
         500, 64, MeanSquaredError(), SGD(0.001), early_stopping=EarlyStopping(30, min_delta=1e9)
     )
-    training = Trainer(network(), ROWS, plan)
+    training = Trainer(network(), ROWS, config)
 
     training.advance(500)
 
@@ -83,8 +85,10 @@ def test_a_stop_within_a_lap_leaves_the_state_of_a_stop_after_an_epoch(
 ) -> None:
     def made() -> Trainer:
         stops = EarlyStopping(patience=4)
-        plan = Plan(500, 64, MeanSquaredError(), SGD(0.2, 0.9), early_stopping=stops, seed=2)
-        return Trainer(network(dropout), ROWS, plan)
+        config = TrainingConfig(
+            500, 64, MeanSquaredError(), SGD(0.2, 0.9), early_stopping=stops, seed=2
+        )
+        return Trainer(network(dropout), ROWS, config)
 
     apart, lapped = made(), made()
     list(apart)
@@ -100,8 +104,8 @@ def test_a_divergence_leaves_the_state_before_it_and_comes_again(
     batch_size: int, rate: float
 ) -> None:
     def made() -> Trainer:
-        plan = Plan(500, batch_size, MeanSquaredError(), SGD(rate, 0.9), seed=4)
-        return Trainer(network(0.2), ROWS, plan)
+        config = TrainingConfig(500, batch_size, MeanSquaredError(), SGD(rate, 0.9), seed=4)
+        return Trainer(network(0.2), ROWS, config)
 
     def last_finite(training: Trainer, epochs: int) -> tuple[int, bytes]:
         with pytest.raises(DivergedError) as caught:
@@ -122,9 +126,9 @@ def test_a_divergence_leaves_the_state_before_it_and_comes_again(
 def test_best_weights_from_before_an_interruption_come_back() -> None:
     def made() -> Trainer:
         stops = EarlyStopping(patience=100)
-        plan = Plan(60, 8, MeanSquaredError(), Adam(0.05), early_stopping=stops, seed=1)
+        config = TrainingConfig(60, 8, MeanSquaredError(), Adam(0.05), early_stopping=stops, seed=1)
         held_out = Rows(ROWS.inputs[:20] + 1.0, ROWS.targets[20:40])
-        return Trainer(network(), ROWS, plan, held_out)
+        return Trainer(network(), ROWS, config, held_out)
 
     straight, before, after = made(), made(), made()
     straight.advance(60)
@@ -139,7 +143,7 @@ def test_best_weights_from_before_an_interruption_come_back() -> None:
 
 @pytest.mark.parametrize("missing", ["memory", "best_parameters", "progress", "generator"])
 def test_a_state_that_is_not_whole_is_refused(missing: str) -> None:
-    training = Trainer(network(), ROWS, Plan(3, 8, MeanSquaredError(), SGD(0.1)))
+    training = Trainer(network(), ROWS, TrainingConfig(3, 8, MeanSquaredError(), SGD(0.1)))
     arrays, metadata = decode(training.state())
     arrays.pop(missing, None)
     metadata.pop(missing, None)
@@ -150,17 +154,21 @@ def test_a_state_that_is_not_whole_is_refused(missing: str) -> None:
 
 def test_a_gradient_that_is_too_long_for_its_dtype_is_a_divergence() -> None:
     rows = Rows(np.full((2, 3), 1e12), np.zeros((2, 1)))
-    plan = Plan(3, 2, MeanSquaredError(), SGD(0.1), regularization=Regularization(0.0, 1.0))
+    config = TrainingConfig(
+        3, 2, MeanSquaredError(), SGD(0.1), regularization=Regularization(0.0, 1.0)
+    )
 
     with pytest.raises(DivergedError):
-        Trainer(network(), rows, plan).advance(3)
+        Trainer(network(), rows, config).advance(3)
 
 
 def test_clipping_to_more_than_the_dtype_holds_is_no_clipping() -> None:
     parameters = []
     for norm in (None, 1e39):
-        plan = Plan(3, 8, MeanSquaredError(), SGD(0.1), regularization=Regularization(0.0, norm))
-        training = Trainer(network(), ROWS, plan)
+        config = TrainingConfig(
+            3, 8, MeanSquaredError(), SGD(0.1), regularization=Regularization(0.0, norm)
+        )
+        training = Trainer(network(), ROWS, config)
         training.advance(3)
         parameters.append(training.network.parameters.tobytes())
 
@@ -169,8 +177,8 @@ def test_clipping_to_more_than_the_dtype_holds_is_no_clipping() -> None:
 
 def test_rows_are_trained_in_their_order_unless_they_are_shuffled() -> None:
     def trained(*, shuffle: bool, seed: int) -> bytes:
-        plan = Plan(2, 8, MeanSquaredError(), SGD(0.1), shuffle=shuffle, seed=seed)
-        training = Trainer(network(), ROWS, plan)
+        config = TrainingConfig(2, 8, MeanSquaredError(), SGD(0.1), shuffle=shuffle, seed=seed)
+        training = Trainer(network(), ROWS, config)
         training.advance(2)
         return training.network.parameters.tobytes()
 
@@ -180,18 +188,18 @@ def test_rows_are_trained_in_their_order_unless_they_are_shuffled() -> None:
 
 def test_an_epoch_tells_what_was_measured() -> None:
     made = network()
-    plan = Plan(1, 24, MeanSquaredError(), SGD(0.0), shuffle=False)
+    config = TrainingConfig(1, 24, MeanSquaredError(), SGD(0.0), shuffle=False)
     norms = []
     for start, end in ((0, 24), (24, 48), (48, 64)):
         part = Rows(ROWS.inputs[start:end].astype("f4"), ROWS.targets[start:end])
-        program = Program(made, plan.loss, lay_for(made, part), end - start, 1)
+        program = Program(made, config.loss, pack_rows_for(made, part), end - start, 1)
         program.batches.fill(np.arange(end - start))
         program.replay(1)
         norms.append(float(np.linalg.norm(program.gradient)))
 
-    epoch = Trainer(made, ROWS, plan, ROWS).advance(1)[0]
+    epoch = Trainer(made, ROWS, config, ROWS).advance(1)[0]
 
-    expected = plan.loss.value(made.forward(ROWS.inputs.astype("f4")), ROWS.targets)
+    expected = config.loss.value(made.forward(ROWS.inputs.astype("f4")), ROWS.targets)
     assert epoch.train_loss == pytest.approx(expected, rel=1e-5)
     assert epoch.validation_loss == pytest.approx(expected, rel=1e-5)
     assert epoch.gradient_norm == pytest.approx(np.mean(norms), rel=1e-4)
@@ -212,35 +220,35 @@ def test_accuracies_count_the_rows_that_are_right(units: int) -> None:
 
     for batch_size in (10, 64):
         rows = Rows(inputs, targets)
-        plan = Plan(1, batch_size, loss, SGD(0.0))
-        epoch = Trainer(made, rows, plan, Rows(inputs[:32], targets[:32])).advance(1)[0]
+        config = TrainingConfig(1, batch_size, loss, SGD(0.0))
+        epoch = Trainer(made, rows, config, Rows(inputs[:32], targets[:32])).advance(1)[0]
         assert (epoch.train_accuracy, epoch.validation_accuracy) == (0.75, 0.5)
 
 
 def test_no_held_out_rows_are_no_validation() -> None:
     none = Rows(np.zeros((0, 3)), np.zeros((0, 1)))
-    plan = Plan(1, 8, MeanSquaredError(), SGD(0.1))
+    config = TrainingConfig(1, 8, MeanSquaredError(), SGD(0.1))
 
-    assert Trainer(network(), ROWS, plan, none).advance(1)[0].validation_loss is None
+    assert Trainer(network(), ROWS, config, none).advance(1)[0].validation_loss is None
 
 
 def test_targets_that_a_loss_cannot_have_are_refused() -> None:
     last = {"type": "dense", "units": 2, "activation": "sigmoid"}
     made = Network.from_spec({"input_shape": [3], "layers": [last]})
-    plan = Plan(1, 8, BinaryCrossEntropy(), SGD(0.1))
+    config = TrainingConfig(1, 8, BinaryCrossEntropy(), SGD(0.1))
     wrong, right = Rows(ROWS.inputs, np.full((64, 2), 5.0)), Rows(ROWS.inputs, np.zeros((64, 2)))
 
     with pytest.raises(ConfigurationError):
-        Trainer(made, wrong, plan)
+        Trainer(made, wrong, config)
     with pytest.raises(ConfigurationError):
-        Trainer(made, right, plan, wrong)
+        Trainer(made, right, config, wrong)
 
 
-@pytest.mark.parametrize("wide", [256, 1])
+@pytest.mark.parametrize("row_major", [256, 1])
 def test_dropout_silences_forward_and_backward_alike(
-    wide: int, monkeypatch: pytest.MonkeyPatch
+    row_major: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.program.WIDE", wide)
+    monkeypatch.setattr("core.program.ROW_MAJOR_INPUTS", row_major)
     layers = [
         {"type": "dense", "units": 6, "activation": "linear"},
         {"type": "dropout", "rate": 0.5},
@@ -248,11 +256,11 @@ def test_dropout_silences_forward_and_backward_alike(
     ]
     made = Network.from_spec({"input_shape": [3], "layers": layers, "dtype": "float64"})
     made.initialize(np.random.default_rng(1))
-    program = Program(made, MeanSquaredError(), lay_for(made, ROWS), 64, 1)
+    program = Program(made, MeanSquaredError(), pack_rows_for(made, ROWS), 64, 1)
     program.batches.fill(np.arange(64))
     program.draw_masks(np.random.Generator(np.random.SFC64(5)), 0, 1)
     ((masks, _),) = program._tape.masks
-    mask = masks[0] if wide == 1 else masks[0].T  # (rows, units)
+    mask = masks[0] if row_major == 1 else masks[0].T  # (rows, units)
 
     program.replay(1)
 
@@ -269,7 +277,7 @@ def test_dropout_silences_forward_and_backward_alike(
 def test_masks_keep_their_share_and_the_mean(rate: float) -> None:
     tape = Tape(1000, 8, np.dtype("f4"))
     for _ in range(8):
-        tape.begin_slot()
+        tape.begin_step()
         tape.mask(np.empty((50, 1000), "f4"), 1.0 - rate)
 
     tape.draw_masks(np.random.Generator(np.random.SFC64(1)), 0, 8)

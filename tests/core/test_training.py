@@ -17,10 +17,10 @@ from core.losses import (
 )
 from core.network import Network
 from core.optimizers import OPTIMIZERS, SGD, Adam
-from core.plan import EarlyStopping, Plan
 from core.regularization import Regularization
 from core.schedules import SCHEDULES, Cosine
 from core.training import Trainer, split
+from core.training_config import EarlyStopping, TrainingConfig
 
 OPTIMIZER_CONFIGS = [
     {"type": "sgd", "learning_rate": 0.1},
@@ -48,7 +48,7 @@ def trainer(optimizer: dict[str, Any], *, epochs: int = 12, schedule: str = "cos
     digits = noisy_digits(203, seed=3)
     rows = Rows(digits.inputs, digits.targets)
     train, held_out = split(203, 0.2, seed=5)
-    plan = Plan(
+    config = TrainingConfig(
         epochs=epochs,
         batch_size=16,
         loss=CrossEntropy(),
@@ -61,7 +61,7 @@ def trainer(optimizer: dict[str, Any], *, epochs: int = 12, schedule: str = "cos
     return Trainer(
         made([25, 12, 10], "relu", "softmax", dropout=0.2),
         Rows(rows.inputs[train], rows.targets[train]),
-        plan,
+        config,
         Rows(rows.inputs[held_out].astype(np.float32), rows.targets[held_out]),
     )
 
@@ -106,9 +106,9 @@ def test_every_schedule_resumes_to_the_same_bytes(schedule: str) -> None:
 def test_epochs_run_together_or_one_by_one_give_the_same_bytes(dropout: float) -> None:
     def whole() -> Trainer:
         corners = xor()
-        plan = Plan(300, 4, BinaryCrossEntropy(), SGD(0.5, 0.9), Cosine(), seed=3)
+        config = TrainingConfig(300, 4, BinaryCrossEntropy(), SGD(0.5, 0.9), Cosine(), seed=3)
         network = made([2, 8, 1], "tanh", "sigmoid", dropout=dropout)
-        return Trainer(network, Rows(corners.inputs, corners.targets), plan)
+        return Trainer(network, Rows(corners.inputs, corners.targets), config)
 
     together, apart = whole(), whole()
     first = together.advance(300)
@@ -123,8 +123,8 @@ def test_xor_is_learned_from_ten_of_ten_seeds() -> None:
     for seed in range(10):
         network = made([2, 8, 1], "tanh", "sigmoid")
         network.initialize(np.random.default_rng(seed))
-        plan = Plan(5000, 4, BinaryCrossEntropy(), Adam(0.05), target_loss=0.005)
-        training = Trainer(network, Rows(corners.inputs, corners.targets), plan)
+        config = TrainingConfig(5000, 4, BinaryCrossEntropy(), Adam(0.05), target_loss=0.005)
+        training = Trainer(network, Rows(corners.inputs, corners.targets), config)
 
         last = training.advance(5000)[-1]
 
@@ -137,9 +137,9 @@ def test_xor_is_learned_from_ten_of_ten_seeds() -> None:
 def test_the_sine_is_learned_to_two_hundredths() -> None:
     curve = sine(200)
     network = made([1, 32, 16, 1], "tanh", "linear")
-    plan = Plan(500, 32, MeanSquaredError(), Adam(0.005), Cosine(), seed=1)
+    config = TrainingConfig(500, 32, MeanSquaredError(), Adam(0.005), Cosine(), seed=1)
 
-    Trainer(network, Rows(curve.inputs, curve.targets), plan).advance(500)
+    Trainer(network, Rows(curve.inputs, curve.targets), config).advance(500)
 
     error = np.abs(network.predict(curve.inputs) - np.sin(curve.inputs)).mean()
     assert error < 0.02
@@ -149,9 +149,9 @@ def test_the_sine_is_learned_to_two_hundredths() -> None:
 def test_the_digits_are_learned() -> None:
     digits, fresh = noisy_digits(1000, seed=1), noisy_digits(2000, seed=99)
     network = made([25, 32, 16, 10], "relu", "softmax")
-    plan = Plan(300, 32, CrossEntropy(), SGD(0.5), seed=1)
+    config = TrainingConfig(300, 32, CrossEntropy(), SGD(0.5), seed=1)
 
-    Trainer(network, Rows(digits.inputs, digits.targets), plan).advance(300)
+    Trainer(network, Rows(digits.inputs, digits.targets), config).advance(300)
 
     assert (network.predict(fresh.inputs).argmax(axis=1) == fresh.targets).mean() > 0.9
     assert (network.predict(clean_digits()).argmax(axis=1) == np.arange(10)).all()
@@ -163,7 +163,7 @@ def test_every_row_is_trained_whatever_the_batch_size(batch_size: int) -> None:
     network = made([1, 1], "linear", "linear")
     network.parameters[:] = 0.0
     network.parameters[0] = 1.0
-    frozen = Plan(1, batch_size, MeanSquaredError(), SGD(0.0), seed=2)
+    frozen = TrainingConfig(1, batch_size, MeanSquaredError(), SGD(0.0), seed=2)
 
     epoch = Trainer(network, rows, frozen).advance(1)[0]
 
@@ -174,10 +174,10 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     generator = np.random.default_rng(0)
     rows = Rows(generator.normal(size=(40, 3)), generator.normal(size=(40, 1)))
     held_out = Rows(generator.normal(size=(40, 3)).astype("f4"), generator.normal(size=(40, 1)))
-    plan = Plan(
+    config = TrainingConfig(
         500, 8, MeanSquaredError(), Adam(0.02), early_stopping=EarlyStopping(patience=15), seed=1
     )
-    training = Trainer(made([3, 24, 1], "relu", "linear"), rows, plan, held_out)
+    training = Trainer(made([3, 24, 1], "relu", "linear"), rows, config, held_out)
 
     epochs = list(training)
 
@@ -185,7 +185,7 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     assert training.progress.stop_reason == "early_stopped"
     assert training.progress.best_epoch == best.epoch == epochs[-1].epoch - 15
     training.network.parameters[:] = training.result()
-    loss = plan.loss.value(training.network.forward(held_out.inputs), held_out.targets)
+    loss = config.loss.value(training.network.forward(held_out.inputs), held_out.targets)
     assert loss == pytest.approx(best.validation_loss)
 
 
@@ -194,7 +194,9 @@ def test_divergence_is_raised_with_its_epoch_and_the_last_finite_weights(batch_s
     generator = np.random.default_rng(0)
     rows = Rows(generator.normal(size=(64, 3)), generator.normal(size=(64, 1)))
     network = made([3, 8, 1], "relu", "linear")
-    training = Trainer(network, rows, Plan(500, batch_size, MeanSquaredError(), SGD(30.0)))
+    training = Trainer(
+        network, rows, TrainingConfig(500, batch_size, MeanSquaredError(), SGD(30.0))
+    )
 
     with pytest.raises(DivergedError) as caught:
         [training.advance(100) for _ in range(5)]
@@ -207,14 +209,16 @@ def test_clipping_bounds_the_step_and_l2_shrinks_only_weights() -> None:
     rows = Rows(np.full((1, 1), 1000.0), np.full((1, 1), -1000.0))
     network = made([1, 1], "linear", "linear")
     network.parameters[:] = 0.0
-    clipped = Plan(1, 1, MeanSquaredError(), SGD(1.0), regularization=Regularization(0.0, 0.5))
+    clipped = TrainingConfig(
+        1, 1, MeanSquaredError(), SGD(1.0), regularization=Regularization(0.0, 0.5)
+    )
 
     Trainer(network, rows, clipped).advance(1)
 
     assert np.linalg.norm(network.parameters) == pytest.approx(0.5, rel=1e-5)
     network.parameters[:] = [2.0, 3.0]
     still = Rows(np.zeros((1, 1)), np.full((1, 1), 3.0))
-    shrink = Plan(1, 1, MeanSquaredError(), SGD(1.0), regularization=Regularization(0.25))
+    shrink = TrainingConfig(1, 1, MeanSquaredError(), SGD(1.0), regularization=Regularization(0.25))
     Trainer(network, still, shrink).advance(1)
     np.testing.assert_allclose(network.parameters, [1.5, 3.0])
 
@@ -227,13 +231,15 @@ def test_a_wide_tape_learns_what_a_narrow_one_does(
 ) -> None:
     digits = noisy_digits(203, seed=3)
     rows = Rows(digits.inputs, digits.targets if classifies else digits.inputs[:, :10])
-    plan = Plan(7, batch_size, CrossEntropy() if classifies else MeanSquaredError(), SGD(0.1, 0.9))
+    config = TrainingConfig(
+        7, batch_size, CrossEntropy() if classifies else MeanSquaredError(), SGD(0.1, 0.9)
+    )
     told, parameters = [], []
 
-    for wide in (256, 1):
-        monkeypatch.setattr("core.program.WIDE", wide)
+    for row_major in (256, 1):
+        monkeypatch.setattr("core.program.ROW_MAJOR_INPUTS", row_major)
         network = made([25, 12, 10], "softmax", "softmax" if classifies else "linear")
-        told.append(list(Trainer(network, rows, plan, rows if validates else None)))
+        told.append(list(Trainer(network, rows, config, rows if validates else None)))
         parameters.append(network.parameters)
 
     np.testing.assert_allclose(parameters[0], parameters[1], rtol=1e-3, atol=1e-5)
@@ -253,12 +259,12 @@ def test_a_state_of_another_network_is_refused() -> None:
 
 def test_no_rows_and_no_epochs_are_refused() -> None:
     network = made([1, 1], "linear", "linear")
-    plan = Plan(1, 1, MeanSquaredError(), SGD())
+    config = TrainingConfig(1, 1, MeanSquaredError(), SGD())
 
     with pytest.raises(ShapeError):
-        Trainer(network, Rows(np.zeros((0, 1)), np.zeros((0, 1))), plan)
+        Trainer(network, Rows(np.zeros((0, 1)), np.zeros((0, 1))), config)
     with pytest.raises(ConfigurationError):
-        Plan(0, 1, MeanSquaredError(), SGD())
+        TrainingConfig(0, 1, MeanSquaredError(), SGD())
 
 
 @pytest.mark.parametrize(("rows", "held_out"), [(1, 0), (2, 1), (10, 2), (100, 20)])

@@ -48,10 +48,10 @@ def fuzz(folder: Path, seed: int, *bound: str) -> subprocess.CompletedProcess[st
     """
     admin = new_secret()
     environment = {
-        "NEUROND_FIRST_KEY": admin,
-        "NEUROND_RATE_READ": "0",  # else the rates answer for everything
-        "NEUROND_RATE_WRITE": "0",
-        "NEUROND_RATE_UPLOAD": "0",
+        "NEUROND_BOOTSTRAP_KEY": admin,
+        "NEUROND_RATE_LIMIT_READ": "0",  # else the rates answer for everything
+        "NEUROND_RATE_LIMIT_WRITE": "0",
+        "NEUROND_RATE_LIMIT_UPLOAD": "0",
     }
     server = Server(folder / "data", workers=1, environment=environment).start()
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.api.page import BUILT
+from service.api.web_ui import BUILT
 from tests.acceptance.server import Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -40,23 +40,23 @@ class Visit:
 
     def __init__(self, page: Any, url: str) -> None:
         self.page, self.url = page, url
-        self.faults: list[str] = []
+        self.field_errors: list[str] = []
         page.on("console", lambda told: self._note(told.type, told.text))
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("pageerror", lambda error: self.field_errors.append(str(error)))
         page.on("response", lambda told: self._answered(told.status, told.url))
         page.on("request", lambda request: self._asked(request.url))
 
     def _note(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:
-            self.faults.append(f"{kind}: {text}")
+            self.field_errors.append(f"{kind}: {text}")
 
     def _answered(self, status: int, url: str) -> None:
         if status >= 400:
-            self.faults.append(f"{status} at {url}")
+            self.field_errors.append(f"{status} at {url}")
 
     def _asked(self, url: str) -> None:
         if not url.startswith((self.url, "blob:", "data:")):
-            self.faults.append(f"asked another host: {url}")
+            self.field_errors.append(f"asked another host: {url}")
 
     def go(self, place: str = "") -> Any:
         self.page.goto(f"{self.url}/#/{place}")
@@ -76,4 +76,4 @@ def visit(request: pytest.FixtureRequest, browser: Any, page_server: Server) -> 
     made = Visit(context.new_page(), page_server.url)
     yield made
     context.close()
-    assert made.faults == []
+    assert made.field_errors == []

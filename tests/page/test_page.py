@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.api.page import BUILT
+from service.api.web_ui import BUILT
 from tests.acceptance.server import Server
 from tests.page.conftest import CHROMIUM, Visit
 
@@ -179,7 +179,9 @@ def test_refusals_are_told_at_the_row_and_column(visit: Visit) -> None:
 
     page.get_by_role("alert").get_by_text(re.compile("row 2, column 'b'")).wait_for()
     # The refusal itself is what the console tells of.
-    visit.faults = [fault for fault in visit.faults if "422" not in fault]
+    visit.field_errors = [
+        field_error for field_error in visit.field_errors if "422" not in field_error
+    ]
 
 
 def test_a_network_is_looked_into_explained_compared_and_checked(

@@ -10,7 +10,7 @@ from tests.acceptance.server import Server
 from tests.page.conftest import VIEWPORTS
 from tests.page.test_page import IRIS, draw
 
-KEPT = os.environ.get("NEUROND_SCREENSHOTS")
+RETENTION = os.environ.get("SCREENSHOTS_DIR")
 
 
 def home(page: Any) -> None:
@@ -63,7 +63,7 @@ VIEWS = {
 def test_every_view_has_its_picture_in_both_schemes(
     browser: Any, page_server: Server, tmp_path: Path, size: str
 ) -> None:
-    folder = Path(KEPT) if KEPT else tmp_path
+    folder = Path(RETENTION) if RETENTION else tmp_path
     width, height = VIEWPORTS[size]
     for name, (place, act) in VIEWS.items():
         context = browser.new_context(

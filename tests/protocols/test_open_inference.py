@@ -382,9 +382,9 @@ def test_lengths_that_do_not_fit_are_refused(
     if length is not None:
         headers[LENGTH] = length
     body = body[:-4] if change == b"-" else body + change
-    packed = [(key.encode(), value.encode()) for key, value in headers.items()]
+    compress = [(key.encode(), value.encode()) for key, value in headers.items()]
 
-    refused(world.client.post(INFER, content=body, headers=packed))
+    refused(world.client.post(INFER, content=body, headers=compress))
 
 
 def test_unknown_models_paths_and_methods_are_told_in_the_protocols_form(world: World) -> None:

@@ -54,7 +54,7 @@ def server(collector: str, tmp_path: Path) -> Iterator[Server]:
         workers=1,
         environment={
             "NEUROND_TELEMETRY": "true",
-            "NEUROND_FIRST_KEY": KEY,
+            "NEUROND_BOOTSTRAP_KEY": KEY,
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         },

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from service.bootstrap import build
-from service.hot_protocol import HotProtocol
+from service.server.inference_protocol import InferenceHttpProtocol
 from service.settings import Settings
 from tests import postgres
 
@@ -105,7 +105,7 @@ class QuietServer(uvicorn.Server):
 async def on_a_socket(app: FastAPI) -> AsyncIterator[str]:
     """Serve a running application as the command line does, and give its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    http: Any = partial(HotProtocol, hot=app.state.hot)
+    http: Any = partial(InferenceHttpProtocol, hot=app.state.hot)
     config = uvicorn.Config(
         app, http=http, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE
     )
@@ -182,7 +182,7 @@ def problem(answer: httpx.Response, status: int, code: str, pointer: str | None 
     assert body["status"] == status
     assert {"type", "title", "detail", "instance", "request_id"} <= body.keys()
     if pointer is not None:
-        assert pointer in [fault["pointer"] for fault in body["errors"]], body
+        assert pointer in [field_error["pointer"] for field_error in body["errors"]], body
     return body
 
 

@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime
 
-from service.application.chronicle import Chronicle
-from service.application.feed import Feed
+from service.application.jobs.event_bus import EventBus
+from service.application.jobs.event_log import JobEventLog
 from service.domain.datasets import Dataset
 from service.domain.identifiers import new_id
 from service.domain.jobs import Job, Progress, Status
-from service.domain.networks import Network, Version
-from service.infrastructure.database.engine import SqlStore
+from service.domain.networks import NetworkRecord, Version
+from service.infrastructure.database.engine import SqlDatabase
 
 TRAINING = {
     "epochs": 10,
@@ -27,14 +27,14 @@ TRAINING = {
 }
 
 
-async def seeded_job(store: SqlStore) -> Job:
+async def seeded_job(database: SqlDatabase) -> Job:
     """Put a network, a dataset and a queued job into the store, and return the job."""
     now = datetime.now(UTC)
     network, dataset = new_id("net"), new_id("ds")
     layers = [{"type": "dense", "units": 1, "activation": "linear"}]
     job = Job(
         id=new_id("job"),
-        owner="me",
+        tenant="me",
         network_id=network,
         network_name=network,
         dataset_id=dataset,
@@ -45,10 +45,12 @@ async def seeded_job(store: SqlStore) -> Job:
         created_at=now,
         progress=Progress(epochs=10),
     )
-    async with store.write() as work:
-        await work.networks.add(Network(network, "me", network, [1], layers, "float32", 1, 2, now))
+    async with database.write() as work:
+        await work.networks.add(
+            NetworkRecord(network, "me", network, [1], layers, "float32", 1, 2, now)
+        )
         await work.versions.add(Version(network, 0, "initial", "0" * 64, now))
         await work.datasets.add(
             Dataset(dataset, "me", dataset, 4, [1], "regression", ["x"], 1, "1" * 64, now)
         )
-        return await Chronicle(Feed()).create(work, job)
+        return await JobEventLog(EventBus()).create(work, job)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import httpx
 from fastapi import FastAPI
 
-from core import tensors
+from core import safetensors as tensors
 from tests.service.conftest import (
     FOREVER,
     Json,
@@ -40,7 +40,7 @@ async def test_a_checkpoint_can_be_taken_now(
     assert promoted.json()["metrics"]["train_loss"] > 0
     await client.post(f"{path}/cancel")
     await ended(client, job["id"])
-    problem(await client.post(f"{path}/checkpoints"), 409, "illegal_move")
+    problem(await client.post(f"{path}/checkpoints"), 409, "invalid_transition")
 
 
 async def test_the_version_live_answers_while_the_network_trains(
@@ -102,7 +102,7 @@ async def test_a_job_whose_checkpoints_are_damaged_says_so_and_does_not_begin_an
 ) -> None:
     job = await paused(client, network, digits)
     services = app.state.services
-    async with services.store.read() as work:
+    async with services.database.read() as work:
         kept = await work.checkpoints.of(job)
     for checkpoint in kept:
         file = services.blobs.path(checkpoint.blob)
@@ -123,7 +123,7 @@ async def test_a_checkpoint_of_another_version_is_not_taken_for_one_of_ours(
 ) -> None:
     job = await paused(client, network, digits)
     services = app.state.services
-    async with services.store.write() as work:
+    async with services.database.write() as work:
         latest = (await work.checkpoints.of(job))[0]
         arrays, metadata = tensors.decode(await services.blobs.get(latest.blob))
         other = tensors.encode(arrays, {**metadata, "format": "neurond-trainer-1"})

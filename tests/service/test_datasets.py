@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.application.dataset_csv import BLOCK, read_csv
+from service.application.datasets.csv_reader import BLOCK, read_csv
 from service.domain.errors import ServiceError
 from service.domain.limits import Limits
 from tests.service.conftest import Json, problem
@@ -151,7 +151,7 @@ async def test_the_first_twenty_bad_cells_are_named(client: httpx.AsyncClient) -
 
     body = problem(await post_csv(client, text), 422, "validation_failed")
 
-    assert [fault["row"] for fault in body["errors"]] == list(range(1, 21))
+    assert [field_error["row"] for field_error in body["errors"]] == list(range(1, 21))
 
 
 @pytest.mark.parametrize(
@@ -241,10 +241,16 @@ async def test_wrong_numbers_are_told_with_row_and_column(client: httpx.AsyncCli
     body = await client.post("/v1/datasets", json={"inputs": rows, "targets": [0, 1]})
 
     told = problem(file, 422, "validation_failed")["errors"]
-    assert [(fault["row"], fault["column"]) for fault in told] == [(n, 1) for n in range(20)]
+    assert [(field_error["row"], field_error["column"]) for field_error in told] == [
+        (n, 1) for n in range(20)
+    ]
     assert told[0]["pointer"] == "/inputs/0/1"
-    [fault] = problem(body, 422, "validation_failed")["errors"]
-    assert (fault["pointer"], fault["row"], fault["column"]) == ("/inputs/1/1", 1, 1)
+    [field_error] = problem(body, 422, "validation_failed")["errors"]
+    assert (field_error["pointer"], field_error["row"], field_error["column"]) == (
+        "/inputs/1/1",
+        1,
+        1,
+    )
 
 
 def lying_npz() -> bytes:
@@ -302,12 +308,12 @@ async def test_other_media_types_and_encodings_are_refused(client: httpx.AsyncCl
     strange = await client.post(
         "/v1/datasets", content=b"x", headers={"content-type": "text/plain"}
     )
-    packed = await client.post(
+    compress = await client.post(
         "/v1/datasets", content=b"x", headers={**CSV, "content-encoding": "gzip"}
     )
 
     problem(strange, 415, "unsupported_media_type")
-    problem(packed, 415, "unsupported_media_type")
+    problem(compress, 415, "unsupported_media_type")
 
 
 async def test_nothing_is_left_of_an_upload(client: httpx.AsyncClient, data_dir: Path) -> None:
@@ -349,10 +355,10 @@ async def test_a_name_can_be_given_in_the_query_for_json_too(client: httpx.Async
 async def test_what_only_looks_like_much_is_taken(client: httpx.AsyncClient) -> None:
     braces = {"inputs": [[0], [1]] * 5001, "targets": ["{a}", "[b]"] * 5001}
     inputs = np.random.default_rng(1).normal(size=(50_000, 2))
-    packed = npz(inputs=inputs, targets=np.repeat([0, 1], 25_000))
+    compress = npz(inputs=inputs, targets=np.repeat([0, 1], 25_000))
 
     of_braces = await client.post("/v1/datasets", json=braces)
-    of_zeros = await client.post("/v1/datasets", content=packed, headers=NPZ)
+    of_zeros = await client.post("/v1/datasets", content=compress, headers=NPZ)
 
     assert of_braces.status_code == 201, of_braces.text
     assert of_zeros.status_code == 201, of_zeros.text

@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import guarded_protocol
-from service.api.native.jobs.event_encoding import expanded
-from service.api.native.jobs.events import PART_BYTES, parts_of
-from service.application.chronicle import Chronicle
-from service.application.feed import RECORDS_KEPT, Feed
-from service.application.following import Following
-from service.application.jobs import find_job
+from service.api.sse import expanded
+from service.api.v1.jobs.events import PART_BYTES, parts_of
+from service.application.jobs.event_bus import MAX_BATCHES, EventBus
+from service.application.jobs.event_log import JobEventLog
+from service.application.jobs.event_streams import EventStreams
+from service.application.jobs.jobs import find_job
 from service.bootstrap import prepare
-from service.domain.jobs import Progress, Record, merged
-from service.infrastructure.database.engine import SqlStore, sqlite_url
-from service.infrastructure.database.log import SqlLog
+from service.domain.jobs import EventBatch, Progress, merged
+from service.infrastructure.database.engine import SqlDatabase, sqlite_url
+from service.infrastructure.database.job_events import SqlJobEvents
+from service.server import http_protocol as guarded_protocol
 from service.settings import Settings
 from tests.service.conftest import Json, Train, problem
 from tests.service.fakes import seeded_job
@@ -128,41 +128,41 @@ async def test_several_jobs_are_followed_on_one_connection(
 class Log:
     """A job that nobody trains, and what is written down of it."""
 
-    store: SqlStore
-    chronicle: Chronicle
-    following: Following
+    database: SqlDatabase
+    event_log: JobEventLog
+    following: EventStreams
     job_id: str
 
     async def runs(self, count: int) -> None:
         """Write down runs of two epochs."""
         for _ in range(count):
-            async with self.store.write() as work:
+            async with self.database.write() as work:
                 job = await find_job(work, "me", self.job_id)
                 epoch = job.progress.epoch
                 columns: dict[str, list[Any]] = {
                     "epoch": [epoch + 1, epoch + 2],
                     "train_loss": [0.5, 0.25],
                 }
-                await self.chronicle.epochs(work, job, columns, Progress(epoch=epoch + 2))
+                await self.event_log.epochs(work, job, columns, Progress(epoch=epoch + 2))
 
     async def note(self) -> None:
-        async with self.store.write() as work:
+        async with self.database.write() as work:
             job = await find_job(work, "me", self.job_id)
-            await self.chronicle.note(work, job, "log", {"text": "not lost"})
+            await self.event_log.note(work, job, "log", {"text": "not lost"})
 
-    async def follow(self) -> AsyncIterator[Record]:
-        async for records in self.following.follow({self.job_id: 0}):
-            for record in records:
-                yield record
+    async def follow(self) -> AsyncIterator[EventBatch]:
+        async for batches in self.following.follow({self.job_id: 0}):
+            for batch in batches:
+                yield batch
 
 
 @pytest.fixture
 async def log(tmp_path: Path) -> AsyncIterator[Log]:
     folder = prepare(Settings(data_dir=tmp_path / "data"))
-    store, feed = SqlStore(sqlite_url(folder.database)), Feed()
-    following = Following(store, feed, asyncio.Event())
-    yield Log(store, Chronicle(feed), following, (await seeded_job(store)).id)
-    await store.close()
+    database, event_bus = SqlDatabase(sqlite_url(folder.database)), EventBus()
+    following = EventStreams(database, event_bus, asyncio.Event())
+    yield Log(database, JobEventLog(event_bus), following, (await seeded_job(database)).id)
+    await database.close()
     folder.release()
 
 
@@ -173,19 +173,19 @@ async def test_who_reads_slower_than_epochs_come_is_told_the_last_of_each_run(lo
     assert (await anext(following)).data["epoch"] == [1, 2]
     await log.runs(20)
     await log.note()
-    await log.runs(RECORDS_KEPT + 10)
-    last = 2 * (31 + RECORDS_KEPT)  # epochs; before them a state, among them a note
+    await log.runs(MAX_BATCHES + 10)
+    last = 2 * (31 + MAX_BATCHES)  # epochs; before them a state, among them a note
 
     behind = [await anext(following)]
-    while behind[-1].last < last + 2:
+    while behind[-1].last_id < last + 2:
         behind.append(await anext(following))
 
-    assert [record.type for record in behind].count("log") == 1
-    epochs = [record for record in behind if record.type == "epoch"]
-    slow = [record for record in epochs if "merged" in record.data]
+    assert [batch.type for batch in behind].count("log") == 1
+    epochs = [batch for batch in behind if batch.type == "epoch"]
+    slow = [batch for batch in epochs if "merged" in batch.data]
     assert slow
-    assert all(record.data["merged"] == [2] and record.first == record.last for record in slow)
-    assert [record.data["epoch"][-1] for record in epochs] == [*range(4, last + 1, 2)]
+    assert all(batch.data["merged"] == [2] and batch.first_id == batch.last_id for batch in slow)
+    assert [batch.data["epoch"][-1] for batch in epochs] == [*range(4, last + 1, 2)]
     await log.runs(1)
     assert (await anext(following)).data["epoch"] == [last + 1, last + 2]
 
@@ -193,23 +193,25 @@ async def test_who_reads_slower_than_epochs_come_is_told_the_last_of_each_run(lo
 async def test_a_crowd_that_replays_reads_the_store_together(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await log.runs(RECORDS_KEPT + 20)
+    await log.runs(MAX_BATCHES + 20)
     reads = 0
-    after = SqlLog.after
+    after = SqlJobEvents.after
 
-    async def counted(self: SqlLog, job_id: str, event: int, limit: int) -> Sequence[Record]:
+    async def counted(
+        self: SqlJobEvents, job_id: str, event: int, limit: int
+    ) -> Sequence[EventBatch]:
         nonlocal reads
         reads += 1
         return await after(self, job_id, event, limit)
 
-    async def told(following: AsyncIterator[Record]) -> list[Record]:
-        return [await anext(following) for _ in range(RECORDS_KEPT + 20)]
+    async def told(following: AsyncIterator[EventBatch]) -> list[EventBatch]:
+        return [await anext(following) for _ in range(MAX_BATCHES + 20)]
 
-    monkeypatch.setattr(SqlLog, "after", counted)
+    monkeypatch.setattr(SqlJobEvents, "after", counted)
     crowd = await asyncio.gather(*(told(log.follow()) for _ in range(30)))
 
     assert all(one == crowd[0] for one in crowd)
-    assert [record.first for record in crowd[0][1:]] == [r.last + 1 for r in crowd[0][:-1]]
+    assert [batch.first_id for batch in crowd[0][1:]] == [r.last_id + 1 for r in crowd[0][:-1]]
     assert 0 < reads < 20
 
 
@@ -315,26 +317,30 @@ async def test_head_of_a_stream_is_a_head(
 
 
 def test_a_run_is_merged_from_where_it_was_read() -> None:
-    record = Record("job", 5, 9, "epoch", {"epoch": [1, 2, 3, 4, 5], "train_loss": [5, 4, 3, 2, 1]})
+    batch = EventBatch(
+        "job", 5, 9, "epoch", {"epoch": [1, 2, 3, 4, 5], "train_loss": [5, 4, 3, 2, 1]}
+    )
 
-    told = merged(record, after=6)
+    told = merged(batch, after=6)
 
-    assert told == Record("job", 9, 9, "epoch", {"epoch": [5], "train_loss": [1], "merged": [3]})
+    assert told == EventBatch(
+        "job", 9, 9, "epoch", {"epoch": [5], "train_loss": [1], "merged": [3]}
+    )
     assert [*expanded(told, 6)] == [(9, "epoch", {"epoch": 5, "train_loss": 1, "merged": 3})]
-    state = Record("job", 1, 1, "state", {"status": "queued"})
+    state = EventBatch("job", 1, 1, "state", {"status": "queued"})
     assert merged(state, 0) is state
 
 
 async def test_what_was_not_heard_is_asked_of_the_store_again() -> None:
-    feed = Feed()
-    feed.publish(Record("job", 1, 1, "state", {}))
-    assert feed.after("job", 1) == []
-    news = feed.next("job")
+    event_bus = EventBus()
+    event_bus.publish(EventBatch("job", 1, 1, "state", {}))
+    assert event_bus.after("job", 1) == []
+    news = event_bus.next("job")
 
-    feed.missed()
+    event_bus.invalidate()
 
     await asyncio.wait_for(news, 5)
-    assert feed.after("job", 1) is None
+    assert event_bus.after("job", 1) is None
 
 
 async def test_an_event_beyond_any_is_after_all_there_are(

@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 
 from core.inference import ROUNDING
-from service.application.served import Served
-from service.hot_protocol import PROCESS
+from service.application.inference.loaded_model import LoadedModel
+from service.server.inference_protocol import PROCESS
 from tests.service.conftest import KEEP_ALIVE, Json, problem
 
 ROW = [0.5] * 25
@@ -306,14 +306,14 @@ async def test_a_fault_of_ours_hangs_nobody(
 ) -> None:
     await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
     inference = app.state.services.inference
-    honest = inference.now
+    honest = inference.predict_batch
 
-    def now(served: Served, calls: list[list[list[float]]]) -> Any:
+    def now(served: LoadedModel, calls: list[list[list[float]]]) -> Any:
         if any(row[0] == 99.0 for rows in calls for row in rows):
             raise KeyError(99)
         return honest(served, calls)
 
-    monkeypatch.setattr(inference, "now", now)
+    monkeypatch.setattr(inference, "predict_batch", now)
     wires = [await Wire.to(socket_client) for _ in range(6)]
     for index, wire in enumerate(wires):
         row = [99.0, *ROW[1:]] if index == 3 else ROW

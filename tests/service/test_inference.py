@@ -8,10 +8,10 @@ import pytest
 
 from core.formats import Model
 from core.inference import Forward
-from core.network import Network as Engine
+from core.network import Network
 from core.preprocessing import Preprocessing
-from service.application.served import Served, Statistics
-from service.domain.networks import Network
+from service.application.inference.loaded_model import InferenceStatistics, LoadedModel
+from service.domain.networks import NetworkRecord
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from tests.service.conftest import LAYERS, Json, Train, problem
 
@@ -124,24 +124,24 @@ async def test_a_gradient_check_that_cannot_be_made_is_refused(
     problem(await client.post(url, json=body), 422, "validation_failed")
 
 
-def served(name: str, parameters: int) -> Served:
-    engine = Engine.from_spec({"input_shape": [25], "layers": LAYERS})
+def served(name: str, parameters: int) -> LoadedModel:
+    engine = Network.from_spec({"input_shape": [25], "layers": LAYERS})
     forward = Forward(engine, Preprocessing())
     engine.parameters = np.zeros(parameters, np.float32)
-    record = Network.__new__(Network)
-    object.__setattr__(record, "id", name)
-    return Served(record, 0, Model(engine), Statistics(), forward, None)
+    batch = NetworkRecord.__new__(NetworkRecord)
+    object.__setattr__(batch, "id", name)
+    return LoadedModel(batch, 0, Model(engine), InferenceStatistics(), forward, None)
 
 
 async def test_many_first_requests_load_once_and_the_least_used_goes_out() -> None:
     cache, loads = LeastRecentlyUsed(budget=2 * (16000 + 8192)), list[str]()
 
-    async def load(name: str) -> Served:
+    async def load(name: str) -> LoadedModel:
         loads.append(name)
         await asyncio.sleep(0)
         return served(name, 1000)
 
-    async def get(name: str) -> Served:
+    async def get(name: str) -> LoadedModel:
         return await cache.get((name,), lambda: load(name))
 
     await asyncio.gather(*(get("a") for _ in range(50)))
@@ -160,7 +160,7 @@ async def test_what_changed_while_it_was_read_is_not_kept() -> None:
     cache, loads = LeastRecentlyUsed(budget=1 << 20), list[str]()
     going = asyncio.Event()
 
-    async def slow() -> Served:
+    async def slow() -> LoadedModel:
         loads.append("slow")
         await going.wait()
         return served("a", 10)

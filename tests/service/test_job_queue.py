@@ -31,7 +31,7 @@ async def test_pause_resume_and_cancel(
     assert (await client.post(f"{path}/resume")).json()["status"] in {"queued", "starting"}
     await until(client, job["id"], "running")
     assert (await client.post(f"{path}/resume")).status_code == 200
-    problem(await client.delete(path), 409, "illegal_move")
+    problem(await client.delete(path), 409, "invalid_transition")
     problem(await client.delete(network["links"]["self"]), 409, "network_in_use")
     problem(await client.delete(f"/v1/datasets/{digits}"), 409, "dataset_in_use")
     assert (await client.post(f"{path}/cancel")).json()["status"] in {"cancelling", "cancelled"}
@@ -41,7 +41,7 @@ async def test_pause_resume_and_cancel(
     assert cancelled["result_version"] is None
     assert (await client.post(f"{path}/cancel")).status_code == 200
     for action in ("pause", "resume"):
-        refused = problem(await client.post(f"{path}/{action}"), 409, "illegal_move")
+        refused = problem(await client.post(f"{path}/{action}"), 409, "invalid_transition")
         assert (refused["current_status"], refused["allowed_actions"]) == ("cancelled", [])
     kept = (await client.get(f"{path}/checkpoints")).json()["data"]
     assert kept

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.domain.errors import IllegalMove
+from service.domain.errors import InvalidTransitionError
 from service.domain.jobs import (
-    AFTER_LOSS,
-    HELD,
-    MOVES,
+    LEASED,
+    ON_WORKER_LOSS,
     REQUESTS,
     TERMINAL,
+    TRANSITIONS,
     Action,
     Job,
     Status,
@@ -30,17 +30,17 @@ def job(status: Status) -> Job:
 
 
 def test_every_request_and_every_loss_is_a_legal_move() -> None:
-    for moves in [*REQUESTS.values(), AFTER_LOSS]:
+    for moves in [*REQUESTS.values(), ON_WORKER_LOSS]:
         for status, to in moves.items():
-            assert to == status or to in MOVES[status], (status, to)
-    assert set(AFTER_LOSS) == HELD
-    assert set(MOVES) == set(Status)
+            assert to == status or to in TRANSITIONS[status], (status, to)
+    assert set(ON_WORKER_LOSS) == LEASED
+    assert set(TRANSITIONS) == set(Status)
     assert {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED} == TERMINAL
 
 
 def test_every_state_that_is_not_terminal_can_be_left_and_be_cancelled() -> None:
     for status in set(Status) - TERMINAL:
-        assert MOVES[status]
+        assert TRANSITIONS[status]
         if status is not Status.CANCELLING:
             assert Action.CANCEL in allowed_actions(status)
 
@@ -51,7 +51,7 @@ def test_nothing_leaves_a_terminal_state(status: Status) -> None:
         if (action, status) == (Action.CANCEL, Status.CANCELLED):
             assert requested(action, status) is status
             continue
-        with pytest.raises(IllegalMove) as caught:
+        with pytest.raises(InvalidTransitionError) as caught:
             requested(action, status)
         assert caught.value.extra["current_status"] == status
 
@@ -63,11 +63,13 @@ class Row:
         self.job = job(status)
         self.outcomes: list[Status] = []
 
-    def move(self, seen: Job, to: Status, *, run: int | None = None) -> bool:
-        assert to in MOVES[seen.status], (seen.status, to)
-        if (self.job.status, self.job.run) != (seen.status, seen.run):
+    def transition(self, seen: Job, to: Status, *, attempt: int | None = None) -> bool:
+        assert to in TRANSITIONS[seen.status], (seen.status, to)
+        if (self.job.status, self.job.attempt) != (seen.status, seen.attempt):
             return False
-        self.job = replace(self.job, status=to, run=self.job.run if run is None else run)
+        self.job = replace(
+            self.job, status=to, attempt=self.job.attempt if attempt is None else attempt
+        )
         if to in TERMINAL:
             self.outcomes.append(to)
         return True
@@ -84,8 +86,8 @@ def steps_of(name: str, decide: Callable[[Status], Status | None]) -> list[Step]
 
     def write(row: Row, seen: dict[str, Job]) -> None:
         to = decide(seen[name].status)
-        if to is not None and to in MOVES[seen[name].status]:
-            row.move(seen[name], to)
+        if to is not None and to in TRANSITIONS[seen[name].status]:
+            row.transition(seen[name], to)
 
     return [read, write]
 
@@ -95,15 +97,15 @@ ACTORS: dict[str, Callable[[Status], Status | None]] = {
     "pause": lambda status: REQUESTS[Action.PAUSE].get(status),
     "resume": lambda status: REQUESTS[Action.RESUME].get(status),
     "finish": lambda status: Status.CANCELLED if status is Status.CANCELLING else Status.SUCCEEDED,
-    "crash": AFTER_LOSS.get,
+    "crash": ON_WORKER_LOSS.get,
     "claim": lambda status: Status.STARTING if status is Status.QUEUED else None,
     "fail": lambda status: Status.CANCELLED if status is Status.CANCELLING else Status.FAILED,
 }
 
 
 ORDERS = [
-    tuple(0 if place in places else 1 for place in range(8))
-    for places in itertools.combinations(range(8), 4)
+    tuple(0 if place in queue_positions else 1 for place in range(8))
+    for queue_positions in itertools.combinations(range(8), 4)
 ]
 """Every way to interleave two actors of four steps each."""
 
@@ -139,9 +141,9 @@ class Machine(RuleBasedStateMachine):
     def act(self, actor: str, which: int) -> None:
         seen = self.seen[which % len(self.seen)]
         to = ACTORS[actor](seen.status)
-        if to is not None and to in MOVES[seen.status]:
-            run = seen.run + 1 if actor == "claim" else None
-            self.row.move(seen, to, run=run)
+        if to is not None and to in TRANSITIONS[seen.status]:
+            attempt = seen.attempt + 1 if actor == "claim" else None
+            self.row.transition(seen, to, attempt=attempt)
 
     @invariant()
     def one_outcome_at_most(self) -> None:

@@ -13,11 +13,11 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
-from service.application.access import Access
-from service.bootstrap import build, make_first_key, prepare
+from service.application.access.api_keys import Authenticator
+from service.bootstrap import build, create_bootstrap_key, prepare
 from service.domain.keys import Scope, new_secret
-from service.hot_protocol import PROCESS
-from service.infrastructure.database.engine import SqlStore, sqlite_url
+from service.infrastructure.database.engine import SqlDatabase, sqlite_url
+from service.server.inference_protocol import PROCESS
 from service.settings import Settings
 from tests.service.conftest import LAYERS, Json, in_process, on_a_socket, problem
 
@@ -57,7 +57,7 @@ def bearer(key: str) -> dict[str, str]:
 async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
     admin = new_secret()
     settings = Settings(
-        data_dir=tmp_path_factory.mktemp("guarded"), workers=1, first_key=SecretStr(admin)
+        data_dir=tmp_path_factory.mktemp("guarded"), workers=1, bootstrap_key=SecretStr(admin)
     )
     app = build(settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -319,7 +319,7 @@ async def test_without_keys_only_this_machine_is_answered(tmp_path: Path) -> Non
 
 async def test_a_first_key_is_drawn_into_its_file_once(tmp_path: Path) -> None:
     file = tmp_path / "first-key"
-    settings = Settings(data_dir=tmp_path / "data", workers=1, first_key_file=file)
+    settings = Settings(data_dir=tmp_path / "data", workers=1, bootstrap_key_file=file)
     secrets = []
     for _ in range(2):
         async with in_process(settings) as client:
@@ -333,20 +333,20 @@ async def test_a_first_key_is_drawn_into_its_file_once(tmp_path: Path) -> None:
 
 async def test_servers_that_start_together_agree_on_the_first_key(tmp_path: Path) -> None:
     folder = prepare(Settings(data_dir=tmp_path / "data"))
-    store, file = SqlStore(sqlite_url(folder.database)), tmp_path / "key"
-    settings = Settings(data_dir=tmp_path / "data", first_key_file=file)
-    servers = [Access(store, anywhere=False) for _ in range(5)]
+    database, file = SqlDatabase(sqlite_url(folder.database)), tmp_path / "key"
+    settings = Settings(data_dir=tmp_path / "data", bootstrap_key_file=file)
+    servers = [Authenticator(database, anywhere=False) for _ in range(5)]
 
-    await asyncio.gather(*(make_first_key(settings, access) for access in servers))
+    await asyncio.gather(*(create_bootstrap_key(settings, access) for access in servers))
 
     authorization = f"Bearer {file.read_text().strip()}"
     for access in servers:
-        assert Scope.ADMIN in access.caller(authorization, "127.0.0.1").scopes
-    async with store.read() as work:
+        assert Scope.ADMIN in access.authenticate(authorization, "127.0.0.1").scopes
+    async with database.read() as work:
         assert len(await work.keys.every()) == 1
     left = await asyncio.to_thread(lambda: {path.name for path in tmp_path.iterdir()})
     assert left == {"data", "key"}
-    await store.close()
+    await database.close()
     folder.release()
 
 

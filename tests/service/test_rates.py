@@ -9,8 +9,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.application import rates
-from service.application.rates import RateLimited, Rates
+from service.application.access import rate_limits as rates
+from service.application.access.rate_limits import RateLimitedError, RateLimiter
 from service.bootstrap import build
 from service.domain.keys import Caller, new_secret
 from service.settings import Settings
@@ -28,11 +28,11 @@ async def limited(tmp_path: Path) -> AsyncIterator[Limited]:
     settings = Settings(
         data_dir=tmp_path,
         workers=1,
-        first_key=SecretStr(secret),
-        rate_read=5.0,
-        rate_predict=5.0,
-        rate_upload=1.0,
-        rate_auth_failures=5.0,
+        bootstrap_key=SecretStr(secret),
+        rate_limit_read=5.0,
+        rate_limit_predict=5.0,
+        rate_limit_upload=1.0,
+        rate_limit_auth_failures=5.0,
         max_streams_per_tenant=2,
     )
     app = build(settings)
@@ -96,14 +96,14 @@ async def test_who_guesses_too_often_is_told_so_and_keys_of_that_address_go_on(
 
 
 def test_callers_who_were_quiet_longest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "BUCKETS_KEPT", 2)
-    limits = Rates({"auth": 0.5}, 1, 1)
+    monkeypatch.setattr(rates, "MAX_BUCKETS", 2)
+    limits = RateLimiter({"auth": 0.5}, 1, 1)
     for address in ("a", "b", "c"):
-        limits.failed(address)
+        limits.record_failure(address)
 
-    limits.failed("a")  # is new again
-    with pytest.raises(RateLimited):
-        limits.failed("c")
+    limits.record_failure("a")  # is new again
+    with pytest.raises(RateLimitedError):
+        limits.record_failure("c")
 
 
 async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
@@ -129,7 +129,7 @@ async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
 async def test_a_tenant_queues_so_many_jobs_and_its_neighbour_others(tmp_path: Path) -> None:
     admin = new_secret()
     settings = Settings(
-        data_dir=tmp_path, workers=1, first_key=SecretStr(admin), max_queued_jobs_per_tenant=2
+        data_dir=tmp_path, workers=1, bootstrap_key=SecretStr(admin), max_queued_jobs_per_tenant=2
     )
     async with in_process(settings) as client:
         client.headers["Authorization"] = f"Bearer {admin}"
@@ -156,7 +156,7 @@ async def test_a_tenant_queues_so_many_jobs_and_its_neighbour_others(tmp_path: P
 async def test_a_tenant_runs_so_many_jobs_and_leaves_the_other_worker_alone(tmp_path: Path) -> None:
     admin = new_secret()
     settings = Settings(
-        data_dir=tmp_path, workers=2, first_key=SecretStr(admin), max_running_jobs_per_tenant=1
+        data_dir=tmp_path, workers=2, bootstrap_key=SecretStr(admin), max_running_jobs_per_tenant=1
     )
     job = {
         "network": "n",
@@ -189,29 +189,33 @@ async def test_a_tenant_runs_so_many_jobs_and_leaves_the_other_worker_alone(tmp_
 
 def test_buckets_fill_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("service.application.rates.time.monotonic", lambda: now[0])
-    rates = Rates({"read": 2.0, "write": 0.0, "predict": 2.0}, 10, 10)
+    monkeypatch.setattr("service.application.access.rate_limits.time.monotonic", lambda: now[0])
+    rates = RateLimiter({"read": 2.0, "write": 0.0, "predict": 2.0}, 10, 10)
     caller = Caller("t", frozenset(), "key_1")
 
     for _ in range(4):
-        rates.take(caller, "read")
-    with pytest.raises(RateLimited):
-        rates.take(caller, "read")
+        rates.acquire(caller, "read")
+    with pytest.raises(RateLimitedError):
+        rates.acquire(caller, "read")
     now[0] = 0.5
-    rates.take(caller, "read")
-    rates.take(Caller("t", frozenset(), "key_2"), "read")
+    rates.acquire(caller, "read")
+    rates.acquire(Caller("t", frozenset(), "key_2"), "read")
     for _ in range(100):
-        rates.take(caller, "write")
-        rates.take(Caller("t", frozenset()), "read")
+        rates.acquire(caller, "write")
+        rates.acquire(Caller("t", frozenset()), "read")
 
 
 def test_places_for_streams_come_back() -> None:
-    rates = Rates({"read": 0, "write": 0, "predict": 0}, 3, 2)
+    rates = RateLimiter({"read": 0, "write": 0, "predict": 0}, 3, 2)
 
     with rates.stream("a"), rates.stream("a"):
-        with pytest.raises(RateLimited, match="tenant"), rates.stream("a"):
+        with pytest.raises(RateLimitedError, match="tenant"), rates.stream("a"):
             pass
-        with rates.stream("b"), pytest.raises(RateLimited, match="at most 3"), rates.stream("c"):
+        with (
+            rates.stream("b"),
+            pytest.raises(RateLimitedError, match="at most 3"),
+            rates.stream("c"),
+        ):
             pass
     assert rates.streams() == 0
     with rates.stream("a"):

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from service.application.ports import BlobCorrupt
-from service.domain.errors import Unavailable
-from service.infrastructure.blobs.folder import FolderBlobs
-from service.infrastructure.data_folder import DataFolder, FolderUnusable
+from service.application.ports import BlobCorruptError
+from service.domain.errors import UnavailableError
+from service.infrastructure.blobs.filesystem import FilesystemBlobs
+from service.infrastructure.data_directory import DataDirectory, DataDirectoryError
 
 OPERATIONS = [
     (Path, "mkdir"),
@@ -41,14 +41,14 @@ class Fails:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> FolderBlobs:
-    made = FolderBlobs(tmp_path / "blobs")
+def blobs(tmp_path: Path) -> FilesystemBlobs:
+    made = FilesystemBlobs(tmp_path / "blobs")
     made.prepare()
     return made
 
 
 async def test_the_names_of_a_blob_that_is_there_are_made_durable_too(
-    blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+    blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await blobs.put(b"weights")
     synced = list[int]()
@@ -64,7 +64,7 @@ async def test_the_names_of_a_blob_that_is_there_are_made_durable_too(
     ("code", "told"), [(errno.ENOSPC, "storage_full"), (errno.EIO, "storage_unavailable")]
 )
 async def test_whichever_operation_fails_a_blob_is_whole_or_not_there(
-    blobs: FolderBlobs, tmp_path: Path, code: int, told: str
+    blobs: FilesystemBlobs, tmp_path: Path, code: int, told: str
 ) -> None:
     data, at, failed = b"weights" * 100, 0, True
     while failed:
@@ -74,7 +74,7 @@ async def test_whichever_operation_fails_a_blob_is_whole_or_not_there(
             try:
                 await blobs.put(data + bytes([at]))
                 failed = fails.count >= at
-            except Unavailable as error:
+            except UnavailableError as error:
                 assert error.error_code == told  # noqa: PT017 - the loop ends when none fails
         assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
         for file in (tmp_path / "blobs").glob("??/*"):
@@ -84,10 +84,10 @@ async def test_whichever_operation_fails_a_blob_is_whole_or_not_there(
     assert await blobs.get(await blobs.put(data)) == data
 
 
-async def test_a_blob_cut_short_by_a_power_cut_is_written_again(blobs: FolderBlobs) -> None:
+async def test_a_blob_cut_short_by_a_power_cut_is_written_again(blobs: FilesystemBlobs) -> None:
     name = await blobs.put(b"all of it")
     blobs.path(name).write_bytes(b"all")
-    with pytest.raises(BlobCorrupt):
+    with pytest.raises(BlobCorruptError):
         await blobs.get(name)
 
     assert await blobs.put(b"all of it") == name
@@ -96,7 +96,7 @@ async def test_a_blob_cut_short_by_a_power_cut_is_written_again(blobs: FolderBlo
 
 
 async def test_a_sweep_takes_what_nothing_refers_to_and_nothing_else(
-    blobs: FolderBlobs, tmp_path: Path
+    blobs: FilesystemBlobs, tmp_path: Path
 ) -> None:
     kept, lost = await blobs.put(b"kept"), await blobs.put(b"lost")
     (tmp_path / "blobs" / "no").write_text("a file among the folders")
@@ -105,12 +105,12 @@ async def test_a_sweep_takes_what_nothing_refers_to_and_nothing_else(
     assert await blobs.sweep({kept}, grace=-60.0) == 1
 
     assert await blobs.get(kept) == b"kept"
-    with pytest.raises(BlobCorrupt):
+    with pytest.raises(BlobCorruptError):
         await blobs.get(lost)
 
 
 async def test_what_an_interrupted_write_left_is_removed_at_the_start(
-    blobs: FolderBlobs, tmp_path: Path
+    blobs: FilesystemBlobs, tmp_path: Path
 ) -> None:
     (tmp_path / "blobs" / "tmp" / "half").write_text("half")
     (tmp_path / "blobs" / "tmp" / "folder").mkdir()
@@ -123,7 +123,7 @@ async def test_what_an_interrupted_write_left_is_removed_at_the_start(
 
 @pytest.mark.parametrize("operation", ["get", "ping", "sweep"])
 async def test_a_disk_that_fails_is_told_as_such(
-    blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch, operation: str
+    blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     name = await blobs.put(b"x")
 
@@ -138,21 +138,21 @@ async def test_a_disk_that_fails_is_told_as_such(
         "ping": blobs.ping,
         "sweep": lambda: blobs.sweep(set(), grace=0.0),
     }
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await calls[operation]()
 
 
 def test_a_folder_is_held_by_one_and_can_be_given_back(tmp_path: Path) -> None:
-    first, second = DataFolder(tmp_path / "data"), DataFolder(tmp_path / "data")
-    first.take()
+    first, second = DataDirectory(tmp_path / "data"), DataDirectory(tmp_path / "data")
+    first.acquire()
     (first.uploads / "half").write_text("half")
 
-    with pytest.raises(FolderUnusable, match="held by another server"):
-        second.take()
+    with pytest.raises(DataDirectoryError, match="held by another server"):
+        second.acquire()
     first.release()
-    second.take()
+    second.acquire()
 
     assert list(second.uploads.iterdir()) == []
-    assert not second.lost_its_database()
+    assert not second.has_orphaned_blobs()
     second.release()
     second.release()

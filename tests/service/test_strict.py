@@ -12,12 +12,12 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 
 from service.api import strict
+from service.api.body import count_outside_strings
 from service.api.errors import STATUS
-from service.api.raw import opening
-from service.application.context import request_id
-from service.domain.errors import ServiceError, Unavailable
+from service.application.request_id import request_id
+from service.asgi import create_app
+from service.domain.errors import ServiceError, UnavailableError
 from service.infrastructure.observability.logging import JsonLines
-from service.main import create_app
 from tests.service.conftest import LAYERS, Json, problem
 
 
@@ -77,8 +77,8 @@ async def test_what_json_does_not_have_is_told_with_its_place(
 
     answer = await client.post("/v1/networks", content=body, headers=headers)
 
-    [fault] = problem(answer, 422, "validation_failed")["errors"]
-    assert (fault["pointer"], fault["code"]) == (pointer, code)
+    [field_error] = problem(answer, 422, "validation_failed")["errors"]
+    assert (field_error["pointer"], field_error["code"]) == (pointer, code)
 
 
 async def test_the_first_twenty_of_many_flaws_are_told(client: httpx.AsyncClient) -> None:
@@ -87,7 +87,9 @@ async def test_the_first_twenty_of_many_flaws_are_told(client: httpx.AsyncClient
     answer = await client.post("/v1/networks", content=body)
 
     told = problem(answer, 422, "validation_failed")["errors"]
-    assert [fault["pointer"] for fault in told] == [f"/input_shape/{n}" for n in range(20)]
+    assert [field_error["pointer"] for field_error in told] == [
+        f"/input_shape/{n}" for n in range(20)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ async def test_json_needs_no_content_type_and_takes_no_other(client: httpx.Async
 
     bare = await client.post("/v1/networks", content=body)
     form = await client.post("/v1/networks", content=body, headers={"content-type": "text/plain"})
-    packed = await client.post(
+    compress = await client.post(
         "/v1/networks",
         content=body,
         headers={"content-type": "application/json", "content-encoding": "gzip"},
@@ -121,7 +123,7 @@ async def test_json_needs_no_content_type_and_takes_no_other(client: httpx.Async
 
     assert bare.status_code == 201
     problem(form, 415, "unsupported_media_type")
-    problem(packed, 415, "unsupported_media_type")
+    problem(compress, 415, "unsupported_media_type")
 
 
 async def test_errors_of_the_framework_are_problems_too(client: httpx.AsyncClient) -> None:
@@ -148,7 +150,9 @@ async def test_a_request_id_is_echoed_or_made(client: httpx.AsyncClient) -> None
 
 async def test_a_page_of_another_site_may_look_and_not_touch(client: httpx.AsyncClient) -> None:
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
-        problem(await client.post("/v1/networks", json=NETWORK, headers=headers), 403, "cross_site")
+        problem(
+            await client.post("/v1/networks", json=NETWORK, headers=headers), 403, "csrf_rejected"
+        )
         assert (await client.get("/healthz", headers=headers)).status_code == 200
     own = await client.post("/v1/networks", json=NETWORK, headers={"Origin": "http://test"})
     assert own.status_code == 201
@@ -158,7 +162,7 @@ async def test_the_server_tells_that_it_lives_and_what_it_is(client: httpx.Async
     ready = (await client.get("/readyz")).json()
 
     assert (await client.get("/healthz")).json() == {"status": "alive"}
-    assert ready["checks"]["store"] == ready["checks"]["blobs"] == "ok"
+    assert ready["checks"]["database"] == ready["checks"]["blobs"] == "ok"
     assert (await client.get("/v1/version")).json()["name"] == "neurond"
     assert (await client.get("/")).json() == {"status": "alive"}
     browser = await client.get("/", headers={"Accept": "text/html"})
@@ -257,7 +261,7 @@ async def test_a_fault_of_the_server_is_a_problem_without_its_story(
         message = "the inner story"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(app.state.services.store, "ping", stumble)
+    monkeypatch.setattr(app.state.services.database, "ping", stumble)
 
     answer = await client.get("/readyz", headers={"X-Request-ID": "mine-9"})
 
@@ -270,7 +274,7 @@ async def test_a_server_that_is_not_ready_says_why(
     client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def full() -> None:
-        raise Unavailable("the disk is full", code="storage_full")
+        raise UnavailableError("the disk is full", code="storage_full")
 
     with monkeypatch.context() as patch:
         patch.setattr(app.state.services.blobs, "ping", full)
@@ -305,10 +309,10 @@ def test_a_server_that_imports_the_application_gets_one(
 
 def test_logs_are_lines_of_json_with_the_request_they_belong_to() -> None:
     story = (RuntimeError, RuntimeError("broken"), None)
-    record = logging.LogRecord("name", logging.ERROR, "", 1, "it %s", ("failed",), story)
+    batch = logging.LogRecord("name", logging.ERROR, "", 1, "it %s", ("failed",), story)
 
     token = request_id.set("mine-10")
-    line = json.loads(JsonLines().format(record))
+    line = json.loads(JsonLines().format(batch))
     request_id.reset(token)
 
     assert (line["level"], line["message"], line["request_id"]) == ("error", "it failed", "mine-10")
@@ -321,8 +325,8 @@ async def test_a_name_that_was_pointed_here_is_no_way_in_without_a_key(
 ) -> None:
     headers = {"Host": "evil.example", "Sec-Fetch-Site": "same-origin", **told}
 
-    problem(await client.post("/v1/networks", json=NETWORK, headers=headers), 403, "cross_site")
-    problem(await client.get("/v1/networks", headers=headers), 403, "cross_site")
+    problem(await client.post("/v1/networks", json=NETWORK, headers=headers), 403, "csrf_rejected")
+    problem(await client.get("/v1/networks", headers=headers), 403, "csrf_rejected")
     local = {**headers, "Host": "127.0.0.1:8000", "Origin": "http://127.0.0.1:8000"}
     assert (await client.get("/v1/networks", headers=local)).status_code == 200
 
@@ -401,4 +405,4 @@ def test_plain_documents_take_the_fast_decoder() -> None:
     ],
 )
 def test_signs_are_counted_outside_texts(body: bytes, most: int, told: int) -> None:
-    assert opening(body, b"[", most) == told
+    assert count_outside_strings(body, b"[", most) == told

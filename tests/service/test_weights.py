@@ -135,7 +135,7 @@ WEIGHTS: dict[str, Any] = {
 }
 
 
-async def imported(client: httpx.AsyncClient, data: bytes) -> Json:
+async def import_model(client: httpx.AsyncClient, data: bytes) -> Json:
     kind = {"Content-Type": "application/onnx"}
     answer = await client.post("/v1/networks/import", content=data, headers=kind)
     assert answer.status_code == 201, answer.text
@@ -169,7 +169,7 @@ async def test_pytorchs_export_is_read(client: httpx.AsyncClient) -> None:
         ["y"],
     )
 
-    made = await imported(client, data)
+    made = await import_model(client, data)
 
     rows = np.random.default_rng(1).normal(size=(5, 3))
     assert np.allclose(await outputs(client, made, rows), by_hand(rows), atol=1e-6)
@@ -199,7 +199,7 @@ async def test_scikit_learns_export_with_scaler_and_labels_is_read(
         ["l", "p"],
     )
 
-    made = await imported(client, data)
+    made = await import_model(client, data)
 
     assert made["labels"] == ["7", "9"]
     rows = np.random.default_rng(2).normal(size=(5, 3))
@@ -370,7 +370,7 @@ async def test_steps_before_the_first_layer_are_folded_in_their_order(
         ["y"],
     )
 
-    made = await imported(client, data)
+    made = await import_model(client, data)
 
     assert made["labels"] != ["-1", "2"]
     rows = np.random.default_rng(3).normal(size=(5, 3))

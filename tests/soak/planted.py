@@ -6,21 +6,21 @@ python -m tests.soak.planted --port ... --data-dir ...
 import sys
 from typing import Any
 
-from service.application.served import Statistics
-from service.cli import neurond
+from service.application.inference.loaded_model import InferenceStatistics
+from service.cli.main import neurond
 
-HELD: list[bytes] = []
+LEASED: list[bytes] = []
 
 
 def main() -> None:
     """Plant the leak, 64 bytes a call, and start the server with it."""
-    honest = Statistics.ran
+    honest = InferenceStatistics.ran
 
-    def ran(self: Statistics, rows: int, nanoseconds: int, requests: int) -> None:
+    def ran(self: InferenceStatistics, rows: int, nanoseconds: int, requests: int) -> None:
         honest(self, rows, nanoseconds, requests)
-        HELD.extend(bytes(31) for _ in range(requests))
+        LEASED.extend(bytes(31) for _ in range(requests))
 
-    leaky: Any = Statistics
+    leaky: Any = InferenceStatistics
     leaky.ran = ran
     neurond(["serve", *sys.argv[1:]])
 

@@ -53,7 +53,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Findings:
+class IntegrityReport:
     """What was measured after each round of a warm server.
 
     Attributes
@@ -98,7 +98,7 @@ class Soak:
         self.server = server
         self.failed = self.classified = 0
 
-    def run(self, classifies: int, jobs: int, warm: tuple[int, int] = WARM) -> Findings:
+    def run(self, classifies: int, jobs: int, warm: tuple[int, int] = WARM) -> IntegrityReport:
         """Make so many requests, and as many event sessions as jobs, in equal rounds."""
         self.server.start()
         try:
@@ -108,7 +108,7 @@ class Soak:
             for _ in range(ROUNDS):
                 asyncio.run(self._round(classifies // ROUNDS, jobs // ROUNDS))
                 samples.append(self._sample())
-            return Findings(samples, self.failed)
+            return IntegrityReport(samples, self.failed)
         finally:
             self.server.client.close()
             self.server.stop()

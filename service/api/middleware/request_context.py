@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.dependencies import Services
 from service.api.encoding import ESCAPED_SLASH
-from service.api.errors import problem, unexpected
-from service.application.context import request_id
+from service.api.errors import internal_error, problem
+from service.application.request_id import request_id
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class RequestContext:
         # A copy: the server looks at its own scope, and must go on seeing a HEAD there.
         adapted = _adapted(scope)
         answer = _Answer(adapted, scope["method"], send)
-        refusal = _refusal(scope, headers)
+        refusal = _rejection(scope, headers)
         if refusal is not None:
             await refusal(scope, receive, answer)
             return
@@ -55,7 +55,7 @@ class RequestContext:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.started:
                 raise
-            await unexpected(Request(scope))(scope, receive, answer)
+            await internal_error(Request(scope))(scope, receive, answer)
 
 
 class _Answer:
@@ -114,21 +114,21 @@ def _closing(scope: Scope) -> bool:
     return services is not None and services.closing.is_set()
 
 
-def _refusal(scope: Scope, headers: Headers) -> ASGIApp | None:
+def _rejection(scope: Scope, headers: Headers) -> ASGIApp | None:
     """Return the answer to what must not reach the application."""
-    if _rebound(scope, headers):
+    if _is_dns_rebinding(scope, headers):
         detail = "without a key, a browser is answered at localhost or an address, not at a domain"
-        return problem(Request(scope), "cross_site", detail)
+        return problem(Request(scope), "csrf_rejected", detail)
     if scope["method"] not in _SAFE_METHODS and _from_another_site(headers):
         detail = "a page of another site may not change anything here"
-        return problem(Request(scope), "cross_site", detail)
+        return problem(Request(scope), "csrf_rejected", detail)
     return None
 
 
-def _rebound(scope: Scope, headers: Headers) -> bool:
+def _is_dns_rebinding(scope: Scope, headers: Headers) -> bool:
     """Tell whether a browser calls us by a name that another site may have pointed here."""
     services = _services(scope)
-    if services is None or not services.access.anonymous or services.access.anywhere:
+    if services is None or not services.authenticator.anonymous or services.authenticator.anywhere:
         return False
     browser = "origin" in headers or "sec-fetch-site" in headers
     browser = browser or headers.get("user-agent", "").startswith("Mozilla/")

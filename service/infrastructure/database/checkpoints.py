@@ -11,7 +11,7 @@ from service.infrastructure.database.tables import checkpoints
 
 @final
 class SqlCheckpoints(SqlTable):
-    """See `service.application.ports.Checkpoints`."""
+    """See `service.application.ports.CheckpointService`."""
 
     async def add(self, checkpoint: Checkpoint) -> None:
         """Remember a checkpoint."""
@@ -34,13 +34,15 @@ class SqlCheckpoints(SqlTable):
     async def keep(self, checkpoint_id: str) -> None:
         """Note that a client asked for a checkpoint."""
         mine = checkpoints.c.id == checkpoint_id
-        await self.connection.execute(update(checkpoints).where(mine).values(asked=True))
+        await self.connection.execute(update(checkpoints).where(mine).values(requested=True))
 
-    async def prune(self, job_id: str, keep: int, asked: int) -> None:
-        """Forget all but the latest ``keep``, and the latest ``asked`` that were asked for."""
+    async def prune(self, job_id: str, keep: int, requested: int) -> None:
+        """Forget all but the latest ``keep``, and the latest ``requested`` that were asked for."""
         found = await self.of(job_id)
         kept = {checkpoint.id for checkpoint in found[:keep]}
-        kept |= {checkpoint.id for checkpoint in [one for one in found if one.asked][:asked]}
+        kept |= {
+            checkpoint.id for checkpoint in [one for one in found if one.requested][:requested]
+        }
         for checkpoint in (one for one in found if one.id not in kept):
             await self.connection.execute(
                 delete(checkpoints).where(checkpoints.c.id == checkpoint.id)

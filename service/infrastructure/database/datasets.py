@@ -14,7 +14,7 @@ from service.infrastructure.database.tables import datasets
 
 @final
 class SqlDatasets(SqlTable):
-    """See `service.application.ports.Datasets`."""
+    """See `service.application.ports.DatasetService`."""
 
     async def add(self, dataset: Dataset) -> None:
         """Remember a new dataset."""
@@ -23,18 +23,18 @@ class SqlDatasets(SqlTable):
         except IntegrityError as error:
             raise name_taken("dataset", dataset.name) from error
 
-    async def find(self, owner: str, reference: str) -> Dataset | None:
+    async def find(self, tenant: str, reference: str) -> Dataset | None:
         """Return the dataset of that id, or of that name."""
-        query = select(datasets).where(datasets.c.owner == owner)
+        query = select(datasets).where(datasets.c.tenant == tenant)
         for column in (datasets.c.id, datasets.c.name):
             row = await self.one(query.where(column == reference))
             if row is not None:
                 return Dataset(**row)
         return None
 
-    async def page(self, owner: str, page: Page) -> list[Dataset]:
+    async def page(self, tenant: str, page: Page) -> list[Dataset]:
         """Return a page, newest first, without those that came inside a job."""
-        query = select(datasets).where(datasets.c.owner == owner, datasets.c.hidden.is_(False))
+        query = select(datasets).where(datasets.c.tenant == tenant, datasets.c.hidden.is_(False))
         return [Dataset(**row) for row in await self.all(newest_first(query, datasets, page))]
 
     async def remove(self, dataset_id: str) -> None:

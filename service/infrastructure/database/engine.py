@@ -11,50 +11,50 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.application.ports import (
-    Answers,
-    Checkpoints,
-    Datasets,
-    Jobs,
-    Keys,
-    Log,
-    Networks,
-    Versions,
+    CheckpointRepository,
+    DatasetRepository,
+    IdempotencyRepository,
+    JobEventRepository,
+    JobRepository,
+    KeyRepository,
+    NetworkRepository,
+    VersionRepository,
 )
-from service.domain.errors import InvalidRequest, ServiceError, Unavailable
+from service.domain.errors import InvalidRequestError, ServiceError, UnavailableError
 from service.infrastructure.database import postgres, tables
-from service.infrastructure.database.answers import SqlAnswers
 from service.infrastructure.database.checkpoints import SqlCheckpoints
-from service.infrastructure.database.damage import REMEDY, DatabaseUnusable
 from service.infrastructure.database.datasets import SqlDatasets
+from service.infrastructure.database.errors import REMEDY, DatabaseUnusableError
+from service.infrastructure.database.idempotency import SqlIdempotency
+from service.infrastructure.database.job_events import SqlJobEvents
 from service.infrastructure.database.jobs import SqlJobs
 from service.infrastructure.database.keys import SqlKeys
-from service.infrastructure.database.log import SqlLog
 from service.infrastructure.database.networks import SqlNetworks, SqlVersions
 
 POOL_TIMEOUT: Final = 2.0
 """Seconds that a request waits for a connection before it is told to come back."""
 
 
-HEAD: Final = "0004"
+HEAD: Final = "0001"
 """The newest revision; a test holds it against the migrations."""
 
-LARGEST_CHECKED: Final = 256 << 20
+MAX_CHECKED_BYTES: Final = 256 << 20
 """Bytes of a database file that is checked at start; it takes about a second."""
 
 
 @final
-class SqlWork:
+class SqlUnitOfWork:
     """One transaction over all stores."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        self.networks: Networks = SqlNetworks(connection)
-        self.versions: Versions = SqlVersions(connection)
-        self.datasets: Datasets = SqlDatasets(connection)
-        self.jobs: Jobs = SqlJobs(connection)
-        self.log: Log = SqlLog(connection)
-        self.checkpoints: Checkpoints = SqlCheckpoints(connection)
-        self.answers: Answers = SqlAnswers(connection)
-        self.keys: Keys = SqlKeys(connection)
+        self.networks: NetworkRepository = SqlNetworks(connection)
+        self.versions: VersionRepository = SqlVersions(connection)
+        self.datasets: DatasetRepository = SqlDatasets(connection)
+        self.jobs: JobRepository = SqlJobs(connection)
+        self.job_events: JobEventRepository = SqlJobEvents(connection)
+        self.checkpoints: CheckpointRepository = SqlCheckpoints(connection)
+        self.idempotency: IdempotencyRepository = SqlIdempotency(connection)
+        self.keys: KeyRepository = SqlKeys(connection)
         self.calls: list[Callable[[], None]] = []
 
     def after_commit(self, call: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class SqlWork:
 
 
 @final
-class SqlStore:
+class SqlDatabase:
     """The Store over SQLAlchemy.
 
     A process gets one connection for writing, whose transactions take the lock of all writers at
@@ -82,18 +82,18 @@ class SqlStore:
         self._reader = _engine(url, name, writes=False)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[SqlWork]:
+    async def read(self) -> AsyncIterator[SqlUnitOfWork]:
         """Open a consistent view."""
         with _translated():
             async with self._reader.begin() as connection:
-                yield SqlWork(connection)
+                yield SqlUnitOfWork(connection)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[SqlWork]:
+    async def write(self) -> AsyncIterator[SqlUnitOfWork]:
         """Open a transaction that commits when the block ends well."""
         with _translated():
             async with self._writer.begin() as connection:
-                work = SqlWork(connection)
+                work = SqlUnitOfWork(connection)
                 yield work
         for call in work.calls:
             call()
@@ -103,12 +103,12 @@ class SqlStore:
         async with self.write():  # taking the write lock is enough
             pass
 
-    async def tell(self, kind: str, reference: str) -> None:
+    async def notify(self, kind: str, reference: str) -> None:
         """Tell the other servers on the database something that it does not hold."""
         if self._reader.dialect.name == postgres.DIALECT:
             with _translated():
                 async with self._reader.begin() as connection:
-                    await connection.execute(postgres.told(kind, reference, self._name))
+                    await connection.execute(postgres.notify_statement(kind, reference, self._name))
 
     async def referenced_blobs(self) -> set[str]:
         """Return the names of all blobs that a row refers to."""
@@ -133,26 +133,26 @@ class _translated:  # noqa: N801 - reads as a statement
 
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if isinstance(error, PoolTimeout):
-            raise Unavailable("the database is busy") from error
+            raise UnavailableError("the database is busy") from error
         if isinstance(error, OSError):  # a server that is away, or too slow
-            raise Unavailable(f"the database does not answer: {error}") from error
+            raise UnavailableError(f"the database does not answer: {error}") from error
         if isinstance(error, DBAPIError):
-            refusal = _refusal(error)
+            refusal = _rejection(error)
             if refusal is not None:
                 raise refusal from error
 
 
-def _refusal(error: DBAPIError) -> ServiceError | None:
+def _rejection(error: DBAPIError) -> ServiceError | None:
     """Return what a client is told of a database's error; None where the fault is our own."""
     state = str(getattr(error.orig, "sqlstate", None) or "")
     sqlite = str(getattr(error.orig, "sqlite_errorname", ""))
     if state == postgres.DISK_FULL or sqlite == "SQLITE_FULL":
-        return Unavailable("the disk is full", code="storage_full")
+        return UnavailableError("the disk is full", code="storage_full")
     if state.startswith(postgres.DATA_EXCEPTION):
-        return InvalidRequest("a text or a number is none that the database can hold")
-    if isinstance(error, IntegrityError) or state.startswith(postgres.OUR_OWN):
+        return InvalidRequestError("a text or a number is none that the database can hold")
+    if isinstance(error, IntegrityError) or state.startswith(postgres.SQLSTATE_SYNTAX_OR_ACCESS):
         return None
-    return Unavailable(f"the database does not answer: {str(error.orig)[:200]}")
+    return UnavailableError(f"the database does not answer: {str(error.orig)[:200]}")
 
 
 def _engine(url: str, name: str, *, writes: bool) -> AsyncEngine:
@@ -219,7 +219,7 @@ def migrate(path: Path) -> None:
     except SQLAlchemyError as error:
         original = getattr(error, "orig", error)
         problem = f"{path} cannot be used: {original}; {REMEDY}"
-        raise DatabaseUnusable(problem) from error
+        raise DatabaseUnusableError(problem) from error
     finally:
         engine.dispose()
 
@@ -235,9 +235,9 @@ def _revision(connection: Connection) -> str | None:
 
 def _check_pages(connection: Connection, path: Path) -> None:
     """Refuse a damaged file; a very large one is looked at only when it is asked for."""
-    if path.stat().st_size > LARGEST_CHECKED:
+    if path.stat().st_size > MAX_CHECKED_BYTES:
         return
     found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     if found != "ok":
         problem = f"{path} is damaged ({str(found)[:120]}); {REMEDY}"
-        raise DatabaseUnusable(problem)
+        raise DatabaseUnusableError(problem)

@@ -8,18 +8,18 @@ from typing import Any, Final, final
 from sqlalchemy import DateTime, delete, func, insert, select, update
 
 from service.application.ports import Page
-from service.domain.jobs import ACTIVE, HELD, MOVES, Job, Progress, Status
+from service.domain.jobs import ACTIVE, LEASED, TRANSITIONS, Job, Progress, Status
 from service.infrastructure.database import postgres
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import jobs
 
-UNDER_WAY: Final = (Status.QUEUED, Status.STARTING, Status.RUNNING)
+ACTIVE_STATUSES: Final = (Status.QUEUED, Status.STARTING, Status.RUNNING)
 LEASE: Final = timedelta(seconds=15)
 
 
 @final
 class SqlJobs(SqlTable):
-    """See `service.application.ports.Jobs`."""
+    """See `service.application.ports.JobService`."""
 
     async def add(self, job: Job) -> None:
         """Remember a new job."""
@@ -31,28 +31,28 @@ class SqlJobs(SqlTable):
         row = await self.one(select(jobs).where(jobs.c.id == job_id))
         return None if row is None else _job(row)
 
-    async def find(self, owner: str, job_id: str) -> Job | None:
+    async def find(self, tenant: str, job_id: str) -> Job | None:
         """Return a job of that owner."""
-        row = await self.one(select(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner))
+        row = await self.one(select(jobs).where(jobs.c.id == job_id, jobs.c.tenant == tenant))
         return None if row is None else _job(row)
 
     async def page(
-        self, owner: str, page: Page, status: str | None, network_id: str | None
+        self, tenant: str, page: Page, status: str | None, network_id: str | None
     ) -> list[Job]:
         """Return a page, newest first."""
-        query = select(jobs).where(jobs.c.owner == owner)
+        query = select(jobs).where(jobs.c.tenant == tenant)
         if status is not None:
             query = query.where(jobs.c.status == status)
         if network_id is not None:
             query = query.where(jobs.c.network_id == network_id)
         return [_job(row) for row in await self.all(newest_first(query, jobs, page))]
 
-    async def move(self, job: Job, to: Status, **changes: Any) -> Job | None:
+    async def transition(self, job: Job, to: Status, **changes: Any) -> Job | None:
         """Move the job unless someone else moved it first."""
-        if to not in MOVES[job.status]:
+        if to not in TRANSITIONS[job.status]:
             message = f"{job.status} -> {to} is no legal move"
             raise ValueError(message)
-        if to in HELD:
+        if to in LEASED:
             changes["lease_until"] = self._clock() + LEASE
         else:
             changes |= {"lease_owner": None, "lease_until": None}
@@ -63,24 +63,26 @@ class SqlJobs(SqlTable):
 
     async def update(self, job: Job, **changes: Any) -> bool:
         """Change fields unless someone else moved the job first."""
-        unmoved = (jobs.c.id == job.id) & (jobs.c.status == job.status) & (jobs.c.run == job.run)
+        unmoved = (
+            (jobs.c.id == job.id) & (jobs.c.status == job.status) & (jobs.c.attempt == job.attempt)
+        )
         if isinstance(changes.get("progress"), Progress):
             changes["progress"] = values_of(changes["progress"])
         result = await self.connection.execute(update(jobs).where(unmoved).values(**changes))
         return result.rowcount == 1
 
-    async def next_queued(self, per_owner: int | None) -> Job | None:
-        """Return the longest waiting job of an owner with fewer than ``per_owner`` running."""
+    async def next_queued(self, per_tenant: int | None) -> Job | None:
+        """Return the longest waiting job of an owner with fewer than ``per_tenant`` running."""
         queued = select(jobs).where(jobs.c.status == Status.QUEUED)
-        if per_owner is not None:
-            held = select(jobs.c.owner).where(jobs.c.status.in_(HELD)).group_by(jobs.c.owner)
-            queued = queued.where(jobs.c.owner.not_in(held.having(func.count() >= per_owner)))
+        if per_tenant is not None:
+            held = select(jobs.c.tenant).where(jobs.c.status.in_(LEASED)).group_by(jobs.c.tenant)
+            queued = queued.where(jobs.c.tenant.not_in(held.having(func.count() >= per_tenant)))
         row = await self.one(queued.order_by(jobs.c.id).limit(1))
         return None if row is None else _job(row)
 
-    async def held_by(self, lease_owner: str | None) -> list[Job]:
+    async def leased_by(self, lease_owner: str | None) -> list[Job]:
         """Return the jobs that workers of that server have."""
-        query = select(jobs).where(jobs.c.status.in_(HELD))
+        query = select(jobs).where(jobs.c.status.in_(LEASED))
         if lease_owner is not None:
             query = query.where(jobs.c.lease_owner == lease_owner)
         return [_job(row) for row in await self.all(query.order_by(jobs.c.id))]
@@ -88,7 +90,7 @@ class SqlJobs(SqlTable):
     async def expired(self, lease_owner: str) -> list[Job]:
         """Return held jobs of other servers whose lease ran out."""
         query = select(jobs).where(
-            jobs.c.status.in_(HELD),
+            jobs.c.status.in_(LEASED),
             jobs.c.lease_owner != lease_owner,
             jobs.c.lease_until < self._clock(),
         )
@@ -98,7 +100,7 @@ class SqlJobs(SqlTable):
         """Renew the leases of that server."""
         await self.connection.execute(
             update(jobs)
-            .where(jobs.c.lease_owner == lease_owner, jobs.c.status.in_(HELD))
+            .where(jobs.c.lease_owner == lease_owner, jobs.c.status.in_(LEASED))
             .values(lease_until=self._clock() + LEASE)
         )
 
@@ -108,11 +110,11 @@ class SqlJobs(SqlTable):
             return func.clock_timestamp(type_=DateTime(timezone=True))
         return datetime.now(UTC)
 
-    async def count(self, statuses: Collection[Status], *, owner: str | None = None) -> int:
+    async def count(self, statuses: Collection[Status], *, tenant: str | None = None) -> int:
         """Return how many jobs are in these states."""
         query = select(func.count()).select_from(jobs).where(jobs.c.status.in_(statuses))
-        if owner is not None:
-            query = query.where(jobs.c.owner == owner)
+        if tenant is not None:
+            query = query.where(jobs.c.tenant == tenant)
         return int((await self.connection.execute(query)).scalar_one())
 
     async def counts(self) -> dict[str, int]:
@@ -135,10 +137,12 @@ class SqlJobs(SqlTable):
         query = select(jobs.c.id).where(jobs.c.dataset_id == dataset_id).limit(1)
         return await self.one(query) is not None
 
-    async def equal_work(self, owner: str, fingerprint: str) -> list[Job]:
+    async def equal_work(self, tenant: str, fingerprint: str) -> list[Job]:
         """Return the jobs with that fingerprint that are queued or running, the oldest first."""
         query = select(jobs).where(
-            jobs.c.owner == owner, jobs.c.fingerprint == fingerprint, jobs.c.status.in_(UNDER_WAY)
+            jobs.c.tenant == tenant,
+            jobs.c.fingerprint == fingerprint,
+            jobs.c.status.in_(ACTIVE_STATUSES),
         )
         return [_job(row) for row in await self.all(query.order_by(jobs.c.id))]
 
@@ -148,8 +152,8 @@ class SqlJobs(SqlTable):
             return {}
         place = (func.row_number().over(order_by=jobs.c.id) - 1).label("place")
         queue = select(jobs.c.id, place).where(jobs.c.status == Status.QUEUED).subquery()
-        asked = select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))
-        found = await self.connection.execute(asked)
+        requested = select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))
+        found = await self.connection.execute(requested)
         return {str(row.id): int(row.place) for row in found}
 
     async def recent_seconds(self, count: int) -> list[float]:

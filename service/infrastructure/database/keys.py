@@ -52,7 +52,7 @@ class SqlKeys(SqlTable):
         table = {"net": networks, "ds": datasets, "job": jobs}.get(reference.partition("_")[0])
         if table is None:
             return None
-        owner: str | None = await self.connection.scalar(
-            select(table.c.owner).where(table.c.id == reference)
+        tenant: str | None = await self.connection.scalar(
+            select(table.c.tenant).where(table.c.id == reference)
         )
-        return owner
+        return tenant

@@ -6,43 +6,43 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.application.ports import Page
-from service.domain.errors import Conflict
-from service.domain.networks import Network, Version
+from service.domain.errors import ConflictError
+from service.domain.networks import NetworkRecord, Version
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import networks, versions
 
 
-def name_taken(kind: str, name: str) -> Conflict:
+def name_taken(kind: str, name: str) -> ConflictError:
     """Return the refusal of a name that another one has."""
-    return Conflict(f"another {kind} is called {name!r}", code="name_taken")
+    return ConflictError(f"another {kind} is called {name!r}", code="name_taken")
 
 
 @final
 class SqlNetworks(SqlTable):
-    """See `service.application.ports.Networks`."""
+    """See `service.application.ports.NetworkService`."""
 
-    async def add(self, network: Network) -> None:
+    async def add(self, network: NetworkRecord) -> None:
         """Remember a new network."""
         try:
             await self.connection.execute(insert(networks).values(values_of(network)))
         except IntegrityError as error:
             raise name_taken("network", network.name) from error
 
-    async def find(self, owner: str, reference: str) -> Network | None:
+    async def find(self, tenant: str, reference: str) -> NetworkRecord | None:
         """Return the network of that id, or of that name."""
-        query = select(networks).where(networks.c.owner == owner)
+        query = select(networks).where(networks.c.tenant == tenant)
         for column in (networks.c.id, networks.c.name):
             row = await self.one(query.where(column == reference))
             if row is not None:
-                return Network(**row)
+                return NetworkRecord(**row)
         return None
 
-    async def page(self, owner: str, page: Page) -> list[Network]:
+    async def page(self, tenant: str, page: Page) -> list[NetworkRecord]:
         """Return a page, newest first."""
-        query = select(networks).where(networks.c.owner == owner)
-        return [Network(**row) for row in await self.all(newest_first(query, networks, page))]
+        query = select(networks).where(networks.c.tenant == tenant)
+        return [NetworkRecord(**row) for row in await self.all(newest_first(query, networks, page))]
 
-    async def update(self, network: Network, revision: int) -> bool:
+    async def update(self, network: NetworkRecord, revision: int) -> bool:
         """Store where nobody else did since."""
         unchanged = (networks.c.id == network.id) & (networks.c.revision == revision)
         try:

@@ -15,31 +15,31 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from service.infrastructure.database.damage import DatabaseUnusable
+from service.infrastructure.database.errors import DatabaseUnusableError
 
 DIALECT: Final = "postgresql"
 DISK_FULL: Final = "53100"
 DATA_EXCEPTION: Final = "22"
-OUR_OWN: Final = "42"
+SQLSTATE_SYNTAX_OR_ACCESS: Final = "42"
 """SQLSTATEs, and classes of them: values that no column holds, and statements that are wrong."""
 
-WRITERS: Final = 7_206_410
+WRITE_LOCK_ID: Final = 7_206_410
 """Number of the advisory lock that writers and migrations take."""
 
 CHANNEL: Final = "neurond"
 RECONNECT_SECONDS: Final = 0.5
-LOOK_SECONDS: Final = 2.0
+PROBE_SECONDS: Final = 2.0
 
 PATIENCE: Final = 2.0
 """Seconds for a connection, a statement or the lock; then a request is told to come back."""
 
-MIGRATION_PATIENCE: Final = 60.0
+MIGRATION_TIMEOUT_SECONDS: Final = 60.0
 
 log = logging.getLogger(__name__)
 
 TRIGGERS: Final = (
     f"""
-    CREATE OR REPLACE FUNCTION neurond_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION neurond_notify() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_notify('{CHANNEL}', TG_ARGV[0] || ' ' ||
             CASE TG_ARGV[0] WHEN 'job' THEN to_jsonb(NEW) ->> 'job_id'
@@ -50,11 +50,11 @@ TRIGGERS: Final = (
     """,
     """
     CREATE OR REPLACE TRIGGER neurond_network AFTER UPDATE OR DELETE ON networks
-    FOR EACH ROW EXECUTE FUNCTION neurond_tell('network')
+    FOR EACH ROW EXECUTE FUNCTION neurond_notify('network')
     """,
     """
-    CREATE OR REPLACE TRIGGER neurond_job AFTER INSERT ON job_log
-    FOR EACH ROW EXECUTE FUNCTION neurond_tell('job')
+    CREATE OR REPLACE TRIGGER neurond_job AFTER INSERT ON job_events
+    FOR EACH ROW EXECUTE FUNCTION neurond_notify('job')
     """,
 )
 """Whoever changes a network or a job tells the others so, with its name, as it commits."""
@@ -81,7 +81,7 @@ def engine(url: str, name: str, *, writes: bool, pool_timeout: float) -> AsyncEn
 
         @event.listens_for(made.sync_engine, "begin")
         def on_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK_ID})")
 
     return made
 
@@ -99,14 +99,14 @@ def migrate(url: str) -> None:
     except (DBAPIError, OSError, TimeoutError) as error:
         shown = make_url(url).render_as_string(hide_password=True)
         problem = f"{shown} cannot be used: {getattr(error, 'orig', None) or error}"
-        raise DatabaseUnusable(problem) from error
+        raise DatabaseUnusableError(problem) from error
 
 
 async def _migrated(url: str) -> None:
-    made = _created(url, "neurond", MIGRATION_PATIENCE)
+    made = _created(url, "neurond", MIGRATION_TIMEOUT_SECONDS)
     try:
         async with made.begin() as connection:
-            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK_ID})")
             await connection.run_sync(_upgrade, make_url(url).database or "the database")
     finally:
         await made.dispose()
@@ -121,7 +121,7 @@ def _upgrade(connection: Connection, name: str) -> None:
         connection.exec_driver_sql(statement)
 
 
-def told(kind: str, reference: str, name: str) -> Select[Any]:
+def notify_statement(kind: str, reference: str, name: str) -> Select[Any]:
     """Return the statement by which a server tells the others something itself."""
     return select(func.pg_notify(CHANNEL, f"{kind} {reference} {name}"))
 
@@ -145,9 +145,9 @@ async def listen(
 
     failures = (OSError, TimeoutError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-    def on_told(_: object, __: int, ___: str, told: str) -> None:
-        kind, reference, teller = told.split(" ", 2)
-        if teller != name:
+    def on_notify(_: object, __: int, ___: str, told: str) -> None:
+        kind, reference, sender = told.split(" ", 2)
+        if sender != name:
             heard(kind, reference)
 
     made = _created(url, name, PATIENCE, poolclass=NullPool)
@@ -156,11 +156,11 @@ async def listen(
             async with made.connect() as connection:
                 raw: Any = (await connection.get_raw_connection()).driver_connection
                 try:
-                    await raw.add_listener(CHANNEL, on_told)
+                    await raw.add_listener(CHANNEL, on_notify)
                     log.info("listening to the other servers")
                     missed()
                     while True:  # a connection that is lost half way does not tell
-                        await asyncio.sleep(LOOK_SECONDS)
+                        await asyncio.sleep(PROBE_SECONDS)
                         await raw.fetchval("SELECT 1", timeout=PATIENCE)
                 finally:
                     raw.terminate()  # a goodbye to who does not answer takes seconds

@@ -27,9 +27,9 @@ class SqlTable:
         return [aware(row) for row in (await self.connection.execute(query)).mappings()]
 
 
-def values_of(record: Any) -> dict[str, Any]:
+def values_of(batch: Any) -> dict[str, Any]:
     """Return a record's fields; not copied to the bottom, as `dataclasses.asdict` does."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+    return {field.name: getattr(batch, field.name) for field in fields(batch)}
 
 
 def aware(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
 )
 
 metadata: Final = MetaData(
@@ -35,7 +34,7 @@ networks: Final = Table(
     "networks",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("owner", String(64), nullable=False),
+    Column("tenant", String(64), nullable=False),
     Column("name", Text, nullable=False),
     Column("input_shape", JSON, nullable=False),
     Column("layers", JSON, nullable=False),
@@ -48,7 +47,7 @@ networks: Final = Table(
     Column("aliases", JSON, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("created_at", _Time, nullable=False),
-    UniqueConstraint("owner", "name"),
+    UniqueConstraint("tenant", "name"),
 )
 
 keys: Final = Table(
@@ -86,7 +85,7 @@ datasets: Final = Table(
     "datasets",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("owner", String(64), nullable=False),
+    Column("tenant", String(64), nullable=False),
     Column("name", Text, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("input_shape", JSON, nullable=False),
@@ -98,14 +97,14 @@ datasets: Final = Table(
     Column("class_counts", JSON),
     Column("hidden", Boolean, nullable=False),
     Column("created_at", _Time, nullable=False),
-    UniqueConstraint("owner", "name"),
+    UniqueConstraint("tenant", "name"),
 )
 
 jobs: Final = Table(
     "jobs",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("owner", String(64), nullable=False),
+    Column("tenant", String(64), nullable=False),
     Column("network_id", String(40), nullable=False),
     Column("network_name", Text, nullable=False),
     Column("dataset_id", String(40), nullable=False),
@@ -115,8 +114,7 @@ jobs: Final = Table(
     Column("training", JSON, nullable=False),
     Column("fingerprint", String(64), nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("run", Integer, nullable=False),
-    Column("losses", Integer, nullable=False),
+    Column("worker_crashes", Integer, nullable=False),
     Column("stop_reason", String(32)),
     Column("result_version", Integer),
     Column("progress", JSON, nullable=False),
@@ -128,22 +126,22 @@ jobs: Final = Table(
     Column("started_at", _Time),
     Column("finished_at", _Time),
     Index("ix_jobs_status_id", "status", "id"),
-    Index("ix_jobs_status_owner", "status", "owner"),
-    Index("ix_jobs_owner_id", "owner", "id"),
+    Index("ix_jobs_status_tenant", "status", "tenant"),
+    Index("ix_jobs_tenant_id", "tenant", "id"),
     Index("ix_jobs_network_id", "network_id"),
     Index("ix_jobs_dataset_id", "dataset_id"),
     Index("ix_jobs_fingerprint", "fingerprint"),
 )
 
-log: Final = Table(
-    "job_log",
+job_events: Final = Table(
+    "job_events",
     metadata,
     Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("first", Integer, primary_key=True),
-    Column("last", Integer, nullable=False),
+    Column("first_id", Integer, primary_key=True),
+    Column("last_id", Integer, nullable=False),
     Column("type", String(16), nullable=False),
     Column("data", JSON, nullable=False),
-    Index("ix_job_log_job_id_last", "job_id", "last"),
+    Index("ix_job_events_job_id_last_id", "job_id", "last_id"),
 )
 
 checkpoints: Final = Table(
@@ -158,14 +156,14 @@ checkpoints: Final = Table(
     Column("validation_loss", Double),
     Column("best_epoch", Integer),
     Column("preprocessing", JSON),
-    Column("asked", Boolean, nullable=False, server_default=false()),
+    Column("requested", Boolean, nullable=False),
     Index("ix_checkpoints_job_id_epoch", "job_id", "epoch"),
 )
 
-answers: Final = Table(
+idempotency: Final = Table(
     "idempotency_keys",
     metadata,
-    Column("owner", String(64), primary_key=True),
+    Column("tenant", String(64), primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("fingerprint", String(64), nullable=False),
     Column("status", Integer, nullable=False),

@@ -8,7 +8,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from service.infrastructure.database.damage import DatabaseUnusable
+from service.infrastructure.database.errors import DatabaseUnusableError
 
 
 def script() -> tuple[Config, ScriptDirectory]:
@@ -31,6 +31,6 @@ def upgrade(connection: Any, name: object) -> None:
     known = {revision.revision for revision in scripts.walk_revisions()}
     if present is not None and present not in known:
         problem = f"{name} was written by a newer version of neurond ({present})"
-        raise DatabaseUnusable(problem)
+        raise DatabaseUnusableError(problem)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Final, final
 
-from service.application.context import request_id
+from service.application.request_id import request_id
 
 KEY: Final = re.compile(r"nrd_[0-9a-f]{12}_[\w-]+", re.ASCII)
 """A key, wherever somebody put it: in a query string, for one."""

@@ -7,13 +7,13 @@ import numpy as np
 from core.arrays import Array
 from core.formats import Model
 from core.inference import Forward
-from service.domain.errors import Conflict
+from service.domain.errors import ConflictError
 
 CHECKED_ROWS: Final = 64
 TOLERANCE: Final = 1e-5
 
 
-class ExportDiffers(Conflict):
+class ExportMismatchError(ConflictError):
     """The written graph does not answer as the network does."""
 
     code = "export_differs"
@@ -56,18 +56,18 @@ class Onnx:
         difference = float(np.abs(told[0].astype(np.float64) - ours).max()) / scale
         if not difference <= TOLERANCE:
             problem = f"ONNX Runtime's outputs differ from ours by {difference:.2e}"
-            raise ExportDiffers(problem)
+            raise ExportMismatchError(problem)
         headers = {"Neurond-Export-Difference": f"{difference:.3e}"}
         if model.labels is not None:
             same = np.array(_labels(model.labels, ours)) == told[1]
             headers["Neurond-Export-Label-Agreement"] = f"{np.mean(same):.4f}"
         return headers
 
-    def read(self, data: bytes, most_parameters: int) -> Model:
+    def read(self, data: bytes, max_parameters: int) -> Model:
         """Return the model of a file."""
         from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - slow to load
 
-        return read(data, most_parameters)
+        return read(data, max_parameters)
 
 
 def _sample(model: Model) -> Array:

@@ -15,11 +15,11 @@ from core.network import LayerWeights
 from core.preprocessing import Preprocessing, Standardization
 from service.infrastructure.onnx.operators import ACTIVATIONS
 
-PASSED_OVER: Final = frozenset(
+IGNORED_OPERATORS: Final = frozenset(
     {"Identity", "Cast", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 )
 """Operators that leave the numbers of a dense network as they are."""
-LABELLING: Final = frozenset(
+LABEL_OPERATORS: Final = frozenset(
     {
         *("ArgMax", "ArrayFeatureExtractor", "ZipMap", "Normalizer"),
         *("Concat", "Sub", "Gather", "Greater"),
@@ -28,12 +28,12 @@ LABELLING: Final = frozenset(
 """Operators after the last layer that turn probabilities into labels."""
 
 
-def read(data: bytes, most_parameters: int) -> Model:
+def read(data: bytes, max_parameters: int) -> Model:
     """Return the model of a file."""
     try:
         loaded = onnx.load_model_from_string(data)
         _check_inside(loaded)
-        return Reader(loaded.graph, most_parameters).model()
+        return Reader(loaded.graph, max_parameters).model()
     except EngineError:
         raise
     except Exception as error:
@@ -51,8 +51,8 @@ def _check_inside(loaded: onnx.ModelProto) -> None:
 class Reader:
     """Walks a graph from its first input on, layer by layer."""
 
-    def __init__(self, graph: onnx.GraphProto, most_parameters: int) -> None:
-        self._most = self._left = most_parameters
+    def __init__(self, graph: onnx.GraphProto, max_parameters: int) -> None:
+        self._most = self._left = max_parameters
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes = list(graph.node)
         for made in self._nodes:
@@ -99,11 +99,11 @@ class Reader:
     def _follower(self, name: str) -> Any:
         """Return the node that carries the numbers on; None at the end of the layers."""
         followers = [made for made in self._nodes if name in made.input]
-        known = [made for made in followers if made.op_type not in LABELLING]
+        known = [made for made in followers if made.op_type not in LABEL_OPERATORS]
         if not self._parts:  # before the first layer, a subtraction is a standardisation
             known = followers
         if len(known) > 1:
-            known = [made for made in known if made.op_type not in PASSED_OVER] or known[:1]
+            known = [made for made in known if made.op_type not in IGNORED_OPERATORS] or known[:1]
         return known[0] if known else None
 
     def _take(self, made: Any, here: str) -> str:
@@ -117,7 +117,7 @@ class Reader:
             self._activate(made)
         elif operator in {"Sub", "Div", "Mul", "Add", "Scaler"} and not self._parts:
             self._standardize(made, here)
-        elif operator not in PASSED_OVER:
+        elif operator not in IGNORED_OPERATORS:
             raise FormatError(f"the operator {operator[:40]!r} is none of a dense network's")
         return str(made.output[0])
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.dependencies import Count, Parts, Predictor
-from service.api.dialect import FAILURES, Dialect
+from service.api.body import decode_in_thread_if_large, read_compressed_body
+from service.api.dependencies import Count, PredictTenant, ServicesDep
 from service.api.examples import SEVEN
-from service.api.raw import off_loop, read_packed
-from service.api.tabular import Rows, decoded, rows_of, rows_of_split
-from service.domain.errors import InvalidRequest
+from service.api.protocols.base import FAILURES, InferenceProtocol
+from service.api.protocols.tabular import Rows, decoded, rows_of, rows_of_split
+from service.domain.errors import InvalidRequestError
 from service.version import VERSION
 
 BODY: Final[dict[str, Any]] = {
@@ -38,15 +38,17 @@ class _Score(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @router.post("/score", summary="Predict by the default network", openapi_extra=BODY)
-async def score(request: Request, parts: Parts, owner: Predictor) -> Response:
+async def score(request: Request, services: ServicesDep, tenant: PredictTenant) -> Response:
     """Answer rows: ``{"input_data": rows or {"columns", "index", "data"}}`` or ``{"data"}``."""
-    served = await parts.inference.served(owner, await parts.inference.only(owner), None)
-    body = await read_packed(request, parts.limits.inference_bytes)
-    rows = await off_loop(parts.limits, body, _rows)
-    told = await parts.inference.answer(
+    served = await services.inference.load(
+        tenant, await services.inference.default_network(tenant), None
+    )
+    body = await read_compressed_body(request, services.limits.inference_bytes)
+    rows = await decode_in_thread_if_large(services.limits, body, _rows)
+    told = await services.inference.answer(
         served, rows, lambda outputs: msgspec.json.encode(outputs.tolist())
     )
-    parts.metrics.rows(len(rows))
+    services.metrics.rows(len(rows))
     headers = {
         told: request.headers[given]
         for given, told in TRACES.items()
@@ -77,7 +79,7 @@ def _rows(body: bytes) -> Rows:
     """Return the rows of either form."""
     request = decoded(body, _Score)
     if isinstance(request.input_data, msgspec.Raw) == isinstance(request.data, msgspec.Raw):
-        raise InvalidRequest("exactly one of input_data and data is due")
+        raise InvalidRequestError("exactly one of input_data and data is due")
     if isinstance(request.data, msgspec.Raw):
         return rows_of(request.data)
     table: bytes = bytes(request.input_data)
@@ -90,6 +92,6 @@ def error(status: int, _: str, detail: str) -> Response:
     return Response(json.dumps({"message": detail}), status, media_type="application/json")
 
 
-DIALECT: Final = Dialect(
+PROTOCOL: Final = InferenceProtocol(
     router=router, owns=lambda path: path in {"/score", "/swagger.json"}, error=error
 )

@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 
 from service.api.hot import Array
-from service.api.tabular import check_once
-from service.domain.errors import InvalidRequest
+from service.api.protocols.tabular import check_duplicate_keys
+from service.domain.errors import InvalidRequestError
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"
@@ -45,33 +45,33 @@ _named_rows = msgspec.json.Decoder(_NamedRows).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class InstancesInput:
     """Rows, and whether they came in the column form, which is answered in kind."""
 
     rows: list[list[float]]
     columnar: bool
 
 
-def decode_predict(body: bytes) -> Request:
+def decode_predict(body: bytes) -> InstancesInput:
     """Return the rows of a predict request: ``instances`` (row form) or ``inputs`` (columns)."""
     try:
         request = _predict(body)
         _check_signature(request.signature_name)
         if isinstance(request.instances, msgspec.Raw) == isinstance(request.inputs, msgspec.Raw):
-            raise InvalidRequest("exactly one of instances and inputs is due")
+            raise InvalidRequestError("exactly one of instances and inputs is due")
         if isinstance(request.inputs, msgspec.Raw):
-            check_once(body, {**ONCE, INPUT: 1})
+            check_duplicate_keys(body, {**ONCE, INPUT: 1})
             data = bytes(request.inputs).lstrip()
-            return Request(
+            return InstancesInput(
                 _named_rows(data).input if data[:1] == b"{" else _rows(data), columnar=True
             )
         data = bytes(request.instances)  # type: ignore[arg-type]
         objects = data.lstrip()[1:].lstrip()[:1] == b"{"
         rows = [example.input for example in _named(data)] if objects else _rows(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the request cannot be read: {error}") from error
-    check_once(body, {**ONCE, INPUT: len(rows)})
-    return Request(rows, columnar=False)
+        raise InvalidRequestError(f"the request cannot be read: {error}") from error
+    check_duplicate_keys(body, {**ONCE, INPUT: len(rows)})
+    return InstancesInput(rows, columnar=False)
 
 
 def decode_examples(body: bytes) -> list[Any]:
@@ -79,15 +79,15 @@ def decode_examples(body: bytes) -> list[Any]:
     try:
         request = _examples(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the request cannot be read: {error}") from error
-    check_once(body, {**ONCE, INPUT: 1 + len(request.examples)})
+        raise InvalidRequestError(f"the request cannot be read: {error}") from error
+    check_duplicate_keys(body, {**ONCE, INPUT: 1 + len(request.examples)})
     _check_signature(request.signature_name)
     rows = []
     for index, example in enumerate(request.examples):
         features = {**request.context, **example}
         if set(features) != {INPUT}:
             problem = f"example {index} must hold the feature {INPUT!r} and no other"
-            raise InvalidRequest(problem)
+            raise InvalidRequestError(problem)
         value = features[INPUT]
         rows.append(value if isinstance(value, list) else [value])
     return rows
@@ -95,7 +95,7 @@ def decode_examples(body: bytes) -> list[Any]:
 
 def _check_signature(name: str) -> None:
     if name != SIGNATURE:
-        raise InvalidRequest(f"the signature is {SIGNATURE!r}, there is no {name[:80]!r}")
+        raise InvalidRequestError(f"the signature is {SIGNATURE!r}, there is no {name[:80]!r}")
 
 
 def encode_predict(outputs: Array, *, columnar: bool) -> bytes:
@@ -118,5 +118,5 @@ def encode_regress(outputs: Array) -> bytes:
     """Return the one number of each row."""
     if outputs.shape[1] != 1:
         problem = f"regress takes a network with one output, this one has {outputs.shape[1]}"
-        raise InvalidRequest(problem)
+        raise InvalidRequestError(problem)
     return msgspec.json.encode({"results": outputs[:, 0].tolist()})

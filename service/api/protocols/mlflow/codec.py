@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from service.api.hot import Array
-from service.api.tabular import (
+from service.api.protocols.tabular import (
     Rows,
     decoded,
     has_header,
@@ -14,7 +14,7 @@ from service.api.tabular import (
     rows_of_records,
     rows_of_split,
 )
-from service.domain.errors import InvalidRequest
+from service.domain.errors import InvalidRequestError
 
 FORMS: Final = {
     "dataframe_split": rows_of_split,
@@ -47,7 +47,7 @@ def decode(kind: str, body: bytes) -> Rows:
     request = decoded(body, _Request)
     given = [name for name in FORMS if isinstance(getattr(request, name), msgspec.Raw)]
     if len(given) != 1:
-        raise InvalidRequest(f"exactly one of {', '.join(FORMS)} is due, got {len(given)}")
+        raise InvalidRequestError(f"exactly one of {', '.join(FORMS)} is due, got {len(given)}")
     return FORMS[given[0]](getattr(request, given[0]))
 
 

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from service.api.hot import Array
-from service.api.tabular import check_once
-from service.application.predictions import probabilities_of
-from service.domain.errors import InvalidRequest
+from service.api.protocols.tabular import check_duplicate_keys
+from service.application.inference.predictions import probabilities_of
+from service.domain.errors import InvalidRequestError
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"
@@ -86,7 +86,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TensorInput:
     """A decoded request.
 
     Attributes
@@ -120,11 +120,11 @@ _NESTED: Final = {
 }
 
 
-LARGEST: Final = 1 << 40
+MAX_TENSOR_ROWS: Final = 1 << 40
 """No tensor has so many rows; a number of thousands of digits cannot even be shown."""
 
 
-def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> Request:
+def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> TensorInput:
     """Return the request.
 
     Parameters
@@ -141,24 +141,24 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
     """
     length = json_length(header_length, body)
     if length == 0 and header_length is not None:
-        return Request(None, _raw_rows(body, columns, dtype), None, binary=True)
+        return TensorInput(None, _raw_rows(body, columns, dtype), None, binary=True)
     try:
         request = _decode(body[:length])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the request cannot be read: {error}") from error
+        raise InvalidRequestError(f"the request cannot be read: {error}") from error
     tensors = len(request.inputs) + len(request.outputs or ())
-    check_once(body[:length], {**ONCE, "name": tensors, "parameters": 1 + tensors})
+    check_duplicate_keys(body[:length], {**ONCE, "name": tensors, "parameters": 1 + tensors})
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         names = ", ".join(repr(tensor.name[:80]) for tensor in request.inputs[:8]) or "none"
-        raise InvalidRequest(f"one input called {INPUT!r} is due, got {names}")
+        raise InvalidRequestError(f"one input called {INPUT!r} is due, got {names}")
     tensor = request.inputs[0]
     rows = _rows(tensor, body[length:], columns)
     binary = _flag(request.parameters, "binary_data_output", default=False)
     wanted = request.outputs
     asked = [output.name for output in wanted or ()]
     if len(set(asked)) < len(asked):
-        raise InvalidRequest("an output is asked for twice")
-    return Request(
+        raise InvalidRequestError("an output is asked for twice")
+    return TensorInput(
         request.id,
         rows,
         None if wanted is None else [_wanted(output, binary=binary) for output in wanted],
@@ -173,7 +173,7 @@ def json_length(text: str | None, body: bytes) -> int:
         return size
     if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > size:
         problem = f"Inference-Header-Content-Length {text[:20]!r} is no length within {size} bytes"
-        raise InvalidRequest(problem)
+        raise InvalidRequestError(problem)
     return int(text)
 
 
@@ -183,7 +183,7 @@ def _raw_rows(data: bytes, columns: int, dtype: str) -> Array:
     width = columns * kind.itemsize
     if not data or len(data) % width:
         problem = f"the body holds {len(data)} bytes; a row is {width} bytes"
-        raise InvalidRequest(problem)
+        raise InvalidRequestError(problem)
     return np.frombuffer(data, kind).reshape(-1, columns).astype(np.float64)
 
 
@@ -192,22 +192,22 @@ def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
     if tensor.datatype not in DATATYPES:
         known = ", ".join(DATATYPES)
         problem = f"input {INPUT!r} takes {known}; its datatype is {tensor.datatype[:40]!r}"
-        raise InvalidRequest(problem)
+        raise InvalidRequestError(problem)
     shape = tensor.shape
-    if len(shape) != 2 or not 1 <= shape[0] < LARGEST or shape[1] != columns:
-        shown = str(shape)[:80] if all(abs(size) < LARGEST for size in shape) else "another"
+    if len(shape) != 2 or not 1 <= shape[0] < MAX_TENSOR_ROWS or shape[1] != columns:
+        shown = str(shape)[:80] if all(abs(size) < MAX_TENSOR_ROWS for size in shape) else "another"
         problem = f"input {INPUT!r} has the shape [-1, {columns}], got {shown}"
-        raise InvalidRequest(problem)
+        raise InvalidRequestError(problem)
     data = bytes(tensor.data)
     size = tensor.parameters.get("binary_data_size")
     if size is not None:
         if data:
-            raise InvalidRequest(f"input {INPUT!r} has data and binary_data_size")
+            raise InvalidRequestError(f"input {INPUT!r} has data and binary_data_size")
         return _binary_rows(binary, size, np.dtype(DATATYPES[tensor.datatype]), shape)
     if binary:
-        raise InvalidRequest(f"{len(binary)} bytes follow the JSON, and no input is binary")
+        raise InvalidRequestError(f"{len(binary)} bytes follow the JSON, and no input is binary")
     if not data:
-        raise InvalidRequest(f"input {INPUT!r} has no data")
+        raise InvalidRequestError(f"input {INPUT!r} has no data")
     return _json_rows(data, tensor.datatype, shape)
 
 
@@ -215,18 +215,20 @@ def _binary_rows(data: bytes, size: object, kind: np.dtype[Any], shape: list[int
     """Return the bytes that follow the JSON as rows."""
     due = math.prod(shape) * kind.itemsize
     if type(size) is not int or size != due:
-        raise InvalidRequest(f"input {INPUT!r} takes {due} bytes; binary_data_size says otherwise")
+        raise InvalidRequestError(
+            f"input {INPUT!r} takes {due} bytes; binary_data_size says otherwise"
+        )
     if len(data) != due:
-        raise InvalidRequest(f"{due} bytes are announced, {len(data)} follow the JSON")
+        raise InvalidRequestError(f"{due} bytes are announced, {len(data)} follow the JSON")
     if kind.kind == "b" and max(data) > 1:
-        raise InvalidRequest("a BOOL is the byte 0 or 1")
+        raise InvalidRequestError("a BOOL is the byte 0 or 1")
     return np.frombuffer(data, kind).reshape(shape).astype(np.float64)
 
 
 def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Array:
     """Return nested or flat JSON numbers as rows."""
     if datatype == "FP16":
-        raise InvalidRequest("FP16 comes as binary data; JSON has no form for it")
+        raise InvalidRequestError("FP16 comes as binary data; JSON has no form for it")
     kind = np.dtype(DATATYPES[datatype])
     nested = data[1:].lstrip()[:1] == b"["
     try:
@@ -234,10 +236,10 @@ def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Array:
         array = np.array(numbers, np.float64 if kind.kind == "f" else kind)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         problem = f"the data of input {INPUT!r} are no numbers of its type and shape: {error}"
-        raise InvalidRequest(problem) from error
+        raise InvalidRequestError(problem) from error
     if array.size != math.prod(shape) or (nested and list(array.shape) != shape):
         problem = f"input {INPUT!r} holds {array.size} numbers, its shape takes {math.prod(shape)}"
-        raise InvalidRequest(problem)
+        raise InvalidRequestError(problem)
     return array.reshape(shape).astype(np.float64)
 
 
@@ -245,19 +247,19 @@ def _wanted(output: _Wanted, *, binary: bool) -> Wanted:
     """Return an output as it is asked for."""
     classes = output.parameters.get("classification")
     if classes is not None and (type(classes) is not int or classes < 1):
-        raise InvalidRequest("classification takes a whole number of at least 1")
+        raise InvalidRequestError("classification takes a whole number of at least 1")
     return Wanted(output.name, _flag(output.parameters, "binary_data", default=binary), classes)
 
 
 def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise InvalidRequest(f"the parameter {name} is true or false")
+        raise InvalidRequestError(f"the parameter {name} is true or false")
     return value
 
 
 def encode(
-    request: Request, place: tuple[str, str], outputs: Array, classes: list[str] | None
+    request: TensorInput, place: tuple[str, str], outputs: Array, classes: list[str] | None
 ) -> tuple[bytes, int | None]:
     """Return the answer's body, and the length of its JSON where binary data follow.
 
@@ -318,7 +320,7 @@ def check_outputs(wanted: list[Wanted] | None, classes: list[str] | None) -> Non
         if output.name == OUTPUT or (output.name == LABEL and classes and output.classes is None):
             continue
         known = repr(OUTPUT) if classes is None else f"{OUTPUT!r} and {LABEL!r}"
-        raise InvalidRequest(f"there is no such output {output.name[:80]!r}; there is {known}")
+        raise InvalidRequestError(f"there is no such output {output.name[:80]!r}; there is {known}")
 
 
 def best_classes(outputs: Array) -> list[int]:

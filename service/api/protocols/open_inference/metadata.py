@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 
-from service.api.dependencies import NetworkRef, Parts, Reader, Services
+from service.api.dependencies import NetworkRef, ReadTenant, Services, ServicesDep
 from service.api.protocols.open_inference import codec
 from service.api.protocols.open_inference.schemas import ModelMetadata, TensorMetadata, Version
-from service.application.served import Served
+from service.application.inference.loaded_model import LoadedModel
 
 PLATFORM: Final = "neurond_numpy"
 
@@ -15,34 +15,38 @@ router = APIRouter()
 
 
 @router.get("/models/{model}", summary="What does a network take and give?")
-async def model_metadata(model: NetworkRef, parts: Parts, owner: Reader) -> ModelMetadata:
+async def model_metadata(
+    model: NetworkRef, services: ServicesDep, tenant: ReadTenant
+) -> ModelMetadata:
     """Tell the tensors of the version that answers when none is named."""
-    return _metadata(model, (await parts.inference.served(owner, model, None)))
+    return _metadata(model, (await services.inference.load(tenant, model, None)))
 
 
 @router.get("/models/{model}/versions/{version}", summary="What does a version take and give?")
 async def version_metadata(
-    model: NetworkRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> ModelMetadata:
     """Tell the tensors of a version."""
-    return _metadata(model, (await parts.inference.served(owner, model, version)))
+    return _metadata(model, (await services.inference.load(tenant, model, version)))
 
 
 @router.get("/models/{model}/config", summary="How is a network set up?")
-async def model_configuration(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_configuration(
+    model: NetworkRef, services: ServicesDep, tenant: ReadTenant
+) -> dict[str, Any]:
     """Tell the configuration, in Triton's form."""
-    return _configuration(model, parts, await parts.inference.served(owner, model, None))
+    return _configuration(model, services, await services.inference.load(tenant, model, None))
 
 
 @router.get("/models/{model}/versions/{version}/config", summary="How is a version set up?")
 async def version_configuration(
-    model: NetworkRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
     """Tell the configuration of a version."""
-    return _configuration(model, parts, await parts.inference.served(owner, model, version))
+    return _configuration(model, services, await services.inference.load(tenant, model, version))
 
 
-def _tensors(served: Served) -> tuple[list[TensorMetadata], list[TensorMetadata]]:
+def _tensors(served: LoadedModel) -> tuple[list[TensorMetadata], list[TensorMetadata]]:
     """Return what goes in and what comes out."""
     datatype = codec.FLOAT_NAMES[served.forward.dtype.name]
     inputs = [
@@ -56,7 +60,7 @@ def _tensors(served: Served) -> tuple[list[TensorMetadata], list[TensorMetadata]
     return inputs, outputs
 
 
-def _metadata(model: str, served: Served) -> ModelMetadata:
+def _metadata(model: str, served: LoadedModel) -> ModelMetadata:
     inputs, outputs = _tensors(served)
     versions = [str(number) for number in range(served.network.latest_version + 1)]
     return ModelMetadata(
@@ -64,7 +68,7 @@ def _metadata(model: str, served: Served) -> ModelMetadata:
     )
 
 
-def _configuration(model: str, parts: Services, served: Served) -> dict[str, Any]:
+def _configuration(model: str, services: Services, served: LoadedModel) -> dict[str, Any]:
     inputs, outputs = _tensors(served)
     kinds = {"BYTES": "STRING"}
     told = {
@@ -82,7 +86,7 @@ def _configuration(model: str, parts: Services, served: Served) -> dict[str, Any
         "name": model,
         "platform": PLATFORM,
         "backend": "neurond",
-        "max_batch_size": parts.limits.rows_per_call,
+        "max_batch_size": services.limits.rows_per_call,
         **told,
         "version_policy": {"all": {}},
     }

@@ -5,28 +5,28 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from service.api.dependencies import NetworkRef, Parts, Reader, Services, Trainer
-from service.api.raw import read_packed
+from service.api.body import read_compressed_body
+from service.api.dependencies import NetworkRef, ReadTenant, Services, ServicesDep, TrainTenant
 from service.application.ports import Page
-from service.domain.errors import InvalidRequest
-from service.domain.networks import Network
+from service.domain.errors import InvalidRequestError
+from service.domain.networks import NetworkRecord
 
 router = APIRouter()
 
 
 @router.post("/repository/index", summary="Which networks are there?")
-async def repository_index(request: Request, parts: Parts, owner: Reader) -> Response:
+async def repository_index(request: Request, services: ServicesDep, tenant: ReadTenant) -> Response:
     """List the latest version of every network, and whether it answers."""
-    body = await read_packed(request, parts.limits.json_bytes)
+    body = await read_compressed_body(request, services.limits.json_bytes)
     wanted = _object(body)
     if not isinstance(wanted.get("ready", False), bool):
-        raise InvalidRequest("ready is true or false")
+        raise InvalidRequestError("ready is true or false")
     told = []
-    for network in await every_network(parts, owner):
-        parked = parts.inference.parked(network.id)
-        if parked and wanted.get("ready"):
+    for network in await every_network(services, tenant):
+        disabled = services.inference.is_disabled(network.id)
+        if disabled and wanted.get("ready"):
             continue
-        state = ("UNAVAILABLE", "unloaded") if parked else ("READY", "")
+        state = ("UNAVAILABLE", "unloaded") if disabled else ("READY", "")
         told.append(
             {
                 "name": network.name,
@@ -39,31 +39,35 @@ async def repository_index(request: Request, parts: Parts, owner: Reader) -> Res
 
 
 @router.post("/repository/models/{model}/load", summary="Load a network", response_class=Response)
-async def load(model: NetworkRef, request: Request, parts: Parts, owner: Trainer) -> Response:
+async def load(
+    model: NetworkRef, request: Request, services: ServicesDep, tenant: TrainTenant
+) -> Response:
     """Let a network answer here again, and read its weights now."""
-    _object(await read_packed(request, parts.limits.json_bytes))
-    served = await parts.inference.served(owner, model, None)
-    parts.inference.park(served.network.id, parked=False)
+    _object(await read_compressed_body(request, services.limits.json_bytes))
+    served = await services.inference.load(tenant, model, None)
+    services.inference.set_disabled(served.network.id, disabled=False)
     return Response(status_code=200)
 
 
 @router.post(
     "/repository/models/{model}/unload", summary="Unload a network", response_class=Response
 )
-async def unload(model: NetworkRef, request: Request, parts: Parts, owner: Trainer) -> Response:
+async def unload(
+    model: NetworkRef, request: Request, services: ServicesDep, tenant: TrainTenant
+) -> Response:
     """Let a network answer no more by this protocol, until it is loaded."""
-    _object(await read_packed(request, parts.limits.json_bytes))
-    network = await parts.networks.get(owner, model)
-    parts.inference.park(network.id, parked=True)
+    _object(await read_compressed_body(request, services.limits.json_bytes))
+    network = await services.networks.get(tenant, model)
+    services.inference.set_disabled(network.id, disabled=True)
     return Response(status_code=200)
 
 
-async def every_network(parts: Services, owner: str) -> list[Network]:
+async def every_network(services: Services, tenant: str) -> list[NetworkRecord]:
     """Return every network, newest first."""
-    found: list[Network] = []
+    found: list[NetworkRecord] = []
     after = None
     while True:
-        page = await parts.networks.page(owner, Page(500, after))
+        page = await services.networks.page(tenant, Page(500, after))
         found += page[:500]
         if len(page) <= 500:
             return found
@@ -77,4 +81,4 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-        raise InvalidRequest(f"the request cannot be read: {problem}") from problem
+        raise InvalidRequestError(f"the request cannot be read: {problem}") from problem

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Services
-from service.api.dialect import Dialect, error_text
+from service.api.body import check_row_count, compress, read_compressed_body
+from service.api.dependencies import NetworkRef, PredictTenant, ReadTenant, Services, ServicesDep
 from service.api.hot import Array, Asked, HotAnswer, HotRequest
+from service.api.protocols.base import InferenceProtocol, error_text
 from service.api.protocols.open_inference import codec, metadata, repository, statistics
 from service.api.protocols.open_inference.schemas import (
     FAILURES,
@@ -19,9 +20,8 @@ from service.api.protocols.open_inference.schemas import (
     ServerMetadata,
     Version,
 )
-from service.api.raw import check_rows, packed, read_packed
-from service.application.served import Served
-from service.domain.errors import InvalidRequest, ServiceError
+from service.application.inference.loaded_model import LoadedModel
+from service.domain.errors import InvalidRequestError, ServiceError
 from service.domain.limits import Limits
 from service.version import VERSION
 
@@ -46,7 +46,7 @@ BODY: Final = {
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=FAILURES)
 
 
-class NotLoaded(ServiceError):
+class ModelNotLoadedError(ServiceError):
     """A client unloaded the model."""
 
     code = "bad_request"
@@ -71,9 +71,9 @@ async def live() -> dict[str, bool]:
 
 
 @router.get("/health/ready", summary="May it be sent requests?")
-async def ready(parts: Parts) -> Response:
+async def ready(services: ServicesDep) -> Response:
     """Answer 503 while the server is stopping."""
-    is_ready = not parts.closing.is_set()
+    is_ready = not services.closing.is_set()
     return JSONResponse({"live": True, "ready": is_ready}, 200 if is_ready else 503)
 
 
@@ -84,27 +84,31 @@ router.include_router(metadata.router)
 
 
 @router.get("/models/{model}/ready", summary="Does a network answer?")
-async def model_ready(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_ready(
+    model: NetworkRef, services: ServicesDep, tenant: ReadTenant
+) -> dict[str, Any]:
     """Answer when the weights are there and sound."""
-    await _served(parts, owner, model, None)
+    await _load(services, tenant, model, None)
     return {"name": model, "ready": True}
 
 
 @router.get("/models/{model}/versions/{version}/ready", summary="Does a version answer?")
 async def version_ready(
-    model: NetworkRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
     """Answer when the weights are there and sound."""
-    await _served(parts, owner, model, version)
+    await _load(services, tenant, model, version)
     return {"name": model, "ready": True}
 
 
 @router.post(
     "/models/{model}/infer", summary="Infer", response_model=InferResponse, openapi_extra=BODY
 )
-async def infer(model: NetworkRef, request: Request, parts: Parts, owner: Predictor) -> Response:
+async def infer(
+    model: NetworkRef, request: Request, services: ServicesDep, tenant: PredictTenant
+) -> Response:
     """Return a network's outputs; JSON or binary tensors, as the request has them."""
-    return await _infer(request, parts, await _served(parts, owner, model, None), model)
+    return await _infer(request, services, await _load(services, tenant, model, None), model)
 
 
 @router.post(
@@ -114,37 +118,41 @@ async def infer(model: NetworkRef, request: Request, parts: Parts, owner: Predic
     openapi_extra=BODY,
 )
 async def infer_by_version(
-    model: NetworkRef, version: Version, request: Request, parts: Parts, owner: Predictor
+    model: NetworkRef,
+    version: Version,
+    request: Request,
+    services: ServicesDep,
+    tenant: PredictTenant,
 ) -> Response:
     """Return the outputs of a version."""
-    return await _infer(request, parts, await _served(parts, owner, model, version), model)
+    return await _infer(request, services, await _load(services, tenant, model, version), model)
 
 
-async def _infer(request: Request, parts: Services, served: Served, model: str) -> Response:
-    body = await read_packed(request, parts.limits.inference_bytes)
+async def _infer(request: Request, services: Services, served: LoadedModel, model: str) -> Response:
+    body = await read_compressed_body(request, services.limits.inference_bytes)
     length = request.headers.get(LENGTH)
     begun = time.perf_counter_ns()
     try:
         # A long body takes longer to decode than the loop may stand still.
-        if len(body) > parts.limits.inline_bytes:
-            call = await run_in_threadpool(_checked, parts.limits, served, body, length)
+        if len(body) > services.limits.inline_bytes:
+            call = await run_in_threadpool(_checked, services.limits, served, body, length)
         else:
             call = _decoded(served, body, length)
-    except InvalidRequest:
+    except InvalidRequestError:
         served.statistics.failed()
         raise
     decoding = time.perf_counter_ns() - begun
     place = (model, str(served.version))
     accepted = request.headers.get("accept-encoding", "")
     write = partial(_encoded, served, call, place, decoding, accepted)
-    body, headers = await parts.inference.answer(served, call.rows, write)
-    parts.metrics.rows(len(call.rows))
+    body, headers = await services.inference.answer(served, call.rows, write)
+    services.metrics.rows(len(call.rows))
     return Response(body, headers={key.decode(): value.decode() for key, value in headers})
 
 
-def hot_infer(parts: Services, served: Served, request: HotRequest) -> Asked | None:
+def hot_infer(services: Services, served: LoadedModel, request: HotRequest) -> Asked | None:
     """Infer on the loop."""
-    if parts.inference.parked(served.network.id):
+    if services.inference.is_disabled(served.network.id):
         return None
     length = request.headers.get(LENGTH.encode())
     begun = time.perf_counter_ns()
@@ -160,16 +168,18 @@ def hot_infer(parts: Services, served: Served, request: HotRequest) -> Asked | N
     return Asked(call.rows, answer)
 
 
-def _checked(limits: Limits, served: Served, body: bytes, length: str | None) -> codec.Request:
+def _checked(
+    limits: Limits, served: LoadedModel, body: bytes, length: str | None
+) -> codec.TensorInput:
     """Return a long request, whose JSON may not hold far more rows than a call may have."""
     text = body[: codec.json_length(length, body)]
-    check_rows(text, limits)
+    check_row_count(text, limits)
     if text.count(b",") > 2 * limits.rows_per_call * served.forward.inputs:
-        raise InvalidRequest(f"a call takes 1 to {limits.rows_per_call} rows")
+        raise InvalidRequestError(f"a call takes 1 to {limits.rows_per_call} rows")
     return _decoded(served, body, length)
 
 
-def _decoded(served: Served, body: bytes, length: str | None) -> codec.Request:
+def _decoded(served: LoadedModel, body: bytes, length: str | None) -> codec.TensorInput:
     """Return the request."""
     call = codec.decode(body, length, served.forward.inputs, served.forward.dtype.name)
     codec.check_outputs(call.wanted, served.classes)
@@ -177,8 +187,8 @@ def _decoded(served: Served, body: bytes, length: str | None) -> codec.Request:
 
 
 def _encoded(
-    served: Served,
-    call: codec.Request,
+    served: LoadedModel,
+    call: codec.TensorInput,
     place: tuple[str, str],
     decoding: int,
     accepted: str,
@@ -189,7 +199,7 @@ def _encoded(
     body, length = codec.encode(call, place, outputs, served.classes)
     served.statistics.coded(len(outputs), decoding, time.perf_counter_ns() - begun)
     headers = _headers(length)
-    body, encoding = packed(body, accepted)
+    body, encoding = compress(body, accepted)
     if encoding is not None:
         headers.append((b"content-encoding", encoding.encode()))
     return body, headers
@@ -205,15 +215,15 @@ def _headers(length: int | None) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def _served(parts: Services, owner: str, model: str, version: str | None) -> Served:
+async def _load(services: Services, tenant: str, model: str, version: str | None) -> LoadedModel:
     """Return a version that a client has not unloaded."""
-    served = await parts.inference.served(owner, model, version)
-    if parts.inference.parked(served.network.id):
-        raise NotLoaded(f"the model {model[:200]!r} is not loaded")
+    served = await services.inference.load(tenant, model, version)
+    if services.inference.is_disabled(served.network.id):
+        raise ModelNotLoadedError(f"the model {model[:200]!r} is not loaded")
     return served
 
 
-DIALECT: Final = Dialect(
+PROTOCOL: Final = InferenceProtocol(
     router=router,
     owns=lambda path: path == "/v2" or path.startswith("/v2/"),
     error=error_text,

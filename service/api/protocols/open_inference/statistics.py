@@ -4,51 +4,55 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.api.dependencies import NetworkRef, Parts, Reader, Services
+from service.api.dependencies import NetworkRef, ReadTenant, Services, ServicesDep
 from service.api.protocols.open_inference.repository import every_network
 from service.api.protocols.open_inference.schemas import Version
-from service.application.served import Statistics
-from service.domain.networks import Network
+from service.application.inference.loaded_model import InferenceStatistics
+from service.domain.networks import NetworkRecord
 
 router = APIRouter()
 
 
 @router.get("/models/stats", summary="What was every network asked?")
-async def all_statistics(parts: Parts, owner: Reader) -> dict[str, Any]:
+async def all_statistics(services: ServicesDep, tenant: ReadTenant) -> dict[str, Any]:
     """Tell the counts and times of every network since the server started."""
     told = []
-    for network in await every_network(parts, owner):
-        told += _statistics(parts, network, None)
+    for network in await every_network(services, tenant):
+        told += _statistics(services, network, None)
     return {"model_stats": told}
 
 
 @router.get("/models/{model}/stats", summary="What was a network asked?")
-async def model_statistics(model: NetworkRef, parts: Parts, owner: Reader) -> dict[str, Any]:
+async def model_statistics(
+    model: NetworkRef, services: ServicesDep, tenant: ReadTenant
+) -> dict[str, Any]:
     """Tell the counts and times of each version since the server started."""
-    network = await parts.networks.get(owner, model)
-    return {"model_stats": _statistics(parts, network, None)}
+    network = await services.networks.get(tenant, model)
+    return {"model_stats": _statistics(services, network, None)}
 
 
 @router.get("/models/{model}/versions/{version}/stats", summary="What was a version asked?")
 async def version_statistics(
-    model: NetworkRef, version: Version, parts: Parts, owner: Reader
+    model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
     """Tell the counts and times of a version since the server started."""
-    network, found = await parts.networks.version(owner, model, version)
-    return {"model_stats": _statistics(parts, network, found.number)}
+    network, found = await services.networks.version(tenant, model, version)
+    return {"model_stats": _statistics(services, network, found.number)}
 
 
-def _statistics(parts: Services, network: Network, only: int | None) -> list[dict[str, Any]]:
+def _statistics(
+    services: Services, network: NetworkRecord, only: int | None
+) -> list[dict[str, Any]]:
     """Return Triton's counts for the versions of a network that were asked anything."""
-    counted = parts.inference.statistics(network.id)
+    counted = services.inference.statistics(network.id)
     if only is not None:
-        counted = {only: counted.get(only, Statistics())}
+        counted = {only: counted.get(only, InferenceStatistics())}
     elif not counted:
-        counted = {network.latest_version: Statistics()}
+        counted = {network.latest_version: InferenceStatistics()}
     return [_told(network.name, number, counts) for number, counts in sorted(counted.items())]
 
 
-def _told(name: str, number: int, counts: Statistics) -> dict[str, Any]:
+def _told(name: str, number: int, counts: InferenceStatistics) -> dict[str, Any]:
     none = {"count": 0, "ns": 0}
     infer = {"count": counts.executions, "ns": counts.nanoseconds}
     answered = {"count": counts.requests, "ns": counts.nanoseconds}

@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 
 from service.api.hot import Array
-from service.api.tabular import Rows, decoded, has_header, rows_of, rows_of_csv
-from service.application.dataset_npz import rows_of_npy
+from service.api.protocols.tabular import Rows, decoded, has_header, rows_of, rows_of_csv
+from service.application.datasets.npz_reader import rows_of_npy
 
 CSV: Final = "text/csv"
 JSON: Final = "application/json"

@@ -6,17 +6,17 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import NetworkRef, Parts, Predictor, Reader, Trainer
-from service.api.dialect import FAILURES, Dialect, Invocations
-from service.api.invocations import BODY, TOLD, answer
+from service.api.body import read_compressed_body
+from service.api.dependencies import NetworkRef, PredictTenant, ReadTenant, ServicesDep, TrainTenant
+from service.api.protocols.base import FAILURES, InferenceProtocol, InvocationCodec
+from service.api.protocols.invocations import BODY, RESPONSES, answer
 from service.api.protocols.sagemaker import codec
 from service.api.protocols.sagemaker.errors import error
-from service.api.raw import read_packed
-from service.api.tabular import decoded
+from service.api.protocols.tabular import decoded
 from service.application.ports import Page
 
 PAGE: Final = 100
-INVOCATIONS: Final = Invocations(codec.KINDS, codec.takes, codec.decode, codec.encode)
+INVOCATIONS: Final = InvocationCodec(codec.KINDS, codec.takes, codec.decode, codec.encode)
 
 router = APIRouter(prefix="/models", tags=["sagemaker"], responses=FAILURES)
 
@@ -48,40 +48,40 @@ LOAD: Final = {
 }
 
 
-class LoadedModel(BaseModel):
+class ModelListItem(BaseModel):
     """A network as the platform knows it."""
 
     modelName: str  # noqa: N815 - the platform's name
     modelUrl: str  # noqa: N815 - the platform's name
 
 
-class LoadedModels(BaseModel):
+class ModelListPage(BaseModel):
     """A page of networks."""
 
-    models: list[LoadedModel]
+    models: list[ModelListItem]
     nextPageToken: str | None = None  # noqa: N815 - the platform's name
 
 
 @router.post("", summary="Load a model", openapi_extra=LOAD)
-async def load(request: Request, parts: Parts, owner: Trainer) -> LoadedModel:
+async def load(request: Request, services: ServicesDep, tenant: TrainTenant) -> ModelListItem:
     """Make a network of the weights document in a folder below NEUROND_MODEL_DIR."""
-    body = await read_packed(request, parts.limits.json_bytes)
+    body = await read_compressed_body(request, services.limits.json_bytes)
     asked = decoded(body, _Load)
-    network = await parts.shelf.load(owner, asked.model_name, asked.url)
-    return LoadedModel(modelName=network.name, modelUrl=asked.url)
+    network = await services.model_directory.load(tenant, asked.model_name, asked.url)
+    return ModelListItem(modelName=network.name, modelUrl=asked.url)
 
 
 @router.get("", summary="List models", response_model_exclude_none=True)
 async def list_models(
-    parts: Parts,
-    owner: Reader,
+    services: ServicesDep,
+    tenant: ReadTenant,
     next_page_token: Annotated[str | None, Query(max_length=64)] = None,
-) -> LoadedModels:
+) -> ModelListPage:
     """List the networks, newest first."""
-    found = await parts.networks.page(owner, Page(PAGE, next_page_token))
-    return LoadedModels(
+    found = await services.networks.page(tenant, Page(PAGE, next_page_token))
+    return ModelListPage(
         models=[
-            LoadedModel(modelName=network.name, modelUrl=network.metadata.get("model_url", ""))
+            ModelListItem(modelName=network.name, modelUrl=network.metadata.get("model_url", ""))
             for network in found[:PAGE]
         ],
         nextPageToken=found[PAGE - 1].id if len(found) > PAGE else None,
@@ -89,26 +89,30 @@ async def list_models(
 
 
 @router.get("/{model}", summary="Look at a model")
-async def get_model(model: NetworkRef, parts: Parts, owner: Reader) -> LoadedModel:
+async def get_model(model: NetworkRef, services: ServicesDep, tenant: ReadTenant) -> ModelListItem:
     """Tell that a network is there."""
-    network = await parts.networks.get(owner, model)
-    return LoadedModel(modelName=network.name, modelUrl=network.metadata.get("model_url", ""))
+    network = await services.networks.get(tenant, model)
+    return ModelListItem(modelName=network.name, modelUrl=network.metadata.get("model_url", ""))
 
 
 @router.delete("/{model}", summary="Unload a model", response_class=Response)
-async def unload(model: NetworkRef, parts: Parts, owner: Trainer) -> Response:
+async def unload(model: NetworkRef, services: ServicesDep, tenant: TrainTenant) -> Response:
     """Remove a network that was loaded here; others are deleted by the native API alone."""
-    await parts.shelf.unload(owner, model)
+    await services.model_directory.unload(tenant, model)
     return Response(status_code=200)
 
 
-@router.post("/{model}/invoke", summary="Predict by a model", openapi_extra=BODY, responses=TOLD)
-async def invoke(model: NetworkRef, request: Request, parts: Parts, owner: Predictor) -> Response:
+@router.post(
+    "/{model}/invoke", summary="Predict by a model", openapi_extra=BODY, responses=RESPONSES
+)
+async def invoke(
+    model: NetworkRef, request: Request, services: ServicesDep, tenant: PredictTenant
+) -> Response:
     """Answer rows as ``/invocations`` does."""
-    return await answer(request, parts, owner, model, [INVOCATIONS])
+    return await answer(request, services, tenant, model, [INVOCATIONS])
 
 
-DIALECT: Final = Dialect(
+PROTOCOL: Final = InferenceProtocol(
     router=router,
     owns=lambda path: path == "/models" or path.startswith("/models/"),
     error=error,

@@ -6,11 +6,11 @@ from typing import Any, Final
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from service.api.dependencies import Parts, Predictor
-from service.api.dialect import FAILURES, Dialect
+from service.api.body import decode_in_thread_if_large, read_compressed_body
+from service.api.dependencies import PredictTenant, ServicesDep
 from service.api.examples import SEVEN
-from service.api.raw import off_loop, read_packed
-from service.api.tabular import Rows, decoded, rows_of
+from service.api.protocols.base import FAILURES, InferenceProtocol
+from service.api.protocols.tabular import Rows, decoded, rows_of
 
 BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -37,23 +37,27 @@ def error(status: int, _: str, detail: str) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def dialect(health_route: str | None, predict_route: str | None) -> Dialect:
+def dialect(health_route: str | None, predict_route: str | None) -> InferenceProtocol:
     """Return the protocol at these paths; a path that is not named is not there."""
     router = APIRouter(tags=["vertex"], responses=FAILURES)
 
-    async def health(parts: Parts) -> Response:
+    async def health(services: ServicesDep) -> Response:
         """Answer 200 while requests are taken, 503 while the server is stopping."""
-        return Response("{}", 503 if parts.closing.is_set() else 200, media_type="application/json")
+        return Response(
+            "{}", 503 if services.closing.is_set() else 200, media_type="application/json"
+        )
 
-    async def predict(request: Request, parts: Parts, owner: Predictor) -> Response:
+    async def predict(request: Request, services: ServicesDep, tenant: PredictTenant) -> Response:
         """Answer rows by the default network."""
-        served = await parts.inference.served(owner, await parts.inference.only(owner), None)
-        body = await read_packed(request, parts.limits.inference_bytes)
-        rows = await off_loop(parts.limits, body, _rows)
-        told = await parts.inference.answer(
+        served = await services.inference.load(
+            tenant, await services.inference.default_network(tenant), None
+        )
+        body = await read_compressed_body(request, services.limits.inference_bytes)
+        rows = await decode_in_thread_if_large(services.limits, body, _rows)
+        told = await services.inference.answer(
             served, rows, lambda outputs: msgspec.json.encode({"predictions": outputs.tolist()})
         )
-        parts.metrics.rows(len(rows))
+        services.metrics.rows(len(rows))
         return Response(told, media_type="application/json")
 
     paths = [path for path in (health_route, predict_route) if path is not None]
@@ -63,4 +67,4 @@ def dialect(health_route: str | None, predict_route: str | None) -> Dialect:
         router.add_api_route(
             predict_route, predict, methods=["POST"], summary="Predict", openapi_extra=BODY
         )
-    return Dialect(router, lambda path: path in paths, error)
+    return InferenceProtocol(router, lambda path: path in paths, error)

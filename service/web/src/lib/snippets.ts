@@ -6,7 +6,7 @@ const shell = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
 export function curl(call: Call, origin: string, keyed = false): string {
   const lines = [`curl -X ${call.method} ${shell(origin + call.path)}`];
-  if (keyed) lines.push(`  -H "Authorization: Bearer $NEUROND_KEY"`);
+  if (keyed) lines.push(`  -H "Authorization: Bearer $NEUROND_API_KEY"`);
   if (call.body !== undefined) {
     lines.push(`  -H 'Content-Type: application/json'`, `  -d ${shell(JSON.stringify(call.body))}`);
   }
@@ -15,7 +15,7 @@ export function curl(call: Call, origin: string, keyed = false): string {
 
 export function python(call: Call, origin: string, keyed = false): string {
   const body = call.body === undefined ? '' : `, json=json.loads(${JSON.stringify(JSON.stringify(call.body))})`;
-  const key = keyed ? `, headers={"Authorization": "Bearer " + os.environ["NEUROND_KEY"]}` : '';
+  const key = keyed ? `, headers={"Authorization": "Bearer " + os.environ["NEUROND_API_KEY"]}` : '';
   return [
     'import json',
     ...(keyed ? ['import os'] : []),
@@ -28,7 +28,7 @@ export function python(call: Call, origin: string, keyed = false): string {
 
 export function javascript(call: Call, origin: string, keyed = false): string {
   const options = [`method: ${JSON.stringify(call.method)}`];
-  const key = keyed ? ["Authorization: 'Bearer ' + process.env.NEUROND_KEY"] : [];
+  const key = keyed ? ["Authorization: 'Bearer ' + process.env.NEUROND_API_KEY"] : [];
   if (call.body !== undefined) key.push(`'Content-Type': 'application/json'`);
   if (key.length) options.push(`headers: { ${key.join(', ')} }`);
   if (call.body !== undefined) {

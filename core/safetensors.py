@@ -1,0 +1,73 @@
+"""Named arrays as bytes, in the safetensors layout: a JSON header, then raw numbers.
+
+Eight bytes with the header's length, the header, the arrays one after the other, all
+little-endian. Nothing in it can run code.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from core.arrays import Array
+from core.errors import FormatError
+
+DTYPES: Final = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "|u1"}
+_NAMES: Final = {np.dtype(code): name for name, code in DTYPES.items()}
+MAX_HEADER_BYTES: Final = 1 << 24
+
+
+def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """Return the arrays and the metadata as one block of bytes, the same for the same input."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    parts, start = [], 0
+    for name, tensor in tensors.items():
+        part = np.ascontiguousarray(tensor).tobytes()
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, start + len(part)],
+        }
+        parts.append(part)
+        start += len(part)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)
+
+
+def decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return what `encode` was given; the arrays are read-only views of ``data``.
+
+    Raises
+    ------
+    FormatError
+        When a length, a type or an offset does not fit the bytes that are there.
+    """
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > min(MAX_HEADER_BYTES, len(data) - 8):
+        raise FormatError("the header is longer than the file")
+    try:
+        header = json.loads(data[8 : 8 + size])
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict):
+            raise FormatError("the metadata are no object")
+        body = memoryview(data)[8 + size :]
+        tensors = {name: _tensor(name, entry, body) for name, entry in header.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError("the header is not a safetensors header") from error
+    return tensors, metadata
+
+
+def _tensor(name: str, entry: Mapping[str, Any], body: memoryview) -> Array:
+    """Return one array, its offsets checked against its shape and the bytes there are."""
+    dtype = np.dtype(DTYPES[entry["dtype"]])
+    shape = tuple(entry["shape"])
+    start, end = entry["data_offsets"]
+    wanted = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or end - start != wanted or not 0 <= start <= end <= len(body):
+        raise FormatError(f"tensor {name[:80]!r} does not fit its bytes")
+    return np.frombuffer(body[start:end], dtype).reshape(shape)

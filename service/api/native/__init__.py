@@ -1,1 +1,0 @@
-"""The native API under /v1."""

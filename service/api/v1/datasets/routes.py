@@ -1,0 +1,225 @@
+"""Datasets."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
+
+from service.api.body import check_content_length, payload_too_large
+from service.api.dependencies import (
+    Count,
+    DatasetRef,
+    Idempotency,
+    ReadTenant,
+    Services,
+    ServicesDep,
+    TrainTenant,
+    UploadTenant,
+    is_upload,
+    media_type,
+    paged,
+)
+from service.api.encoding import answer, saved
+from service.api.errors import describe_validation
+from service.api.schemas import Name, page_links
+from service.api.strict import StrictRoute, check_encoding, check_json_type
+from service.api.v1.datasets.schemas import (
+    BuiltinBody,
+    DatasetBody,
+    DatasetList,
+    RowsBody,
+    RowsPage,
+    dataset_body,
+)
+from service.application.datasets.datasets import Builtin
+from service.application.ports import Page, StoredResponse, UnitOfWork
+from service.domain.datasets import Dataset, Task
+from service.domain.errors import InvalidRequestError, MalformedBodyError, UnavailableError
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
+
+_rows, _builtin = TypeAdapter(RowsBody), TypeAdapter(BuiltinBody)
+BUILTIN_EXAMPLE = {
+    "name": "digits-1000",
+    "builtin": "digits",
+    "samples": 1000,
+    "noise": 0.1,
+    "seed": 1,
+}
+ROWS_EXAMPLE = {
+    "name": "and",
+    "inputs": [[0, 0], [0, 1], [1, 0], [1, 1]],
+    "targets": ["no", "no", "no", "yes"],
+}
+_binary: dict[str, Any] = {"type": "string", "format": "binary"}
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/BuiltinBody"},
+                    {"$ref": "#/components/schemas/RowsBody"},
+                ]
+            },
+            "examples": {
+                "builtin": {"summary": "A built-in set", "value": BUILTIN_EXAMPLE},
+                "rows": {"summary": "Rows with their targets", "value": ROWS_EXAMPLE},
+            },
+        },
+        "text/csv": {"schema": {"type": "string"}, "example": "x,y,colour\n1,2,red\n3,4,blue\n"},
+        "application/x-npz": {"schema": _binary},
+    },
+}
+TargetColumn = Annotated[
+    str | None, Query(max_length=4096, description="Of a CSV: the target column, else the last.")
+]
+TaskQuery = Annotated[Task | None, Query(description="What the targets are; else it is guessed.")]
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a dataset",
+    response_model=DatasetBody,
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def create_dataset(
+    request: Request,
+    services: ServicesDep,
+    tenant: UploadTenant,
+    idempotency: Idempotency,
+    name: Annotated[Name | None, Query()] = None,
+    target: TargetColumn = None,
+    task: TaskQuery = None,
+) -> Response:
+    """Take rows as JSON, CSV or npz, or draw a built-in set; nothing is kept of bad rows."""
+    if is_upload(request):
+        async with _uploaded(request, services) as (path, kind, digest):
+            both = hashlib.sha256(f"{idempotency.fingerprint} {digest}".encode())
+            idempotency = replace(idempotency, fingerprint=both.hexdigest())
+            dataset = await services.datasets.from_file(tenant, name, path, kind, target, task)
+    else:
+        dataset = await _from_json(request, services, tenant, (name, target, task))
+
+    async def create(work: UnitOfWork) -> StoredResponse:
+        added = await services.datasets.add(work, dataset)
+        return saved(201, dataset_body(added), {"Location": f"/v1/datasets/{added.id}"})
+
+    return answer(await services.idempotent_requests.run(idempotency, create))
+
+
+async def _from_json(
+    request: Request,
+    services: Services,
+    tenant: str,
+    query: tuple[str | None, str | None, Task | None],
+) -> Dataset:
+    """Return the dataset of a JSON body; the query may name what the body does not."""
+    check_json_type(request, also=("text/csv", "application/x-npz"))
+    document = await request.json()
+    if not isinstance(document, dict):
+        raise InvalidRequestError.at("", "wrong_type", "an object is due")
+    name, target, task = query
+    if target is not None:
+        raise InvalidRequestError.at("", "unexpected", "target names a column of a CSV")
+    try:
+        if "builtin" in document:
+            builtin = _builtin.validate_python(document)
+            wanted = Builtin(builtin.builtin, builtin.samples, builtin.noise, builtin.seed)
+            return await services.datasets.from_builtin(tenant, builtin.name or name, wanted)
+        body = await asyncio.to_thread(_rows.validate_python, document)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        raise describe_validation(found, document) from None
+    chosen = body.task or task
+    return await services.datasets.from_rows(
+        tenant, body.name or name, body.inputs, body.targets, chosen
+    )
+
+
+@asynccontextmanager
+async def _uploaded(request: Request, services: Services) -> AsyncIterator[tuple[Path, str, str]]:
+    """Stream the body to a file that is gone afterwards; give its kind and digest."""
+    check_encoding(request)
+    limit = services.limits.dataset_bytes
+    check_content_length(request, limit)
+    kind = "csv" if media_type(request) == "text/csv" else "npz"
+    path = services.uploads / secrets.token_hex(8)
+    digest, size = hashlib.sha256(), 0
+    try:
+        file = await asyncio.to_thread(path.open, "wb")
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise payload_too_large(limit)
+                digest.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        finally:
+            await asyncio.to_thread(file.close)
+        if not size:
+            raise MalformedBodyError("the body is empty")
+        yield path, kind, digest.hexdigest()
+    except OSError as error:
+        raise UnavailableError.because_of(error) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@router.get("", summary="List datasets")
+async def list_datasets(
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    tenant: ReadTenant,
+    page: Annotated[Page, paged("ds")],
+) -> DatasetList:
+    """Return a page of datasets, newest first."""
+    found = await services.datasets.page(tenant, page)
+    ids = [dataset.id for dataset in found]
+    shown, more = page_links(request, response, found, page.limit, ids)
+    return DatasetList(data=[dataset_body(dataset) for dataset in shown], has_more=more)
+
+
+@router.get("/{dataset}", summary="Look at a dataset")
+async def get_dataset(
+    dataset: DatasetRef, services: ServicesDep, tenant: ReadTenant
+) -> DatasetBody:
+    """Return a dataset by id or name."""
+    return dataset_body(await services.datasets.get(tenant, dataset))
+
+
+@router.get("/{dataset}/rows", summary="Look at rows")
+async def get_rows(
+    dataset: DatasetRef,
+    services: ServicesDep,
+    tenant: ReadTenant,
+    limit: Annotated[Count, Query(ge=1, le=1000)] = 20,
+    offset: Annotated[Count, Query(ge=0, le=2**31 - 1)] = 0,
+) -> RowsPage:
+    """Return some rows with their targets."""
+    found, rows = await services.datasets.rows(tenant, dataset, offset, limit)
+    return RowsPage(
+        data=rows,
+        columns=found.columns,
+        total=found.rows,
+        offset=offset,
+        has_more=offset + len(rows) < found.rows,
+    )
+
+
+@router.delete("/{dataset}", status_code=204, summary="Delete a dataset")
+async def delete_dataset(
+    dataset: DatasetRef, services: ServicesDep, tenant: TrainTenant
+) -> Response:
+    """Delete a dataset; 409 while a job needs it."""
+    await services.datasets.remove(tenant, dataset)
+    return Response(status_code=204)

@@ -1,0 +1,304 @@
+"""Bodies of networks, versions and aliases."""
+
+import math
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+from service.api.schemas import Body, Links, Name, Seed, Time, links
+from service.application.component_names import ACTIVATION_NAMES, INITIALIZER_NAMES
+from service.application.networks.networks import NewNetwork
+from service.domain.identifiers import is_plain
+from service.domain.limits import MAX_WIDTH
+from service.domain.networks import NetworkRecord, Version
+
+DIGITS: dict[str, Any] = {
+    "name": "digits",
+    "input_shape": [25],
+    "layers": [
+        {"type": "dense", "units": 32, "activation": "relu"},
+        {"type": "dense", "units": 16, "activation": "relu"},
+        {"type": "dense", "units": 10, "activation": "softmax"},
+    ],
+    "labels": list("0123456789"),
+}
+
+Label = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _text(text: str) -> str:
+    """Return a text that any store takes."""
+    if not is_plain(text, allowed="\t\n\r"):
+        message = "a text holds no control characters and no lone surrogates"
+        raise ValueError(message)
+    return text
+
+
+Text = Annotated[str, AfterValidator(_text)]
+
+
+def _metadata_text(value: object) -> object:
+    """Return what a client likes to remember: a text, a number, true or false."""
+    if isinstance(value, str) and len(value) <= MAX_METADATA_LENGTH:
+        return _text(value)
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) <= 2**53):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    message = (
+        f"a text of at most {MAX_METADATA_LENGTH} characters, true, false, or a number is due, "
+        "a whole one within 2^53"
+    )
+    raise ValueError(message)
+
+
+MAX_METADATA_LENGTH: Final = 2000
+MetadataText = Annotated[
+    Any,
+    AfterValidator(_metadata_text),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": MAX_METADATA_LENGTH},
+                {"type": "boolean"},
+                {"type": "integer", "minimum": -(2**53), "maximum": 2**53},
+                {"type": "number"},
+            ]
+        }
+    ),
+]
+Metadata = Annotated[
+    dict[Annotated[Text, Field(max_length=200)], MetadataText], Field(max_length=64)
+]
+
+
+class ActivationBody(Body):
+    """An activation with its option."""
+
+    type: str = Field(json_schema_extra={"enum": list(ACTIVATION_NAMES)})
+    negative_slope: float | None = Field(None, ge=0.0, le=1.0)
+
+
+class DenseBody(Body):
+    """A fully connected layer."""
+
+    type: Literal["dense"]
+    units: int = Field(ge=1)
+    activation: (
+        Annotated[str, Field(json_schema_extra={"enum": list(ACTIVATION_NAMES)})] | ActivationBody
+    ) = "linear"
+    negative_slope: float | None = Field(None, ge=0.0, le=1.0, description="Of leaky_relu.")
+    initializer: (
+        Annotated[str, Field(json_schema_extra={"enum": list(INITIALIZER_NAMES)})] | None
+    ) = Field(None, description="Else He for relu and leaky_relu, Xavier for the others.")
+
+
+class DropoutBody(Body):
+    """A layer that silences units at random in training."""
+
+    type: Literal["dropout"]
+    rate: float = Field(ge=0.0, lt=1.0)
+
+
+LayerBody = Annotated[DenseBody | DropoutBody, Field(discriminator="type")]
+
+
+class NetworkOptions(Body):
+    """What may be told of a new network."""
+
+    name: Name | None = None
+    labels: list[Label] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_WIDTH,
+        description="Names of the classes, else their indices.",
+    )
+    dtype: Literal["float32", "float64"] | None = Field(None, description="float32 if not told.")
+    seed: Seed | None = Field(None, description="Of the initial weights; else one is drawn.")
+    metadata: Metadata | None = None
+
+
+class CreateNetwork(NetworkOptions):
+    """A new network."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DIGITS]})
+
+    input_shape: list[Annotated[int, Field(ge=1)]] = Field(
+        min_length=1, max_length=1, description="The number of input columns."
+    )
+    layers: list[LayerBody] = Field(min_length=1, max_length=1000)
+
+    def wanted(self) -> NewNetwork:
+        """Return what the use case takes."""
+        return NewNetwork(
+            self.input_shape,
+            [layer.model_dump(exclude_unset=True) for layer in self.layers],
+            self.name,
+            self.labels,
+            self.dtype or "float32",
+            self.seed,
+            self.metadata,
+        )
+
+
+class ChangeNetwork(Body):
+    """What is to change; null takes a thing away, and gives the id as a name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"team": "vision"}}]})
+
+    name: Name | None = None
+    labels: list[Label] | None = Field(None, min_length=1, max_length=MAX_WIDTH)
+    metadata: Metadata | None = None
+
+
+class NetworkBody(BaseModel):
+    """A network."""
+
+    id: str
+    name: str
+    input_shape: list[int]
+    output_shape: list[int]
+    layers: list[dict[str, Any]]
+    labels: list[str] | None = Field(description="Null where the outputs are no probabilities.")
+    dtype: str
+    seed: int
+    parameter_count: int
+    latest_version: int
+    aliases: dict[str, int]
+    metadata: dict[str, str | bool | int | float]
+    created_at: Time
+    links: Links
+
+
+class ImportReport(BaseModel):
+    """What an imported document did not carry, and what was assumed."""
+
+    format: str
+    notes: list[str]
+
+
+class ImportedBody(NetworkBody):
+    """A network that came in as a document."""
+
+    import_report: ImportReport
+
+
+class NetworkList(BaseModel):
+    """A page of networks, newest first."""
+
+    data: list[NetworkBody]
+    has_more: bool
+
+
+class VersionBody(BaseModel):
+    """An immutable set of weights."""
+
+    network: str
+    network_id: str
+    version: int
+    origin: Literal["initial", "job", "upload", "import"]
+    parent: int | None
+    job: str | None
+    dataset_sha256: str | None
+    training: dict[str, Any] | None
+    metrics: dict[str, Any] | None
+    weights_sha256: str
+    preprocessing: bool = Field(description="Whether raw rows are standardised first.")
+    aliases: list[str]
+    created_at: Time
+    links: Links
+
+
+class UploadedBody(VersionBody):
+    """A version that came in as a document."""
+
+    notes: list[str] = Field(description="What the document did not carry.")
+
+
+class CheckedBody(BaseModel):
+    """A document that would fit."""
+
+    valid: bool = True
+    weights_sha256: str
+    parameter_count: int
+    notes: list[str]
+
+
+class VersionList(BaseModel):
+    """A page of versions, newest first."""
+
+    data: list[VersionBody]
+    has_more: bool
+
+
+class SetAlias(Body):
+    """Where an alias points."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": 0}]})
+
+    version: int = Field(ge=0, le=2**31 - 1)
+
+
+def network_path(network: NetworkRecord) -> str:
+    """Return where a network is."""
+    return f"/v1/networks/{network.id}"
+
+
+def network_fields(network: NetworkRecord) -> dict[str, Any]:
+    """Return the fields of a network's body."""
+    return {
+        "id": network.id,
+        "name": network.name,
+        "input_shape": network.input_shape,
+        "output_shape": [network.units],
+        "layers": network.layers,
+        "labels": network.effective_labels,
+        "dtype": network.dtype,
+        "seed": network.seed,
+        "parameter_count": network.parameter_count,
+        "latest_version": network.latest_version,
+        "aliases": network.aliases,
+        "metadata": network.metadata,
+        "created_at": network.created_at,
+        "links": links(
+            network_path(network),
+            versions="versions",
+            weights="weights",
+            classify="classify",
+            predict="predict",
+            evaluate="evaluate",
+        ),
+    }
+
+
+def network_body(network: NetworkRecord) -> NetworkBody:
+    """Return a network as it is told."""
+    return NetworkBody(**network_fields(network))
+
+
+def version_fields(network: NetworkRecord, version: Version) -> dict[str, Any]:
+    """Return the fields of a version's body."""
+    path = f"{network_path(network)}/versions/{version.number}"
+    return {
+        "network": network.name,
+        "network_id": network.id,
+        "version": version.number,
+        "origin": version.origin,
+        "parent": version.parent,
+        "job": version.job_id,
+        "dataset_sha256": version.dataset_sha256,
+        "training": version.training,
+        "metrics": version.metrics,
+        "weights_sha256": version.weights_sha256,
+        "preprocessing": version.preprocessing is not None,
+        "aliases": sorted(
+            alias for alias, number in network.aliases.items() if number == version.number
+        ),
+        "created_at": version.created_at,
+        "links": links(path, weights="weights", classify="classify", predict="predict"),
+    }
+
+
+def version_body(network: NetworkRecord, version: Version) -> VersionBody:
+    """Return a version as it is told."""
+    return VersionBody(**version_fields(network, version))

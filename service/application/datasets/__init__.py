@@ -1,0 +1,1 @@
+"""Datasets: reading, storing, finding."""

@@ -1,0 +1,214 @@
+"""Datasets: take them in, list them, show their rows."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from core import datasets as builtins
+from core import safetensors as tensors
+from core.arrays import Array
+from core.errors import EngineError
+from service.application.datasets.csv_reader import read_csv
+from service.application.datasets.npz_reader import read_npz
+from service.application.datasets.tables import Table, build_table, json_rows, json_targets
+from service.application.engine_errors import translate_engine_error
+from service.application.ports import BlobCorruptError, BlobStore, Database, Page, UnitOfWork
+from service.domain.datasets import Dataset, Task
+from service.domain.errors import ConflictError, InvalidRequestError, NotFoundError
+from service.domain.identifiers import check_name, new_id
+from service.domain.limits import Limits
+
+
+class DatasetCorruptError(ConflictError):
+    """A dataset's rows are not what they were."""
+
+    code = "dataset_corrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """Which built-in set is wanted."""
+
+    name: str
+    samples: int | None
+    noise: float | None
+    seed: int
+
+
+@final
+class DatasetService:
+    """The use cases."""
+
+    def __init__(self, database: Database, blobs: BlobStore, limits: Limits) -> None:
+        self._database, self._blobs, self._limits = database, blobs, limits
+
+    async def from_rows(
+        self,
+        tenant: str,
+        name: str | None,
+        inputs: list[Any],
+        targets: list[Any],
+        task: Task | None,
+    ) -> Dataset:
+        """Check rows that came as JSON; nothing is remembered yet."""
+        table = await asyncio.to_thread(self.table_of, inputs, targets, task)
+        return await self.store(tenant, name, table)
+
+    def table_of(self, inputs: list[Any], targets: list[Any], task: Task | None) -> Table:
+        """Return checked rows."""
+        if len(inputs) != len(targets):
+            problem = f"there are {len(inputs)} inputs and {len(targets)} targets"
+            raise InvalidRequestError.at("/targets", "length_mismatch", problem)
+        if not inputs:
+            raise InvalidRequestError.at("/inputs", "empty", "a dataset needs at least one row")
+        rows = json_rows(inputs)
+        columns = [f"x{index}" for index in range(rows.shape[1])]
+        return build_table(rows, json_targets(targets), columns, task, "/targets", self._limits)
+
+    async def from_builtin(self, tenant: str, name: str | None, wanted: Builtin) -> Dataset:
+        """Draw a built-in set; nothing is remembered yet."""
+        if wanted.samples is not None and wanted.samples > self._limits.builtin_rows:
+            problem = f"at most {self._limits.builtin_rows} rows are drawn"
+            raise InvalidRequestError.at("/samples", "out_of_range", problem)
+        try:
+            drawn = await asyncio.to_thread(
+                builtins.builtin, wanted.name, wanted.samples, wanted.noise, wanted.seed
+            )
+        except EngineError as error:
+            raise translate_engine_error(error) from None
+        labels = None if drawn.labels is None else list(drawn.labels)
+        targets = drawn.targets if labels is None else drawn.targets.astype(np.int64)
+        if labels is not None and len(np.unique(targets)) < 2:
+            raise InvalidRequestError.at("/samples", "one_class", "so few rows hold only one class")
+        return await self.store(
+            tenant, name, Table(drawn.inputs, targets, list(drawn.columns), labels)
+        )
+
+    async def from_file(
+        self,
+        tenant: str,
+        name: str | None,
+        path: Path,
+        kind: str,
+        target: str | None,
+        task: Task | None,
+    ) -> Dataset:
+        """Check a CSV or npz file; nothing is remembered yet."""
+        if kind == "csv":
+            table = await asyncio.to_thread(read_csv, path, target, task, self._limits)
+        else:
+            table = await asyncio.to_thread(read_npz, path, task, self._limits)
+        return await self.store(tenant, name, table)
+
+    async def store(
+        self,
+        tenant: str,
+        name: str | None,
+        table: Table,
+        *,
+        hidden: bool = False,
+        persist: bool = True,
+    ) -> Dataset:
+        """Store the rows; the dataset itself is not remembered yet."""
+        limits = self._limits
+        if (
+            table.inputs.shape[1] > limits.dataset_columns
+            or len(table.inputs) > limits.dataset_rows
+        ):
+            problem = f"at most {limits.dataset_rows} rows of {limits.dataset_columns} columns"
+            raise InvalidRequestError.at("/inputs", "too_large", problem)
+        if table.inputs.nbytes + table.targets.nbytes > limits.table_bytes:
+            problem = f"so many numbers are more than {limits.table_bytes} bytes"
+            raise InvalidRequestError.at("/inputs", "too_large", problem)
+        labels = table.labels
+        dataset_id = new_id("ds")
+        checked = dataset_id if name is None else check_name(name)
+        counts = None
+        if labels is not None:
+            found = np.bincount(table.targets, minlength=len(labels))
+            counts = dict(zip(labels, found.tolist(), strict=True))
+        data = await asyncio.to_thread(
+            tensors.encode, {"inputs": table.inputs, "targets": table.targets}, {}
+        )
+        return Dataset(
+            id=dataset_id,
+            tenant=tenant,
+            name=checked,
+            rows=len(table.inputs),
+            input_shape=[table.inputs.shape[1]],
+            task=table.task,
+            columns=table.columns,
+            outputs=1 if labels is not None else table.targets.shape[1],
+            sha256=await self._blobs.put(data) if persist else hashlib.sha256(data).hexdigest(),
+            created_at=datetime.now(UTC),
+            labels=labels,
+            class_counts=counts,
+            hidden=hidden,
+        )
+
+    async def add(self, work: UnitOfWork, dataset: Dataset) -> Dataset:
+        """Remember a dataset whose rows are stored."""
+        await work.datasets.add(dataset)
+        return dataset
+
+    async def get(self, tenant: str, reference: str) -> Dataset:
+        """Return a dataset by id or name."""
+        async with self._database.read() as work:
+            return await find_dataset(work, tenant, reference)
+
+    async def page(self, tenant: str, page: Page) -> list[Dataset]:
+        """Return a page of datasets and one more."""
+        async with self._database.read() as work:
+            return await work.datasets.page(tenant, page)
+
+    async def remove(self, tenant: str, reference: str) -> None:
+        """Forget a dataset that no job needs."""
+        async with self._database.write() as work:
+            dataset = await find_dataset(work, tenant, reference)
+            job = await work.jobs.active_on(dataset_id=dataset.id)
+            if job is not None:
+                problem = f"job {job.id} is {job.status} and needs it; cancel it first"
+                raise ConflictError(problem, code="dataset_in_use", job=job.id)
+            await work.datasets.remove(dataset.id)
+
+    async def arrays(self, dataset: Dataset) -> tuple[Array, Array]:
+        """Return inputs and targets as they are stored."""
+        try:
+            data = await self._blobs.get(dataset.sha256)
+        except BlobCorruptError as error:
+            raise DatasetCorruptError(
+                f"the rows of {dataset.name!r} are damaged: {error}"
+            ) from error
+        arrays, _ = tensors.decode(data)
+        return arrays["inputs"], arrays["targets"]
+
+    async def rows(
+        self, tenant: str, reference: str, offset: int, limit: int
+    ) -> tuple[Dataset, list[dict[str, Any]]]:
+        """Return some rows with their targets, classes by their labels."""
+        dataset = await self.get(tenant, reference)
+        inputs, targets = await self.arrays(dataset)
+        part = slice(offset, offset + limit)
+        shown: list[Any] = targets[part].tolist()
+        if dataset.labels is not None:
+            shown = [dataset.labels[index] for index in shown]
+        elif dataset.outputs == 1:
+            shown = [vector[0] for vector in shown]
+        rows = zip(inputs[part].tolist(), shown, strict=True)
+        return dataset, [
+            {"row": offset + index, "inputs": row, "target": target}
+            for index, (row, target) in enumerate(rows)
+        ]
+
+
+async def find_dataset(work: UnitOfWork, tenant: str, reference: str) -> Dataset:
+    """Return a dataset by id or name, or say that it is not there."""
+    dataset = await work.datasets.find(tenant, reference)
+    if dataset is None:
+        raise NotFoundError("dataset", reference)
+    return dataset

@@ -1,0 +1,1 @@
+"""Predictions, evaluations and explanations of loaded models."""

@@ -1,0 +1,1 @@
+"""Training jobs: queue, dispatcher, events, checkpoints."""

@@ -1,0 +1,72 @@
+"""The only way in which a job changes: its row and its log together, in one transaction."""
+
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any, final
+
+from service.application.jobs.event_bus import EventBus
+from service.application.ports import UnitOfWork
+from service.domain.jobs import TERMINAL, EventBatch, Job, Progress, Status
+
+
+@final
+class JobEventLog:
+    """Moves jobs and writes down that they moved."""
+
+    def __init__(self, event_bus: EventBus) -> None:
+        self.event_bus = event_bus
+
+    async def create(self, work: UnitOfWork, job: Job) -> Job:
+        """Add a job and the first entry of its log."""
+        job = replace(job, last_event=1)
+        await work.jobs.add(job)
+        await self._append(work, EventBatch(job.id, 1, 1, "state", state_of(job)))
+        return job
+
+    async def transition(
+        self, work: UnitOfWork, job: Job, to: Status, **changes: Any
+    ) -> Job | None:
+        """Move a job; None when someone else moved it first."""
+        first = job.last_event + 1
+        kinds = ["state", "end"] if to in TERMINAL else ["state"]
+        moved = await work.jobs.transition(job, to, last_event=first + len(kinds) - 1, **changes)
+        if moved is not None:
+            data = state_of(moved)
+            events = enumerate(kinds, first)
+            await self._append(work, *(EventBatch(job.id, n, n, kind, data) for n, kind in events))
+        return moved
+
+    async def epochs(
+        self, work: UnitOfWork, job: Job, columns: dict[str, list[Any]], progress: Progress
+    ) -> Job | None:
+        """Write down epochs, and how far the job is; None when someone else moved it."""
+        first, last = job.last_event + 1, job.last_event + len(columns["epoch"])
+        if not await work.jobs.update(job, last_event=last, progress=progress):
+            return None
+        await self._append(work, EventBatch(job.id, first, last, "epoch", columns))
+        return replace(job, last_event=last, progress=progress)
+
+    async def note(self, work: UnitOfWork, job: Job, kind: str, data: dict[str, Any]) -> Job | None:
+        """Write down what changes no state: a checkpoint, a remark; None as `epochs` does."""
+        event = job.last_event + 1
+        if not await work.jobs.update(job, last_event=event):
+            return None
+        await self._append(work, EventBatch(job.id, event, event, kind, data))
+        return replace(job, last_event=event)
+
+    async def _append(self, work: UnitOfWork, *batches: EventBatch) -> None:
+        await work.job_events.append(batches)
+        for batch in batches:
+            work.after_commit(partial(self.event_bus.publish, batch))
+
+
+def state_of(job: Job) -> dict[str, Any]:
+    """Return what an event tells of a job's state."""
+    return {
+        "status": str(job.status),
+        "stop_reason": job.stop_reason,
+        "attempt": job.attempt,
+        "result_version": job.result_version,
+        "error": job.error,
+        "progress": asdict(job.progress),
+    }

@@ -1,0 +1,1 @@
+"""Networks, their versions and weights."""

@@ -1,0 +1,298 @@
+"""Networks, their versions, aliases and weights."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from secrets import randbits
+from typing import Any, final
+
+import numpy as np
+
+from core.errors import EngineError
+from core.formats import Model
+from core.network import Network
+from service.application.engine_errors import translate_engine_error
+from service.application.networks.versions import append_version, find_network, find_version
+from service.application.ports import BlobStore, Database, Page, UnitOfWork
+from service.application.training.live_snapshots import LiveSnapshots
+from service.domain.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PreconditionFailedError,
+    pointer,
+)
+from service.domain.identifiers import check_alias, check_name, new_id
+from service.domain.limits import Limits
+from service.domain.networks import Metadata, NetworkRecord, Origin, Version
+
+
+@dataclass(frozen=True, slots=True)
+class NewNetwork:
+    """What a client asks for."""
+
+    input_shape: list[int]
+    layers: list[dict[str, Any]]
+    name: str | None = None
+    labels: list[str] | None = None
+    dtype: str = "float32"
+    seed: int | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a PATCH changes.
+
+    Attributes
+    ----------
+    named
+        Which of the others change; None of a thing takes it away, and of a name gives the id.
+    """
+
+    name: str | None = None
+    labels: list[str] | None = None
+    metadata: Metadata | None = None
+    named: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UnsavedNetwork:
+    """A network with its first weights, not yet remembered."""
+
+    network: NetworkRecord
+    version: Version
+    notes: tuple[str, ...] = ()
+
+
+@final
+class NetworkService:
+    """The use cases."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        limits: Limits,
+        live_snapshots: LiveSnapshots,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._database, self._blobs, self._limits = database, blobs, limits
+        self._live_snapshots, self._changed = live_snapshots, changed
+
+    async def build(self, tenant: str, wanted: NewNetwork) -> UnsavedNetwork:
+        """Check a new network and draw its initial weights; nothing is remembered yet."""
+        self._limits.check_network(wanted.input_shape, wanted.layers)
+        spec = {
+            "input_shape": wanted.input_shape,
+            "layers": wanted.layers,
+            "dtype": wanted.dtype,
+        }
+        seed = randbits(32) if wanted.seed is None else wanted.seed
+        try:
+            engine = Network.from_spec(spec)
+        except EngineError as error:
+            raise translate_engine_error(error) from None
+        await asyncio.to_thread(engine.initialize, np.random.Generator(np.random.SFC64(seed)))
+        return await self._build(tenant, Model(engine), wanted, seed, "initial")
+
+    async def import_model(
+        self, tenant: str, model: Model, name: str | None, metadata: Metadata | None = None
+    ) -> UnsavedNetwork:
+        """Check a model as a new network; nothing is remembered yet."""
+        spec = model.network.spec()
+        self._limits.check_network(spec["input_shape"], spec["layers"])
+        labels = None if model.labels is None else list(model.labels)
+        shape, layers = spec["input_shape"], spec["layers"]
+        wanted = NewNetwork(shape, layers, name, labels, spec["dtype"], metadata=metadata)
+        try:
+            unsaved = await self._build(tenant, model, wanted, 0, "import")
+        except InvalidRequestError as error:
+            named = error.field_errors[0].pointer == "/name"
+            raise error if named else error.under("network") from None
+        return replace(unsaved, notes=model.notes)
+
+    async def _build(
+        self, tenant: str, model: Model, wanted: NewNetwork, seed: int, origin: Origin
+    ) -> UnsavedNetwork:
+        now = datetime.now(UTC)
+        network_id = new_id("net")
+        engine = model.network
+        if engine.units == 1 and engine.output_activation == "softmax":
+            place = pointer("layers", len(wanted.layers) - 1, "units")
+            problem = "softmax over one unit is always 1; two classes take one sigmoid unit"
+            raise InvalidRequestError.at(place, "out_of_range", problem)
+        network = NetworkRecord(
+            id=network_id,
+            tenant=tenant,
+            name=network_id if wanted.name is None else check_name(wanted.name),
+            input_shape=wanted.input_shape,
+            layers=engine.spec()["layers"],
+            dtype=wanted.dtype,
+            seed=seed,
+            parameter_count=engine.parameter_count(),
+            created_at=now,
+            metadata=wanted.metadata or {},
+        )
+        if wanted.labels is not None:
+            network = replace(network, labels=check_labels(wanted.labels, network))
+        sha256 = await self._blobs.put(engine.to_bytes())
+        preprocessing = model.preprocessing.to_document()
+        version = Version(network_id, 0, origin, sha256, now, preprocessing=preprocessing)
+        return UnsavedNetwork(network, version)
+
+    async def add(self, work: UnitOfWork, unsaved: UnsavedNetwork) -> NetworkRecord:
+        """Remember a new network with its first version."""
+        await work.networks.add(unsaved.network)
+        await work.versions.add(unsaved.version)
+        return unsaved.network
+
+    async def get(self, tenant: str, reference: str) -> NetworkRecord:
+        """Return a network by id or name."""
+        async with self._database.read() as work:
+            return await find_network(work, tenant, reference)
+
+    async def page(self, tenant: str, page: Page) -> list[NetworkRecord]:
+        """Return a page of networks and one more."""
+        async with self._database.read() as work:
+            return await work.networks.page(tenant, page)
+
+    async def change(
+        self,
+        tenant: str,
+        reference: str,
+        changes: Changes,
+        if_match: Callable[[NetworkRecord], None],
+    ) -> NetworkRecord:
+        """Change name, labels or metadata."""
+        async with self._database.write() as work:
+            network = await find_network(work, tenant, reference)
+            if_match(network)
+            if not changes.named:
+                return network
+            changed = replace(network, revision=network.revision + 1)
+            if "name" in changes.named:
+                name = network.id if changes.name is None else check_name(changes.name)
+                changed = replace(changed, name=name)
+                await work.jobs.rename_network(network.id, name)
+            if "labels" in changes.named:
+                labels = changes.labels
+                checked = None if labels is None else check_labels(labels, network)
+                changed = replace(changed, labels=checked)
+            if "metadata" in changes.named:
+                changed = replace(changed, metadata=changes.metadata or {})
+            return await self._store_change(work, network, changed)
+
+    async def remove(
+        self, tenant: str, reference: str, if_match: Callable[[NetworkRecord], None]
+    ) -> None:
+        """Forget a network and its versions."""
+        async with self._database.write() as work:
+            network = await find_network(work, tenant, reference)
+            if_match(network)
+            job = await work.jobs.active_on(network_id=network.id)
+            if job is not None:
+                problem = f"job {job.id} is {job.status} on it; cancel it first"
+                raise ConflictError(problem, code="network_in_use", job=job.id)
+            await work.networks.remove(network.id)
+            work.after_commit(lambda: self._changed(network.id))
+
+    async def set_alias(
+        self,
+        tenant: str,
+        reference: str,
+        alias: str,
+        number: int | None,
+        if_match: Callable[[NetworkRecord], None],
+    ) -> NetworkRecord:
+        """Point an alias at a version, or remove it for None."""
+        check_alias(alias)
+        async with self._database.write() as work:
+            network = await find_network(work, tenant, reference)
+            if_match(network)
+            aliases = dict(network.aliases)
+            if number is None:
+                if aliases.pop(alias, None) is None:
+                    raise NotFoundError("alias", alias)
+            else:
+                if await work.versions.get(network.id, number) is None:
+                    problem = (
+                        f"there is no version {number}; the latest is {network.latest_version}"
+                    )
+                    raise InvalidRequestError.at("/version", "unknown_version", problem)
+                aliases[alias] = number
+            changed = replace(network, aliases=aliases, revision=network.revision + 1)
+            return await self._store_change(work, network, changed)
+
+    async def version(
+        self, tenant: str, reference: str, ref: str | None
+    ) -> tuple[NetworkRecord, Version]:
+        """Return a network with one of its versions."""
+        async with self._database.read() as work:
+            network, version = await find_version(work, tenant, reference, ref)
+        live = await self._live_snapshots.load(network) if ref == "live" else None
+        if live is None:
+            return network, version
+        async with self._database.read() as work:
+            job = await work.jobs.find(tenant, live.job_id)
+            dataset = None if job is None else await work.datasets.find(tenant, job.dataset_id)
+        return network, replace(
+            version,
+            origin="job",
+            created_at=version.created_at if job is None else job.created_at,
+            training=None if job is None else job.training,
+            dataset_sha256=None if dataset is None else dataset.sha256,
+            weights_sha256=hashlib.sha256(live.snapshot.weights).hexdigest(),
+            parent=live.base_version,
+            job_id=live.job_id,
+            metrics={"epochs": live.snapshot.epoch},
+            preprocessing=live.snapshot.preprocessing,
+        )
+
+    async def versions(
+        self, tenant: str, reference: str, page: Page
+    ) -> tuple[NetworkRecord, list[Version]]:
+        """Return a page of versions and one more."""
+        async with self._database.read() as work:
+            network = await find_network(work, tenant, reference)
+            return network, await work.versions.page(network.id, page)
+
+    async def upload(
+        self,
+        tenant: str,
+        reference: str,
+        version: Version,
+        if_match: Callable[[NetworkRecord], None],
+    ) -> tuple[NetworkRecord, Version]:
+        """Add a version whose weights are stored; return the network as it is with it."""
+        async with self._database.write() as work:
+            network = await find_network(work, tenant, reference)
+            if_match(network)
+            added = await append_version(work, network, version, self._changed)
+            return await find_network(work, tenant, network.id), added
+
+    async def _store_change(
+        self, work: UnitOfWork, network: NetworkRecord, changed: NetworkRecord
+    ) -> NetworkRecord:
+        if not await work.networks.update(changed, network.revision):
+            raise PreconditionFailedError(str(network.revision))
+        work.after_commit(lambda: self._changed(network.id))
+        return changed
+
+
+def check_labels(labels: list[str], network: NetworkRecord) -> list[str]:
+    """Return labels that fit the network's outputs."""
+    problem = None
+    if not network.classes:
+        problem = "labels need a last layer of softmax or sigmoid"
+    elif len(labels) != network.classes:
+        problem = f"{network.classes} labels are due, one for each class, got {len(labels)}"
+    elif len(set(labels)) != len(labels):
+        problem = "labels must differ"
+    if problem is not None:
+        raise InvalidRequestError.at("/labels", "invalid_labels", problem)
+    for index, label in enumerate(labels):
+        check_name(label, pointer("labels", index))
+    return labels

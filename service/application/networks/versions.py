@@ -1,0 +1,54 @@
+"""Versions: found by what a reference says, and added under the next number."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from service.application.ports import UnitOfWork
+from service.domain.errors import NotFoundError, PreconditionFailedError
+from service.domain.networks import NetworkRecord, Version
+
+
+async def append_version(
+    work: UnitOfWork, network: NetworkRecord, version: Version, changed: Callable[[str], None]
+) -> Version:
+    """Remember a version under the next number, as the child of the latest unless it says."""
+    number = network.latest_version + 1
+    parent = network.latest_version if version.parent is None else version.parent
+    version = replace(version, number=number, parent=parent)
+    newer = replace(network, latest_version=number, revision=network.revision + 1)
+    if not await work.networks.update(newer, network.revision):
+        raise PreconditionFailedError(str(network.revision))
+    await work.versions.add(version)
+    work.after_commit(lambda: changed(network.id))
+    return version
+
+
+async def find_network(work: UnitOfWork, tenant: str, reference: str) -> NetworkRecord:
+    """Return a network by id or name, or say that it is not there."""
+    network = await work.networks.find(tenant, reference)
+    if network is None:
+        raise NotFoundError("network", reference)
+    return network
+
+
+async def find_version(
+    work: UnitOfWork, tenant: str, reference: str, ref: str | None
+) -> tuple[NetworkRecord, Version]:
+    """Return a version by number, alias or "latest"; None is the alias stable, or the latest."""
+    network = await find_network(work, tenant, reference)
+    number = version_number(network, ref)
+    version = None if number is None else await work.versions.get(network.id, number)
+    if version is None:
+        raise NotFoundError("version", str(ref))
+    return network, version
+
+
+def version_number(network: NetworkRecord, ref: str | None) -> int | None:
+    """Return the number that a reference stands for; None where there is no such alias."""
+    if ref is None:
+        return network.aliases.get("stable", network.latest_version)
+    if ref in {"latest", "live"}:
+        return network.latest_version
+    if ref.isascii() and ref.isdigit() and len(ref) < 10:
+        return int(ref)
+    return network.aliases.get(ref)

@@ -1,0 +1,46 @@
+"""First answers to requests with an Idempotency-Key, in SQL."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, final
+
+from sqlalchemy import delete, insert, select, update
+
+from service.application.ports import StoredResponse
+from service.infrastructure.database.rows import SqlTable, values_of
+from service.infrastructure.database.tables import idempotency
+
+RETENTION: Final = timedelta(days=1)
+
+
+@final
+class SqlIdempotency(SqlTable):
+    """See `service.application.ports.Answers`."""
+
+    async def get(self, tenant: str, key: str) -> StoredResponse | None:
+        """Return the answer that was given within the last day."""
+        query = select(
+            idempotency.c.fingerprint,
+            idempotency.c.status,
+            idempotency.c.headers,
+            idempotency.c.body,
+        ).where(
+            idempotency.c.tenant == tenant,
+            idempotency.c.key == key,
+            idempotency.c.created_at > datetime.now(UTC) - RETENTION,
+        )
+        row = await self.one(query)
+        return None if row is None else StoredResponse(**row)
+
+    async def replace(self, tenant: str, key: str, response: StoredResponse) -> None:
+        """Remember another answer in the place of the first."""
+        mine = (idempotency.c.tenant == tenant) & (idempotency.c.key == key)
+        await self.connection.execute(update(idempotency).where(mine).values(values_of(response)))
+
+    async def add(self, tenant: str, key: str, response: StoredResponse) -> None:
+        """Remember an answer, and forget those that are too old."""
+        now = datetime.now(UTC)
+        await self.connection.execute(
+            delete(idempotency).where(idempotency.c.created_at < now - RETENTION)
+        )
+        row = {**values_of(response), "owner": tenant, "key": key, "created_at": now}
+        await self.connection.execute(insert(idempotency).values(row))

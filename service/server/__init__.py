@@ -1,0 +1,1 @@
+"""The HTTP server: protocol, sockets, shutdown, periodic tasks."""
