@@ -42,5 +42,5 @@ class SqlIdempotency(SqlTable):
         await self.connection.execute(
             delete(idempotency).where(idempotency.c.created_at < now - RETENTION)
         )
-        row = {**values_of(response), "owner": tenant, "key": key, "created_at": now}
+        row = {**values_of(response), "tenant": tenant, "key": key, "created_at": now}
         await self.connection.execute(insert(idempotency).values(row))
