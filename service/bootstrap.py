@@ -132,27 +132,26 @@ def build(settings: Settings, prepared: DataDirectory | None = None) -> FastAPI:
         finally:
             folder.release()
 
-    return create_api(lifespan, dialects(settings), traced=settings.telemetry)
+    return create_api(lifespan, inference_protocols(settings), traced=settings.telemetry)
 
 
-def dialects(settings: Settings) -> list[InferenceProtocol]:
-    """Return the protocols that are spoken beside the native one."""
-    spoken = settings.protocols
-    ready = {
+def inference_protocols(settings: Settings) -> list[InferenceProtocol]:
+    """Return the enabled inference protocols besides the native API."""
+    known = {
         Protocol.OPEN_INFERENCE: open_inference.PROTOCOL,
         Protocol.KSERVE_V1: kserve_v1.PROTOCOL,
         Protocol.SAGEMAKER: sagemaker.PROTOCOL,
         Protocol.MLFLOW: mlflow.PROTOCOL,
         Protocol.AZURE_ML: azure_ml.PROTOCOL,
     }
-    found = [dialect for name, dialect in ready.items() if name in spoken]
-    codecs = [dialect.invocations for dialect in found if dialect.invocations is not None]
+    enabled = [protocol for name, protocol in known.items() if name in settings.protocols]
+    codecs = [protocol.invocations for protocol in enabled if protocol.invocations is not None]
     if codecs:
-        found.append(invocations_protocol(codecs))
-    if Protocol.VERTEX in spoken:
-        # First: its paths are set for this server, and may be those of another protocol.
-        found.insert(0, vertex.dialect(settings.aip_health_route, settings.aip_predict_route))
-    return found
+        enabled.append(invocations_protocol(codecs))
+    if Protocol.VERTEX in settings.protocols:
+        # First: its paths are set for this server, and may equal those of another protocol.
+        enabled.insert(0, vertex.protocol(settings.aip_health_route, settings.aip_predict_route))
+    return enabled
 
 
 def exchange_formats() -> tuple[list[Writes], list[Reads]]:

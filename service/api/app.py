@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from starlette.datastructures import State
 
-from service.api import docs, errors, health
-from service.api import web_ui as page
-from service.api.inference_pipeline import HotPath
+from service.api import docs, errors, health, web_ui
+from service.api.inference_pipeline import InferenceMiddleware, InferencePipeline
 from service.api.middleware.request_context import RequestContext
 from service.api.protocols.base import InferenceProtocol
 from service.api.v1.datasets import routes as datasets
 from service.api.v1.datasets.schemas import BuiltinBody, RowsBody
 from service.api.v1.inference import explain
 from service.api.v1.inference import routes as inference
-from service.api.v1.inference.codec import hot_classify, hot_predict
+from service.api.v1.inference.codec import OPERATIONS
 from service.api.v1.jobs import events, fit
 from service.api.v1.jobs import routes as jobs
 from service.api.v1.keys import routes as keys
@@ -26,49 +26,49 @@ from service.version import VERSION
 DESCRIPTION = """
 Create, train, version and serve neural networks over HTTP.
 
-Every operation has an example that works. In this order they tell one story: create the network
-*digits* (`POST /v1/networks`), draw the dataset *digits-1000* (`POST /v1/datasets`), train
-(`POST /v1/jobs`), look at the epochs (`GET /v1/jobs/{job}/history`), and classify a drawn seven
+Every operation has an example that works. Run them in this order: create the network *digits*
+(`POST /v1/networks`), generate the dataset *digits-1000* (`POST /v1/datasets`), train
+(`POST /v1/jobs`), read the epochs (`GET /v1/jobs/{job}/history`), and classify a drawn seven
 (`POST /v1/networks/{network}/classify`).
 """
 TAGS = [
     {"name": "networks", "description": "Architectures, their versions, aliases and weights."},
-    {"name": "datasets", "description": "Rows with targets: JSON, CSV, npz, or built in."},
-    {"name": "jobs", "description": "Trainings in the background, with live progress."},
-    {"name": "inference", "description": "Answers of trained networks."},
-    {"name": "keys", "description": "Who may do what."},
-    {"name": "open inference protocol", "description": "Version 2, as Triton and KServe speak it."},
-    {"name": "kserve v1", "description": "Also TensorFlow Serving's REST."},
-    {"name": "invocations", "description": "SageMaker's and MLflow's common door."},
-    {"name": "sagemaker", "description": "Multi-model hosting."},
-    {"name": "mlflow", "description": "The scoring server."},
+    {"name": "datasets", "description": "Rows with targets: JSON, CSV, npz or built-in."},
+    {"name": "jobs", "description": "Training in the background, with live progress."},
+    {"name": "inference", "description": "Predictions of trained networks."},
+    {"name": "keys", "description": "API keys, their scopes and tenants."},
+    {
+        "name": "open inference protocol",
+        "description": "Open Inference Protocol version 2, as in Triton and KServe.",
+    },
+    {"name": "kserve v1", "description": "KServe V1, and the REST API of TensorFlow Serving."},
+    {"name": "invocations", "description": "The endpoint that SageMaker and MLflow share."},
+    {"name": "sagemaker", "description": "SageMaker multi-model endpoints."},
+    {"name": "mlflow", "description": "The MLflow scoring server."},
     {"name": "vertex", "description": "Custom containers of Vertex AI."},
     {"name": "azure ml", "description": "The inference server of Azure ML."},
-    {"name": "health", "description": "For those who run the server."},
+    {"name": "health", "description": "Health checks, metrics and versions, for operators."},
 ]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-HOT: Final = {
-    ("v1", "networks", "classify"): hot_classify,
-    ("v1", "networks", "predict"): hot_predict,
-}
-
-
 def create_api(
-    lifespan: Lifespan, dialects: Sequence[InferenceProtocol], *, traced: bool = False
+    lifespan: Lifespan, protocols: Sequence[InferenceProtocol], *, traced: bool = False
 ) -> FastAPI:
     """Return the application; its lifespan sets ``app.state.services``.
 
-    ``app.state.hot`` answers plain inference calls before it, to a server that asks there.
+    ``app.state.pipeline`` answers all inference operations, in front of the routes.
 
     Parameters
     ----------
-    dialects
-        Protocols that are spoken beside the native one.
+    protocols
+        Inference protocols besides the native API; earlier ones win where paths are the same.
     traced
-        Whether a span of each request goes where OpenTelemetry's own variables say.
+        Whether each request has a span, exported as OpenTelemetry's own variables say.
     """
+    state = State()
+    operations = [operation for protocol in protocols for operation in protocol.operations]
+    pipeline = InferencePipeline(state, [*operations, *OPERATIONS], protocols, traced=traced)
     app = FastAPI(
         title="neurond",
         version=VERSION,
@@ -76,7 +76,8 @@ def create_api(
         openapi_tags=TAGS,
         lifespan=lifespan,
         responses=errors.CONNECTION_ERRORS,
-        openapi_url=None,  # api/docs.py tells it
+        generate_unique_id_function=lambda route: route.name,
+        openapi_url=None,  # api/docs.py serves it
         docs_url=None,
         redoc_url=None,
         telemetry={
@@ -85,41 +86,40 @@ def create_api(
             "logs": False,
             "operation_spans": False,
             "auto_configure": traced,
+            "exclude": pipeline.answers,
         },
-        strict_content_type=False,  # api/strict.py refuses what matters, by name
+        strict_content_type=False,  # api/routing.py rejects what matters, with its own message
         redirect_slashes=False,
     )
+    app.state = state
+    state.pipeline, state.protocols = pipeline, protocols
     native = APIRouter(responses=errors.COMMON_ERRORS)
     for module in (weights, networks, datasets, jobs, events, fit, inference, explain, keys):
         native.include_router(module.router)
     app.include_router(native)
-    app.include_router(health.router)
-    app.include_router(docs.router)
-    for dialect in dialects:
-        app.include_router(dialect.router)
-    app.state.dialects = dialects
-    hot = {**HOT, **{place: call for part in dialects for place, call in part.hot.items()}}
-    app.state.hot = HotPath(app.state, hot)
-    app.include_router(page.router)
+    for router in (health.router, docs.router, *(protocol.router for protocol in protocols)):
+        app.include_router(router)
+    app.include_router(web_ui.router)
     errors.install(app)
     app.add_middleware(RequestContext)
-    _describe(app)
+    app.add_middleware(InferenceMiddleware, pipeline=pipeline)
+    _complete_openapi(app)
     return app
 
 
 def _drop_unused(document: dict[str, Any]) -> None:
-    """Remove the framework's own form of validation errors, which nobody is ever told."""
+    """Remove the framework's own form of validation errors, which is never used."""
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     for operations in document["paths"].values():
         for operation in operations.values():
-            told = operation.get("responses", {}).get("422", {})
-            if "HTTPValidationError" in str(told.get("content", "")):
+            response = operation.get("responses", {}).get("422", {})
+            if "HTTPValidationError" in str(response.get("content", "")):
                 del operation["responses"]["422"]
 
 
-def _describe(app: FastAPI) -> None:
-    """Complete the OpenAPI document by what no route declares by itself."""
+def _complete_openapi(app: FastAPI) -> None:
+    """Add to the OpenAPI document the schemas that no route declares."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -127,8 +127,8 @@ def _describe(app: FastAPI) -> None:
             document = generate()
             schemas = document["components"]["schemas"]
             template = "#/components/schemas/{model}"
-            spoken = [model for dialect in app.state.dialects for model in dialect.schemas]
-            for model in (errors.Problem, BuiltinBody, RowsBody, *spoken):
+            codecs = [model for protocol in app.state.protocols for model in protocol.schemas]
+            for model in (errors.Problem, BuiltinBody, RowsBody, *codecs):
                 schema = model.model_json_schema(ref_template=template)
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema

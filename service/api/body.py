@@ -1,16 +1,13 @@
-"""Bodies that are not JSON by name: read up to a limit, unpacked up to the same limit."""
+"""Reading request bodies: media types, size limits, decompression, and leaving the event loop."""
 
 import asyncio
-import re
 import zlib
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from fastapi import Request
 
 from service.domain.errors import (
-    InvalidRequestError,
     MalformedBodyError,
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
@@ -23,17 +20,18 @@ ZLIB_WBITS: Final = {"gzip": 31, "deflate": 15}
 """zlib's window bits for each content encoding; deflate is the zlib format (RFC 9110)."""
 
 MIN_COMPRESS_BYTES: Final = 4096
-"""Bytes below which an answer is not packed: it would cost more than it saves."""
+"""Shorter responses are not compressed: it would cost more than it saves."""
 
-TEXT_OR: Final = {
-    sign: re.compile(rb'"(?:[^"\\]|\\.)*+"|' + re.escape(sign), re.DOTALL) for sign in (b"[", b"{")
-}
-NPY: Final = b"\x93NUMPY"
 MAX_INLINE_DECOMPRESS_BYTES: Final = 16 << 10
 
 
+async def run_in_thread_if_large(limits: Limits, size: int, work: Callable[[], Result]) -> Result:
+    """Return ``work()``, run in a thread if the body it handles is too large for the event loop."""
+    return work() if size <= limits.inline_bytes else await asyncio.to_thread(work)
+
+
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body, refused as soon as it is longer than the limit."""
+    """Return the body; raise PayloadTooLargeError as soon as it exceeds the limit."""
     check_content_length(request, limit)
     chunks, size = [], 0
     async for chunk in request.stream():
@@ -45,10 +43,10 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def read_compressed_body(request: Request, limit: int) -> bytes:
-    """Return the body, unpacked where it is gzip or deflate."""
+    """Return the body, decompressed if it is gzip or deflate; the limit applies to both sizes."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ZLIB_WBITS and encoding != "identity":
-        raise UnsupportedMediaTypeError(f"content encoding {encoding[:40]!r} is not taken here")
+        raise UnsupportedMediaTypeError(f"unsupported content encoding {encoding[:40]!r}")
     body = await read_body(request, limit)
     if encoding == "identity":
         return body
@@ -57,77 +55,65 @@ async def read_compressed_body(request: Request, limit: int) -> bytes:
     return await asyncio.to_thread(decompress, body, ZLIB_WBITS[encoding], limit)
 
 
-async def decode_in_thread_if_large(
-    limits: Limits, body: bytes, decode: Callable[[bytes], Result]
-) -> Result:
-    """Return ``decode(body)``, by a thread where the body is long."""
-    if len(body) <= limits.inline_bytes:
-        return decode(body)
-    return await asyncio.to_thread(lambda: decode(check_row_count(body, limits)))
-
-
-def check_row_count(body: bytes, limits: Limits, place: str = "") -> bytes:
-    """Return the body of a call, refused where it opens far more rows than a call may have.
-
-    Decoded, a row without numbers takes fifty times what it took to write.
-    """
-    most = 2 * limits.rows_per_call + 1000
-    start = body[:64].lstrip()
-    opened = 0
-    if start[:1] in {b"[", b"{"}:
-        opened = max(
-            count_outside_strings(body, b"[", most), count_outside_strings(body, b"{", most)
-        )
-    elif not start.startswith(NPY):
-        opened = max(body.count(b"\n"), body.count(b"\r"))
-    if opened > most:
-        problem = f"a call takes at most {limits.rows_per_call} rows"
-        raise InvalidRequestError.at(place, "out_of_range", problem)
-    return body
-
-
-def count_outside_strings(body: bytes, sign: bytes, most: int) -> int:
-    """Return how often a sign stands in JSON outside its texts, up to one more than ``most``."""
-    count = body.count(sign)
-    if count <= most:  # with those in texts
-        return count
-    outside = (found for found in TEXT_OR[sign].finditer(body) if body[found.start()] == sign[0])
-    return sum(1 for _ in islice(outside, most + 1))
-
-
-def decompress(body: bytes, window: int, limit: int) -> bytes:
-    """Return what was packed, refused as soon as it is longer than the limit."""
-    unpacker = zlib.decompressobj(window)
+def decompress(body: bytes, wbits: int, limit: int) -> bytes:
+    """Return a decompressed body; raise PayloadTooLargeError as soon as it exceeds the limit."""
+    decompressor = zlib.decompressobj(wbits)
     try:
-        data = unpacker.decompress(body, limit + 1)
+        data = decompressor.decompress(body, limit + 1)
     except zlib.error as error:
-        raise MalformedBodyError(f"the body cannot be unpacked: {error}") from error
+        raise MalformedBodyError(f"the body cannot be decompressed: {error}") from error
     if len(data) > limit:
         raise payload_too_large(limit)
-    if not unpacker.eof or unpacker.unused_data:
-        raise MalformedBodyError("the packed body is cut short, or followed by something else")
+    if not decompressor.eof or decompressor.unused_data:
+        raise MalformedBodyError("the compressed body is truncated or followed by other data")
     return data
 
 
-def compress(body: bytes, accepted: str) -> tuple[bytes, str | None]:
-    """Return the body as a client likes it, and its content encoding."""
+def compress(body: bytes, accept_encoding: str) -> tuple[bytes, str | None]:
+    """Return the body in an encoding that the client accepts, and the name of the encoding."""
     if len(body) < MIN_COMPRESS_BYTES:
         return body, None
-    names = {part.partition(";")[0].strip().lower() for part in accepted.split(",")}
-    for encoding, window in ZLIB_WBITS.items():
+    names = {part.partition(";")[0].strip().lower() for part in accept_encoding.split(",")}
+    for encoding, wbits in ZLIB_WBITS.items():
         if encoding in names:
-            packer = zlib.compressobj(level=1, wbits=window)
-            return packer.compress(body) + packer.flush(), encoding
+            compressor = zlib.compressobj(level=1, wbits=wbits)
+            return compressor.compress(body) + compressor.flush(), encoding
     return body, None
 
 
 def check_content_length(request: Request, limit: int) -> None:
-    """Refuse a body that says it is too long, before it is read."""
+    """Raise PayloadTooLargeError if the announced length exceeds the limit."""
     announced = request.headers.get("content-length", "").lstrip("0")
     if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
         raise payload_too_large(limit)
 
 
 def payload_too_large(limit: int) -> PayloadTooLargeError:
-    """Return the refusal of a body longer than ``limit``."""
-    return PayloadTooLargeError(f"the body is longer than {limit} bytes")
+    """Return the error for a body that is longer than ``limit`` bytes."""
+    return PayloadTooLargeError(f"the body exceeds {limit} bytes")
+
+
+def check_json_type(content_type: str | None, also: Iterable[str] = ()) -> None:
+    """Raise UnsupportedMediaTypeError unless a Content-Type is JSON in UTF-8, or missing.
+
+    Pages of other sites can send forms and plain text without a preflight request, so it matters.
+
+    Parameters
+    ----------
+    also
+        Other media types that the operation accepts, for the message.
+    """
+    kind = "application/json" if content_type is None else content_type
+    essence, _, options = (part.strip().lower() for part in kind.partition(";"))
+    if essence != "application/json" and not essence.endswith("+json"):
+        accepted = " or ".join(("application/json", *also))
+        raise UnsupportedMediaTypeError(f"the body must be {accepted}, not {kind[:80]!r}")
+    if "charset" in options and "utf-8" not in options and "utf8" not in options:
+        raise UnsupportedMediaTypeError("the charset of JSON must be UTF-8")
+
+
+def check_not_compressed(request: Request) -> None:
+    """Raise UnsupportedMediaTypeError if the body is compressed."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaTypeError(f"unsupported content encoding {encoding[:40]!r}")

@@ -3,10 +3,10 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as PathParameter
@@ -27,34 +27,12 @@ from service.application.jobs.jobs import JobService
 from service.application.networks.model_directory import ModelDirectory
 from service.application.networks.networks import NetworkService
 from service.application.networks.weights import WeightService
-from service.application.ports import BlobStore, Database, Page
+from service.application.ports import BlobStore, Database, Metrics, Page
 from service.application.training.worker_protocol import Executor
 from service.domain.errors import InvalidRequestError
 from service.domain.identifiers import is_id
 from service.domain.keys import Caller, Scope, is_tenant
 from service.domain.limits import Limits
-
-
-class Metrics(Protocol):
-    """Where what happens is counted."""
-
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
-
-    def rows(self, count: int) -> None:
-        """Count rows that were answered."""
-
-    def gauge(self, name: str, help_text: str, values: dict[str, float], label: str = "") -> None:
-        """Set a gauge, or one for each value of a label."""
-
-    def counter(self, name: str, help_text: str, value: float) -> None:
-        """Set what is counted elsewhere."""
-
-    def lag(self, seconds: float) -> None:
-        """Note how much later than due something ran on the event loop."""
-
-    def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
 
 
 @dataclass(slots=True)
@@ -129,21 +107,37 @@ def authenticated(request: Request) -> Caller:
     return caller
 
 
+def named_tenant(caller: Caller, header: str | None) -> str | None:
+    """Return the tenant that an admin names in `ACTING_AS`; None for all other callers."""
+    if header is None or Scope.ADMIN not in caller.scopes:
+        return None
+    if not is_tenant(header):
+        problem = f"{ACTING_AS} must be lower-case letters, digits, '.', '_' and '-'"
+        raise InvalidRequestError.at("", "invalid_tenant", problem)
+    return header
+
+
+def id_to_look_up(caller: Caller, references: Sequence[str | None]) -> str | None:
+    """Return the first id among references if an admin acts for its tenant.
+
+    Without keys everything belongs to one tenant.
+    """
+    if caller.key_id is None or Scope.ADMIN not in caller.scopes:
+        return None
+    ids = (reference for reference in references if reference is not None and is_id(reference))
+    return next(ids, None)
+
+
 async def caller_of(
     request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
 ) -> Caller:
-    """Return who calls; an admin acts for the tenant of what the path names by its id."""
+    """Return the caller; an admin acts for the tenant of the resource in the path."""
     caller = authenticated(request)
-    if Scope.ADMIN not in caller.scopes:
-        return caller
-    tenant = request.headers.get(ACTING_AS)
-    if tenant is not None and not is_tenant(tenant):
-        problem = f"{ACTING_AS} names no tenant: small letters, digits, '.', '_' and '-'"
-        raise InvalidRequestError.at("", "invalid_tenant", problem)
-    if tenant is None and caller.key_id is not None:  # without keys all belongs to one tenant
-        named = (request.path_params.get(kind) for kind in NAMED)
-        ids = [reference for reference in named if reference is not None and is_id(reference)]
-        tenant = await services_of(request).authenticator.tenant_of(ids[0]) if ids else None
+    tenant = named_tenant(caller, request.headers.get(ACTING_AS))
+    if tenant is None:
+        reference = id_to_look_up(caller, [request.path_params.get(name) for name in NAMED])
+        if reference is not None:
+            tenant = await services_of(request).authenticator.tenant_of(reference)
     return caller if tenant is None else replace(caller, tenant=tenant)
 
 

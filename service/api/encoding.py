@@ -1,9 +1,10 @@
-"""Answers as bytes."""
+"""Paths, times and responses as they are sent."""
 
 import json
+import re
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fastapi import Response
 from pydantic import BaseModel
@@ -17,7 +18,25 @@ def json_bytes(value: Any) -> bytes:
 
 
 ESCAPED_SLASH: Final = "\x1f"
-"""Stands for %2F in a path while it is routed; no name can hold it."""
+"""Stands for %2F in a path while it is routed; names cannot contain it."""
+
+_PERCENT_SLASH: Final = re.compile(b"%2f", re.IGNORECASE)
+
+
+def routed_path(raw: bytes, path: str) -> str:
+    """Return a decoded path in which an escaped slash stays within its segment.
+
+    Parameters
+    ----------
+    raw
+        The path as it was sent, possibly with a query.
+    path
+        The decoded path, returned if there is no escaped slash.
+    """
+    if not _PERCENT_SLASH.search(raw):
+        return path
+    marked = _PERCENT_SLASH.sub(ESCAPED_SLASH.encode(), raw.partition(b"?")[0])
+    return unquote(marked.decode("ascii", "replace"))
 
 
 def unescaped(reference: str) -> str:

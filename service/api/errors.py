@@ -1,19 +1,20 @@
-"""Errors as HTTP: one table from codes to statuses, one body (RFC 9457)."""
+"""Errors as HTTP responses: one table from codes to statuses, one body (RFC 9457)."""
 
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from service.api.encoding import json_bytes, unescaped, uri_path
+from service.api.protocols.base import InferenceProtocol
 from service.application.access.rate_limits import RateLimitedError
 from service.domain.errors import (
     MAX_FIELD_ERRORS,
@@ -27,61 +28,64 @@ from service.domain.errors import (
 )
 
 STATUS: Final[dict[str, tuple[int, str]]] = {
-    "validation_failed": (422, "The request cannot be used"),
-    "malformed_body": (400, "The body cannot be read"),
-    "bad_request": (400, "The request cannot be read"),
-    "unauthorized": (401, "A key is due"),
-    "insufficient_scope": (403, "The key may not do that"),
-    "csrf_rejected": (403, "Refused for another site"),
-    "not_found": (404, "Not there"),
-    "request_timeout": (408, "The request took too long"),
-    "headers_too_large": (431, "The head is too large"),
-    "method_not_allowed": (405, "Not with this method"),
-    "not_acceptable": (406, "Not available in that form"),
-    "conflict": (409, "Not in the present state"),
-    "name_taken": (409, "The name is taken"),
-    "invalid_transition": (409, "The job is not in a state for that"),
-    "network_in_use": (409, "A job is using the network"),
-    "dataset_in_use": (409, "A job needs the dataset"),
-    "duplicate_job": (409, "Equal work is queued or running"),
-    "idempotency_key_in_use": (409, "A request with this key is still running"),
-    "weights_corrupt": (409, "The weights are damaged"),
-    "dataset_corrupt": (409, "The dataset is damaged"),
-    "checkpoint_corrupt": (409, "The checkpoint is damaged"),
-    "not_a_classifier": (409, "The network is no classifier"),
-    "export_differs": (409, "The export does not agree with the network"),
-    "no_default_network": (409, "It is not said which network answers"),
-    "precondition_failed": (412, "It has changed since"),
-    "payload_too_large": (413, "The body is too large"),
-    "unsupported_media_type": (415, "The media type is not spoken here"),
-    "idempotency_key_reused": (422, "The key came with another request"),
+    "validation_failed": (422, "Validation failed"),
+    "malformed_body": (400, "Malformed body"),
+    "bad_request": (400, "Bad request"),
+    "unauthorized": (401, "Authentication required"),
+    "insufficient_scope": (403, "Insufficient scope"),
+    "csrf_rejected": (403, "Cross-site request rejected"),
+    "not_found": (404, "Not found"),
+    "request_timeout": (408, "Request timeout"),
+    "headers_too_large": (431, "Headers too large"),
+    "method_not_allowed": (405, "Method not allowed"),
+    "not_acceptable": (406, "Not acceptable"),
+    "conflict": (409, "Conflict"),
+    "name_taken": (409, "Name taken"),
+    "invalid_transition": (409, "Invalid transition of the job"),
+    "network_in_use": (409, "Network in use"),
+    "dataset_in_use": (409, "Dataset in use"),
+    "duplicate_job": (409, "Duplicate job"),
+    "idempotency_key_in_use": (409, "Idempotency-Key in use"),
+    "weights_corrupt": (409, "Corrupt weights"),
+    "dataset_corrupt": (409, "Corrupt dataset"),
+    "checkpoint_corrupt": (409, "Corrupt checkpoint"),
+    "not_a_classifier": (409, "Not a classifier"),
+    "export_differs": (409, "Export differs from the network"),
+    "no_default_network": (409, "No default network is configured"),
+    "precondition_failed": (412, "Precondition failed"),
+    "payload_too_large": (413, "Payload too large"),
+    "unsupported_media_type": (415, "Unsupported media type"),
+    "idempotency_key_reused": (422, "Idempotency-Key reused"),
     "rate_limited": (429, "Too many requests"),
-    "queue_full": (429, "The queue is full"),
-    "internal_error": (500, "Something is broken here"),
-    "storage_unavailable": (503, "Storage does not answer"),
-    "shutting_down": (503, "The server is stopping"),
-    "storage_full": (507, "The disk is full"),
+    "queue_full": (429, "Queue full"),
+    "internal_error": (500, "Internal server error"),
+    "storage_unavailable": (503, "Storage unavailable"),
+    "shutting_down": (503, "Shutting down"),
+    "storage_full": (507, "Storage full"),
 }
-"""Every code that the service tells, its status and title; docs/reference/errors.md explains."""
+"""Status and title of every error code; docs/reference/errors.md explains them."""
 
 _CODE_BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
 
 
 class FieldErrorBody(BaseModel):
-    """One wrong place."""
+    """One invalid part of a request."""
 
     pointer: str = Field(description="JSON pointer into the body.")
     code: str
     detail: str
     row: int | None = Field(
-        None, description="Of a CSV counted from 1 below the header, else from 0 as in pointers."
+        None,
+        description="In a CSV counted from 1 below the header, otherwise from 0 as in pointers.",
     )
-    column: str | int | None = Field(None, description="Of a CSV its name, else counted from 0.")
+    column: str | int | None = Field(
+        None, description="In a CSV its name, otherwise counted from 0."
+    )
     parameter: str | None = Field(None, description="The query, path or header parameter.")
 
 
 class Problem(BaseModel):
-    """What every error says, as application/problem+json."""
+    """The body of every error, as application/problem+json."""
 
     type: str
     title: str
@@ -94,7 +98,7 @@ class Problem(BaseModel):
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the declaration of these errors for OpenAPI."""
+    """Return the OpenAPI declaration of errors with these statuses."""
     titles = dict(reversed(STATUS.values()))
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": titles[status], "content": content} for status in statuses}
@@ -102,11 +106,31 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 COMMON_ERRORS: Final = responses(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 429, 503, 507)
 CONNECTION_ERRORS: Final = responses(408, 431)
-"""What is told before a request reaches its route."""
+"""Errors that occur before a request reaches its route."""
+
+
+class ErrorContext(NamedTuple):
+    """What the response for an error depends on, besides the error.
+
+    Attributes
+    ----------
+    path
+        Decoded; a protocol may own the errors at it.
+    """
+
+    protocols: Sequence[InferenceProtocol]
+    path: str
+    request_id: str
+
+
+def context_of(request: Request) -> ErrorContext:
+    """Return the context of a request."""
+    scope = request.scope
+    return ErrorContext(request.app.state.protocols, scope["path"], scope.get("request_id", ""))
 
 
 def problem(
-    request: Request,
+    context: ErrorContext,
     code: str,
     detail: str,
     *,
@@ -114,21 +138,21 @@ def problem(
     field_errors: Sequence[Mapping[str, Any]] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Return the answer for an error."""
+    """Return the response for an error: a problem, or the form of the protocol at the path."""
     status, title = STATUS[code]
-    for dialect in request.app.state.dialects:
-        if dialect.owns(request.scope["path"]):
-            told: Response = dialect.error(status, code, detail)
-            told.headers.update(headers or {})
-            return told
+    for protocol in context.protocols:
+        if protocol.owns(context.path):
+            response: Response = protocol.error(status, code, detail)
+            response.headers.update(headers or {})
+            return response
     body: dict[str, Any] = {
         "type": f"/docs/errors#{code}",
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": uri_path(request.url.path),
+        "instance": uri_path(context.path),
         "code": code,
-        "request_id": request.scope.get("request_id", ""),
+        "request_id": context.request_id,
         **(extra or {}),
     }
     if field_errors:
@@ -137,14 +161,24 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Let every error be rendered here."""
-    app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_exception)
+    """Register the handlers of all errors."""
+    app.add_exception_handler(ServiceError, _handle_service_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
 
 
-async def _service_error(request: Request, error: Exception) -> Response:
+async def _handle_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
+    return service_error(context_of(request), error)
+
+
+async def _handle_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    return _validation_problem(context_of(request), list(error.errors()), error.body)
+
+
+def service_error(context: ErrorContext, error: ServiceError) -> Response:
+    """Return the response for an error of the service."""
     headers = {}
     if isinstance(error, RateLimitedError):
         headers["RateLimit-Policy"] = error.policy
@@ -154,119 +188,123 @@ async def _service_error(request: Request, error: Exception) -> Response:
     if error.error_code == "unauthorized":
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, PayloadTooLargeError):
-        headers["Connection"] = "close"  # what is left of the body will not be read
-    if isinstance(error, UnavailableError) and error.error_code == "storage_full":
-        headers.pop("Retry-After")  # nobody knows when there will be room
+        headers["Connection"] = "close"  # the rest of the body is not read
+    if error.error_code == "storage_full":
+        headers.pop("Retry-After")  # it is unknown when there will be space
     field_errors = (
-        [_fault(field_error) for field_error in error.field_errors]
+        [_field_error(item) for item in error.field_errors]
         if isinstance(error, InvalidRequestError)
         else []
     )
     code = error.error_code if error.error_code in STATUS else "validation_failed"
     return problem(
-        request, code, error.detail, headers=headers, field_errors=field_errors, extra=error.extra
+        context, code, error.detail, headers=headers, field_errors=field_errors, extra=error.extra
     )
 
 
-def _fault(field_error: FieldError) -> dict[str, Any]:
-    where = dict(field_error.where)
-    return {
-        "pointer": field_error.pointer,
-        "code": field_error.code,
-        "detail": field_error.detail,
-        **where,
-    }
+def _field_error(error: FieldError) -> dict[str, Any]:
+    where = dict(error.where)
+    return {"pointer": error.pointer, "code": error.code, "detail": error.detail, **where}
 
 
-async def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+def validation_error(context: ErrorContext, error: ValidationError, body: object) -> Response:
+    """Return the response for a body that FastAPI did not validate itself."""
+    return _validation_problem(context, list(in_body(error, body).errors()), body)
+
+
+def in_body(error: ValidationError, body: object) -> RequestValidationError:
+    """Return pydantic's errors about a body as FastAPI's own."""
+    entries = [
+        {**entry, "loc": ("body", *entry["loc"])}
+        for entry in jsonable_encoder(error.errors(include_url=False, include_input=False))
+    ]
+    return RequestValidationError(entries, body=body)
+
+
+def _validation_problem(
+    context: ErrorContext, entries: Sequence[Mapping[str, Any]], body: object
+) -> Response:
+    """Return the response for pydantic's errors about a request."""
     field_errors = []
-    for entry in list(error.errors())[:MAX_FIELD_ERRORS]:
-        where, *path = entry["loc"]
-        field_error: dict[str, Any] = {
-            "pointer": "",
-            "code": entry["type"],
-            "detail": _worded(entry),
-        }
-        if where == "body":
+    for entry in entries[:MAX_FIELD_ERRORS]:
+        source, *path = entry["loc"]
+        error: dict[str, Any] = {"pointer": "", "code": entry["type"], "detail": _message(entry)}
+        if source == "body":
             new_key = entry["type"] in {"missing", "extra_forbidden"}
-            field_error["pointer"] = _pointer(path, error.body, new_key=new_key)
+            error["pointer"] = _pointer(path, body, new_key=new_key)
             if entry["type"].startswith("union_tag"):
-                field_error["pointer"] += "/type"
+                error["pointer"] += "/type"
         else:
-            field_error["parameter"] = str(path[0]) if path else str(where)
-        field_errors.append(field_error)
-    field_errors = _without_other_forms(field_errors)
+            error["parameter"] = str(path[0]) if path else str(source)
+        field_errors.append(error)
+    field_errors = _merge_alternatives(field_errors)
     first = field_errors[0]
-    place = first.get("parameter") or first["pointer"] or "the body"
-    return problem(
-        request, "validation_failed", f"{place}: {first['detail']}", field_errors=field_errors
-    )
+    at = first.get("parameter") or first["pointer"] or "the body"
+    detail = f"{at}: {first['detail']}"
+    return problem(context, "validation_failed", detail, field_errors=field_errors)
 
 
-def _worded(entry: Mapping[str, Any]) -> str:
-    """Return what is wrong, in our words where the validator's tell of itself."""
+def _message(entry: Mapping[str, Any]) -> str:
+    """Return a message, replacing pydantic's wording where it exposes internals."""
     context = entry.get("ctx", {})
     if entry["type"] == "union_tag_invalid":
-        return f"unknown type {context['tag'][:80]!r}; known are {context['expected_tags']}"
+        return f"unknown type {context['tag'][:80]!r}; known types are {context['expected_tags']}"
     if entry["type"] == "union_tag_not_found":
-        return "a type is due"
+        return "a type is required"
     return str(entry["msg"]).removeprefix("Value error, ")
 
 
-def _without_other_forms(field_errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one fault for each place.
+def _merge_alternatives(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one error for each location.
 
-    A value that may have several forms is told for each that it does not have. Of what may be a
-    name or an object, an object with a wrong field is wrong there alone; of others, what is not
-    about the form comes first.
+    pydantic reports an error for each alternative of a union. If the value may be a name or an
+    object, an object with an invalid field is reported there alone; otherwise an error that is not
+    about the type comes first.
     """
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
-    for field_error in field_errors:
-        place = (str(field_error.get("parameter", "")), field_error["pointer"])
-        about_form = field_error["code"].endswith("_type")
-        if about_form and any(
-            other["pointer"].startswith(f"{place[1]}/") for other in field_errors
-        ):
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for error in errors:
+        location = (str(error.get("parameter", "")), error["pointer"])
+        about_type = error["code"].endswith("_type")
+        if about_type and any(other["pointer"].startswith(f"{location[1]}/") for other in errors):
             continue
-        before = kept.get(place)
-        if before is None or (before["code"].endswith("_type") and not about_form):
-            kept[place] = field_error
-        elif before["code"].endswith("_type") and before["detail"] != field_error["detail"]:
-            other = field_error["detail"].removeprefix("Input should be ")
-            before["detail"] += f", or {other}"
-    return list(kept.values())
+        previous = merged.get(location)
+        if previous is None or (previous["code"].endswith("_type") and not about_type):
+            merged[location] = error
+        elif previous["code"].endswith("_type") and previous["detail"] != error["detail"]:
+            alternative = error["detail"].removeprefix("Input should be ")
+            previous["detail"] += f", or {alternative}"
+    return list(merged.values())
 
 
 def _pointer(path: Sequence[str | int], body: object, *, new_key: bool) -> str:
-    """Return the JSON pointer of a place; names of union members in the path are no keys."""
-    kept: list[str | int] = []
-    here: Any = body
+    """Return the JSON pointer of a location; names of union members in the path are not keys."""
+    keys: list[str | int] = []
+    value: Any = body
     for index, key in enumerate(path):
         if isinstance(key, int):
-            if not isinstance(here, list) or key >= len(here):
+            if not isinstance(value, list) or key >= len(value):
                 continue
-            here = here[key]
-        elif isinstance(here, Mapping) and key in here:
-            here = here[key]
-        elif index < len(path) - 1 or not new_key or not isinstance(here, Mapping):
+            value = value[key]
+        elif isinstance(value, Mapping) and key in value:
+            value = value[key]
+        elif index < len(path) - 1 or not new_key or not isinstance(value, Mapping):
             continue
-        kept.append(key)
-    return pointer(*kept)
+        keys.append(key)
+    return pointer(*keys)
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     code = _CODE_BY_STATUS.get(error.status_code, "bad_request")
-    place = unescaped(request.url.path)[:200]
+    path = unescaped(request.url.path)[:200]
     detail = {
-        "not_found": f"there is nothing at {place!r}",
-        "method_not_allowed": f"{request.method} is not taken at {place!r}",
+        "not_found": f"no route matches {path!r}",
+        "method_not_allowed": f"{request.method} is not allowed for {path!r}",
     }.get(code, str(error.detail))
     headers = dict(error.headers or {})
     if code == "method_not_allowed":
-        headers |= await asyncio.to_thread(_allowed, request)
-    return problem(request, code, detail, headers=headers)
+        headers |= await asyncio.to_thread(_allowed_methods, request)
+    return problem(context_of(request), code, detail, headers=headers)
 
 
 @cache
@@ -274,29 +312,23 @@ def _pattern(path: str) -> re.Pattern[str]:
     return compile_path(path)[0]
 
 
-def _allowed(request: Request) -> dict[str, str]:
-    """Return the header that tells which methods are taken where the request went.
+def _allowed_methods(request: Request) -> dict[str, str]:
+    """Return the Allow header for the path of a request.
 
-    Where two paths fit, as ``/v1/networks/import`` and a network of that name, the one with more
-    letters of its own counts.
+    Where two paths match, as ``/v1/networks/import`` and a network of that name, the one with more
+    literal characters wins.
     """
-    fitting = {
+    matching = {
         len(re.sub(r"{[^}]*}", "", path)): operations
         for path, operations in request.app.openapi()["paths"].items()
         if _pattern(path).match(request.url.path)
     }
-    if not fitting:
+    if not matching:
         return {}
-    return {"Allow": ", ".join(sorted(method.upper() for method in fitting[max(fitting)]))}
+    return {"Allow": ", ".join(sorted(method.upper() for method in matching[max(matching)]))}
 
 
-def internal_error(request: Request) -> Response:
-    """Return the answer for a fault of our own, whose story is in the log."""
-    detail = "this is a fault of the server; its log tells more under the request id"
-    return problem(request, "internal_error", detail)
-
-
-def describe_validation(errors: Sequence[Any], body: object) -> RequestValidationError:
-    """Return pydantic's findings about a body that FastAPI did not read itself."""
-    found = [{**entry, "loc": ("body", *entry["loc"])} for entry in jsonable_encoder(errors)]
-    return RequestValidationError(found, body=body)
+def internal_error(context: ErrorContext) -> Response:
+    """Return the response for an unexpected error, which is in the log."""
+    detail = "internal error; see the server log for this request id"
+    return problem(context, "internal_error", detail)

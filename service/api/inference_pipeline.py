@@ -1,263 +1,332 @@
-"""Inference calls answered before the framework, when nothing about them is unusual.
+"""The inference pipeline: all inference operations of all protocols, written once.
 
-The ordinary road through tasks, middleware, router, dependencies and models costs many times the
-forward pass of a small network. What is plain is answered here: a POST to a call of the table, for
-a version that is in memory, with a body that decodes, small enough for the loop. Rows that arrive
-in the same turn of the loop go through the network together. All else, and every error, takes the
-ordinary road, so that errors have one source.
+    match -> authenticate and check limits -> decode -> predict -> encode -> response headers
+
+Two adapters feed it. `InferenceMiddleware` handles any request, as an ASGI application. The HTTP
+protocol (`service.server.inference_protocol`) calls `start` for a small request that has arrived
+whole, and needs no task for it. What must wait (a version that is not in memory, an admin's tenant,
+many rows) makes `start` return False; the same functions then run in the ASGI adapter.
 """
 
-import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Final, NamedTuple, Protocol, final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Final, final
 
-import msgspec
+from fastapi import Request, Response
+from pydantic import ValidationError
 from starlette.datastructures import State
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.dependencies import ACTING_AS, Services
-from service.api.hot import Array, Asked, HotAnswer, HotCall, HotRequest
-from service.api.protocols.base import HotCalls
-from service.application.access.api_keys import allowed
+from core.arrays import Array
+from service.api import errors, tracing
+from service.api.body import read_compressed_body, run_in_thread_if_large
+from service.api.dependencies import (
+    ACTING_AS,
+    Services,
+    address_of,
+    id_to_look_up,
+    named_tenant,
+)
+from service.api.encoding import routed_path, unescaped
+from service.api.protocols.base import (
+    Call,
+    InferenceProtocol,
+    InferenceRequest,
+    InferenceResponse,
+    Operation,
+)
+from service.api.request_checks import check_origin, choose_request_id
+from service.api.strict_json import parse_json
+from service.application.access.api_keys import UnauthorizedError, allowed
 from service.application.access.rate_limits import CLASSES
 from service.application.inference.inference import fits_inline
 from service.application.inference.loaded_model import LoadedModel
+from service.application.request_id import request_id
 from service.domain.errors import ServiceError
-from service.domain.keys import Caller, Scope
+from service.domain.keys import Caller
+from service.domain.keys import Scope as KeyScope
 
 log = logging.getLogger(__name__)
 
-PLAIN: Final = frozenset(
-    {
-        b"accept-encoding",
-        b"authorization",
-        b"content-length",
-        b"content-type",
-        b"inference-header-content-length",
-    }
-)
-"""Headers that calls look at."""
+PENDING: Final = "neurond.inference"
+"""ASGI extension: the request that the HTTP protocol has begun."""
 
-FORWARDED: Final = b"x-forwarded-for"
-"""Says where a request comes from, which matters to callers without a key alone."""
-
-ANONYMOUS_HEADERS: Final = frozenset({FORWARDED, b"user-agent"})
-"""Looked at where there are no keys: who is far away, and which browser was led here."""
-
-UNUSUAL: Final = frozenset(
-    {
-        b"content-encoding",
-        b"expect",
-        b"origin",
-        b"sec-fetch-site",
-        b"traceparent",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-request-id",
-        ACTING_AS.encode(),
-    }
-)
-"""Headers that are looked at on the ordinary road."""
-
-TEMPLATES: Final = {
-    "v1": ("/v1/networks/{network}/", "/v1/networks/{network}/versions/{ref}/"),
-    "v2": ("/v2/models/{model}/", "/v2/models/{model}/versions/{version}/"),
-}
-"""Where calls of the table stand without and with a version, as the routes are declared."""
-
-MIN_BATCHED_REQUESTS: Final = 4
-"""So many requests are worth a product in common: two or three are sooner done one by one."""
-
-REQUEST_ERRORS: Final = (
-    ServiceError,
-    msgspec.MsgspecError,
-    ValueError,
-    OverflowError,
-    UnicodeError,
-)
-
-
-class Target(NamedTuple):
-    """What the head of a request says."""
-
-    call: HotCall
-    who: Caller
-    model: str
-    version: str | None
-    route: str
-    headers: Mapping[bytes, bytes]
-    begun: float
-
-
-class Connection(Protocol):
-    """Whoever waits for an answer."""
-
-    def answered(self, answer: HotAnswer) -> None:
-        """Send the answer."""
-
-    def declined(self) -> None:
-        """Take the ordinary road."""
-
-    def release_after_server_loss(self) -> None:
-        """Close: there will be no answer."""
-
-
-class _Waiting(NamedTuple):
-    target: Target
-    served: LoadedModel
-    asked: Asked
-    connection: Connection
+CACHED_PATHS: Final = 4096
 
 
 @final
-class HotPath:
-    """The table of calls, and the requests of this turn of the loop.
+class InferencePipeline:
+    """The stages of an inference request.
 
     Parameters
     ----------
     state
         The application's; holds its services once it runs.
+    operations
+        Earlier ones win where two have the same path.
+    protocols
+        Render the errors at their paths.
+    traced
+        Whether each request has a span.
     """
 
-    def __init__(self, state: State, calls: HotCalls) -> None:
-        self._state, self._calls = state, calls
-        self._waiting: list[_Waiting] = []
+    def __init__(
+        self,
+        state: State,
+        operations: Sequence[Operation],
+        protocols: Sequence[InferenceProtocol],
+        *,
+        traced: bool,
+    ) -> None:
+        self._state, self._protocols, self._traced = state, protocols, traced
+        self._patterns = [(_pattern(operation.path), operation) for operation in operations]
+        self._match = lru_cache(CACHED_PATHS)(self._match_path)
 
-    def target(
-        self, url: bytes, headers: Sequence[tuple[bytes, bytes]], address: str
-    ) -> Target | None:
-        """Return what a POST with this head asks for; None where that is not for here.
+    @property
+    def services(self) -> Services | None:
+        """The application's services; None while it starts."""
+        return getattr(self._state, "services", None)
 
-        Its key is looked at before its body is taken.
-        """
-        services: Services | None = getattr(self._state, "services", None)
-        segments = url.decode("latin-1").split("/")
-        count = len(segments)
-        version: str | None
-        if count == 7 and segments[4] == "versions" and segments[5]:
-            version = segments[5]
-        elif count == 5:
-            version = None
+    def match(
+        self, path: str, headers: Sequence[tuple[bytes, bytes]], address: str
+    ) -> InferenceRequest | None:
+        """Return the request that a POST to a path is; None if it is not an inference operation."""
+        matched = self._match(path)
+        if matched is None or self.services is None:
+            return None
+        operation, network, version = matched
+        named = dict(reversed(headers))
+        started = time.perf_counter()
+        request = InferenceRequest(
+            operation, network, version, path, named, address, choose_request_id(named), started
+        )
+        if self._traced:
+            request.span = tracing.start_span(request)
+        return request
+
+    def answers(self, scope: Scope) -> bool:
+        """Return True if the request of an ASGI scope is an inference operation."""
+        path = routed_path(scope.get("raw_path") or b"", scope["path"])
+        return scope.get("method") == "POST" and self._match(path) is not None
+
+    def _match_path(self, path: str) -> tuple[Operation, str | None, str | None] | None:
+        for pattern, operation in self._patterns:
+            match = pattern.fullmatch(path)
+            if match is not None:
+                network, version, *_ = (*map(unescaped, match.groups()), None, None)
+                return operation, network, version
+        return None
+
+    def authenticate(self, request: InferenceRequest, services: Services) -> None:
+        """Check origin, key, scope and rate of a request, once."""
+        if request.caller is not None:
+            return
+        check_origin(services, "POST", request.headers)
+        try:
+            caller = services.authenticator.authenticate(
+                request.header(b"authorization") or "", request.address
+            )
+        except UnauthorizedError:
+            services.rate_limiter.record_failure(request.address)
+            raise
+        tenant = named_tenant(caller, request.header(ACTING_AS.encode()))
+        if tenant is not None:
+            caller = replace(caller, tenant=tenant)
+        request.caller = allowed(caller, KeyScope.PREDICT)
+        services.rate_limiter.acquire(caller, CLASSES[KeyScope.PREDICT])
+        if tenant is None:
+            request.lookup = id_to_look_up(caller, [request.network])
+
+    def decode(self, request: InferenceRequest, model: LoadedModel, services: Services) -> Call:
+        """Return the call that the body of a request is."""
+        operation, started = request.operation, time.perf_counter_ns()
+        try:
+            if len(request.body) > services.limits.inline_bytes:
+                operation.check_large(services.limits, model, request)
+            call = operation.decode(request, model)
+        except (ServiceError, ValidationError):
+            model.statistics.failed()
+            raise
+        elapsed = time.perf_counter_ns() - started
+
+        def encode(outputs: Array) -> InferenceResponse:
+            started = time.perf_counter_ns()
+            response = call.encode(outputs)
+            model.statistics.coded(len(outputs), elapsed, time.perf_counter_ns() - started)
+            services.metrics.rows(len(outputs))
+            return response
+
+        return Call(call.rows, encode)
+
+    def finish(self, request: InferenceRequest, response: InferenceResponse) -> InferenceResponse:
+        """Count a request, and return its response with the headers that every response has."""
+        services = self.services
+        seconds = time.perf_counter() - request.started
+        headers = [
+            *response.headers,
+            (b"content-length", b"%d" % len(response.body)),
+            (b"x-request-id", request.id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if services is not None:
+            services.metrics.request("POST", request.operation.path, response.status, seconds)
+            if services.closing.is_set():
+                headers.append((b"connection", b"close"))
+        if request.span is not None:
+            tracing.end_span(request, response.status)
+        return response._replace(headers=headers)
+
+    def error(self, request: InferenceRequest, error: Exception) -> InferenceResponse:
+        """Return the finished response for an error, in the form of the request's protocol."""
+        request_id.set(request.id)
+        context = errors.ErrorContext(self._protocols, request.path, request.id)
+        if isinstance(error, ServiceError):
+            response = errors.service_error(context, error)
+        elif isinstance(error, ValidationError):
+            response = errors.validation_error(context, error, _json_of(request))
         else:
-            return None
-        call = self._calls.get((segments[1], segments[2], segments[-1]))
-        if call is None or services is None or b"%" in url or b"?" in url:
-            return None
-        plain = _plain(headers)
-        if plain is None or not _is_for_here(services, plain):
-            return None
-        try:
-            authorization = plain.get(b"authorization", b"").decode("latin-1")
-            who = allowed(
-                services.authenticator.authenticate(authorization, address), Scope.PREDICT
-            )
-        except ServiceError:
-            return None
-        route = TEMPLATES[segments[1]][version is not None] + segments[-1]
-        return Target(call, who, segments[3], version, route, plain, time.perf_counter())
+            log.error("unexpected error in the inference pipeline", exc_info=error)
+            response = errors.internal_error(context)
+        return self.finish(request, _of(response))
 
-    def ask(self, target: Target, body: bytes, connection: Connection) -> bool:
-        """Let a request be answered at the end of this turn; False where it should not be here."""
-        services: Services = self._state.services
+    def start(
+        self, request: InferenceRequest, respond: Callable[[InferenceResponse], None]
+    ) -> bool:
+        """Answer a request whose body is there, at the end of this event-loop iteration.
+
+        Returns
+        -------
+        bool
+            False, with nothing answered, if the request must wait for something.
+        """
+        services = self.services
+        if services is None or services.closing.is_set():
+            return False
         try:
-            served = services.inference.get_loaded(target.who.tenant, target.model, target.version)
-            if served is None or services.closing.is_set():
+            self.authenticate(request, services)
+            if request.lookup is not None:
                 return False
-            request = HotRequest(target.model, target.headers, body)
-            asked = target.call(services, served, request)
-            if asked is None or not fits_inline(served, asked.rows):
+            caller = _caller(request)
+            inference = services.inference
+            model = inference.get_loaded(caller.tenant, request.network, request.version)
+            if model is None:
                 return False
-            services.rate_limiter.acquire(target.who, CLASSES[Scope.PREDICT])
-        except REQUEST_ERRORS:
-            return False
-        except Exception:  # the ordinary road will meet it too, and answer for it
-            log.exception("the hot path stumbled over a request")
-            return False
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append(_Waiting(target, served, asked, connection))
+            if request.operation.check_model is not None:
+                request.operation.check_model(services, model, request.network or "")
+            call = self.decode(request, model, services)
+            if not fits_inline(model, call.rows):
+                return False
+            inference.submit(model, call.rows, partial(self._encode, request, call, respond))
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            respond(self.error(request, error))
         return True
 
-    def flush(self) -> None:
-        """Answer all who wait, those of one version together."""
-        waiting, self._waiting = self._waiting, []
-        groups: dict[int, list[_Waiting]] = {}
-        for one in waiting:
-            groups.setdefault(id(one.served), []).append(one)
-        for group in groups.values():
-            if len(group) < MIN_BATCHED_REQUESTS or not self._answered(group):
-                for one in group:
-                    if not self._answered([one]):
-                        self._state.services.rate_limiter.refund(
-                            one.target.who, CLASSES[Scope.PREDICT]
-                        )
-                        _told(one, one.connection.declined)
-
-    def _answered(self, group: list[_Waiting]) -> bool:
-        """Answer requests of one version; False, and nothing done, where any cannot be."""
-        services: Services = self._state.services
+    def _encode(
+        self,
+        request: InferenceRequest,
+        call: Call,
+        respond: Callable[[InferenceResponse], None],
+        outputs: Array | Exception,
+    ) -> None:
+        """Respond with outputs, or with the error in their place."""
         try:
-            outputs = services.inference.predict_batch(
-                group[0].served, [one.asked.rows for one in group]
+            if isinstance(outputs, Exception):
+                response = self.error(request, outputs)
+            else:
+                response = self.finish(request, call.encode(outputs))
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            response = self.error(request, error)
+        try:
+            respond(response)
+        except Exception:
+            log.exception("cannot write a response")
+
+    async def handle(self, request: InferenceRequest, http: Request) -> InferenceResponse:
+        """Return the response to a request, whatever it must wait for."""
+        services = self.services
+        assert services is not None  # noqa: S101 - `match` returns no request before
+        try:
+            self.authenticate(request, services)
+            caller = _caller(request)
+            if request.lookup is not None:  # an admin acts for the tenant of the network
+                tenant = await services.authenticator.tenant_of(request.lookup)
+                caller = caller if tenant is None else replace(caller, tenant=tenant)
+            model = await services.inference.load(caller.tenant, request.network, request.version)
+            if request.operation.check_model is not None:
+                request.operation.check_model(services, model, request.network or "")
+            limit: int = getattr(services.limits, request.operation.limit)
+            request.body = await read_compressed_body(http, limit)
+            call = await run_in_thread_if_large(
+                services.limits,
+                len(request.body),
+                lambda: self.decode(request, model, services),
             )
-            answers = [
-                one.asked.answer(part)
-                for one, part in zip(group, _parts(group, outputs), strict=True)
-            ]
-        except REQUEST_ERRORS:
-            return False
-        except Exception:  # nobody may hang for what a stranger sent
-            log.exception("the hot path stumbled over %d requests", len(group))
-            return False
-        services.metrics.rows(len(outputs))
-        now = time.perf_counter()
-        for one, answer in zip(group, answers, strict=True):
-            _told(one, partial(one.connection.answered, answer))
-            services.metrics.request("POST", one.target.route, 200, now - one.target.begun)
-        return True
+            response = await services.inference.predict(model, call.rows, call.encode)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            return self.error(request, error)
+        return self.finish(request, response)
 
 
-def _told(one: _Waiting, call: Callable[[], None]) -> None:
-    """Tell one connection; what goes wrong with it is no other's trouble."""
-    try:
-        call()
-    except Exception:
-        log.exception("a connection cannot be answered")
-        one.connection.release_after_server_loss()
+@final
+class InferenceMiddleware:
+    """The ASGI adapter of the pipeline, in front of the application's own routes."""
+
+    def __init__(self, app: ASGIApp, pipeline: InferencePipeline) -> None:
+        self._app, self._pipeline = app, pipeline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        request: InferenceRequest | None = scope.get("extensions", {}).get(PENDING)
+        if request is None:
+            path = routed_path(scope.get("raw_path") or b"", scope["path"])
+            request = self._pipeline.match(path, scope["headers"], address_of(scope))
+        if request is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = await self._pipeline.handle(request, Request(scope, receive))
+        except ClientDisconnect:
+            log.debug("POST %s: the client disconnected", request.path)
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": response.status,
+                "headers": list(response.headers),
+            }
+        )
+        await send({"type": "http.response.body", "body": response.body})
 
 
-def _parts(group: list[_Waiting], outputs: Array) -> list[Array]:
-    """Return the outputs of each request."""
-    services, begin = [], 0
-    for one in group:
-        end = begin + len(one.asked.rows)
-        services.append(outputs[begin:end])
-        begin = end
-    return services
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return the pattern of a path template."""
+    parts = re.split(r"({\w+})", template)
+    return re.compile(
+        "".join("([^/]+)" if part.startswith("{") else re.escape(part) for part in parts)
+    )
 
 
-def _is_for_here(services: Services, plain: Mapping[bytes, bytes]) -> bool:
-    """Tell whether who asks is known, and how much is bounded."""
-    if services.closing.is_set():
-        return False
-    if services.authenticator.anonymous and not plain.keys().isdisjoint(ANONYMOUS_HEADERS):
-        return False
-    length = plain.get(b"content-length", b"")
-    return length.isdigit() and len(length) < 10 and int(length) <= services.limits.inline_bytes
+def _caller(request: InferenceRequest) -> Caller:
+    assert request.caller is not None  # noqa: S101 - authenticated before
+    return request.caller
 
 
-def _plain(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes] | None:
-    """Return the headers that matter; None where any is unusual. The connection saw to the Host."""
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in PLAIN:
-            if name in found:
-                return None
-            found[name] = value
-        elif name in UNUSUAL:
-            return None
-        elif name in ANONYMOUS_HEADERS and (name == FORWARDED or value.startswith(b"Mozilla/")):
-            found[name] = value
-    return found
+def _json_of(request: InferenceRequest) -> object:
+    """Return the value of a JSON body, for the pointers of errors in it."""
+    return parse_json(request.body)
+
+
+def _of(response: Response) -> InferenceResponse:
+    """Return a framework's response; its length is computed again."""
+    headers = [header for header in response.raw_headers if header[0] != b"content-length"]
+    return InferenceResponse(bytes(response.body), headers, response.status_code)

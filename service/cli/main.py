@@ -71,7 +71,7 @@ def serve(**options: Any) -> None:
             "or NEUROND_ALLOW_ANONYMOUS=true"
         )
     app = build(settings, directory)
-    protocol = partial(InferenceHttpProtocol, hot=app.state.hot)
+    protocol = partial(InferenceHttpProtocol, pipeline=app.state.pipeline)
     server = GracefulServer(app, settings, protocol)
     directory.write_address(_url(listener))
     click.echo(f"neurond {version.VERSION} listening on {_url(listener)}", err=True)

@@ -65,9 +65,16 @@ class LeastRecentlyUsed:
             del self._loading[key]
 
     def drop(self, network_id: str) -> None:
-        """Forget what is loaded of a network."""
+        """Drop the versions of a network that changed, and of the default network.
+
+        Another network may be the default one when a network is created or deleted.
+        """
         self._changes += 1
-        stale = [key for key, served in self._loaded.items() if served.network.id == network_id]
+        stale = [
+            key
+            for key, model in self._loaded.items()
+            if model.network.id == network_id or not key[1]
+        ]
         for key in stale:
             self._bytes -= self._loaded.pop(key).bytes
         self._loading.clear()  # later requests must not be given what is being read now

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api.streams import STREAM
+from service.api.response_limits import STREAM
 
 HEAD_BYTES: Final = 16 << 10
 HEADERS: Final = 100

@@ -1,21 +1,24 @@
-"""Connections that answer plain inference calls by themselves, before the framework.
+"""The HTTP adapter of the inference pipeline.
 
-No task, no scope and no messages are made for such a request: its answer is one write. What the
-hot path does not take is handed on as if it had only now arrived.
+A small request that has arrived whole needs no task, scope or messages: the pipeline answers it at
+the end of the event-loop iteration with a single write. All other requests become ASGI requests.
 """
 
-import itertools
-import secrets
 from typing import Any, Final, final
 
-from service.api.hot import HotAnswer
-from service.api.inference_pipeline import HotPath, Target
+from service.api.encoding import routed_path
+from service.api.inference_pipeline import PENDING, InferencePipeline
+from service.api.protocols.base import InferenceRequest, InferenceResponse
 from service.server.http_protocol import HttpProtocol
 
-PROCESS: Final = secrets.token_hex(12).encode()
-"""Tells apart the request ids of processes; a number follows, far cheaper than chance."""
+MAX_CONTENT_LENGTH_DIGITS: Final = 9
 
-_numbers = itertools.count()
+ASGI_HEADERS: Final = frozenset(
+    {b"expect", b"transfer-encoding", b"upgrade", b"content-encoding", b"x-forwarded-for"}
+)
+"""Headers that only the ASGI adapter, or the server in front of it, handles."""
+
+REASONS: Final = {200: b"OK"}
 
 
 @final
@@ -24,84 +27,90 @@ class InferenceHttpProtocol(HttpProtocol):
 
     Parameters
     ----------
-    hot
-        The application's hot path.
+    pipeline
+        The application's.
     """
 
-    def __init__(self, *, hot: HotPath, **options: Any) -> None:
+    def __init__(self, *, pipeline: InferencePipeline, **options: Any) -> None:
         super().__init__(**options)
-        self._hot = hot
-        self._target: Target | None = None
-        self._pieces: list[bytes] = []
-        self._waits = False
+        self._pipeline = pipeline
+        self._request: InferenceRequest | None = None
+        self._chunks: list[bytes] = []
+        self._pending = False
 
     def on_message_begin(self) -> None:
-        """Begin a head; whoever sends the next request at once gets answers in their order."""
-        if self._waits:
-            self._hot.flush()
-            self._unset_keepalive_if_required()  # the next request is here already
+        """Start a head; first answer what is pending, so that responses keep their order."""
+        if self._pending:
+            self._flush()
+            self._unset_keepalive_if_required()  # the next request is already here
         super().on_message_begin()
 
     def begin(self) -> None:
-        """Keep a request that the hot path may answer until its body is there."""
-        self._pieces = []
-        self._target = self._asked() if self._is_plain() else None
-        if self._target is None:
+        """Buffer the body of a request that the pipeline may answer."""
+        self._chunks = []
+        self._request = self._match() if self._is_whole_and_alone() else None
+        if self._request is None:
             super().begin()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        if self._target is None:
+        """Receive a part of the body."""
+        if self._request is None:
             super().on_body(body)
         else:
             self._body_bytes += len(body)
-            self._pieces.append(body)
+            self._chunks.append(body)
 
     def on_message_complete(self) -> None:
-        """Ask for the answer, here or on the ordinary road."""
-        target = self._target
-        if target is None or self._rejected:
+        """Let the pipeline answer, or the application."""
+        request = self._request
+        if request is None or self._rejected:
             super().on_message_complete()
             return
         self._in_body = False
-        self._waits = self._hot.ask(target, b"".join(self._pieces), self)
-        if not self._waits:
-            self.declined()
-
-    def answered(self, answer: HotAnswer) -> None:
-        """Send an answer."""
-        self._forget()
-        if self.transport.is_closing():
-            return
-        body, own = answer
-        date = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
-        self.transport.write(
-            b"HTTP/1.1 200 OK\r\n%s%scontent-length: %d\r\nx-request-id: %s%08x\r\n"
-            b"x-content-type-options: nosniff\r\n\r\n%s"
-            % (date, own, len(body), PROCESS, next(_numbers), body)
-        )
-        self.on_response_complete()
-
-    def declined(self) -> None:
-        """Hand a whole request on."""
-        if not self.transport.is_closing():
-            self._hand_on()
+        request.body = b"".join(self._chunks)
+        self._pending = True
+        if not self._pipeline.start(request, self._respond):
+            self._hand_over()
             super().on_message_complete()
 
-    def release_after_server_loss(self) -> None:
-        """Close: there will be no answer."""
-        self.transport.abort()
+    def _respond(self, response: InferenceResponse) -> None:
+        """Write the response to the pending request."""
+        request, self._request, self._pending = self._request, None, False
+        if self.transport.is_closing() or request is None:
+            return
+        headers = [*self.server_state.default_headers, *response.headers]
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\n%s\r\n%s"
+            % (
+                response.status,
+                REASONS.get(response.status, b""),
+                b"".join(b"%s: %s\r\n" % header for header in headers),
+                response.body,
+            )
+        )
+        if self.access_log:
+            self.access_logger.info(
+                '%s - "%s %s HTTP/%s" %d',
+                f"{self.client[0]}:{self.client[1]}" if self.client else "",
+                "POST",
+                self.url.decode("latin-1"),
+                "1.1",
+                response.status,
+            )
+        if (b"connection", b"close") in response.headers:
+            self.transport.close()
+        self.on_response_complete()
 
     def shutdown(self) -> None:
-        """Close when what has begun is answered."""
-        if self._waits:
-            self._hot.flush()
-        elif self._target is not None:
-            self._hand_on()
+        """Close when the requests that have begun are answered."""
+        if self._pending:
+            self._flush()
+        elif self._request is not None:
+            self._hand_over()
         super().shutdown()
 
-    def _is_plain(self) -> bool:
-        """Tell whether nothing but this request matters to the connection."""
+    def _is_whole_and_alone(self) -> bool:
+        """Return True for a small keep-alive POST on a connection without other requests."""
         busy = self.cycle is not None and not self.cycle.response_complete
         limit = self.limit_concurrency
         return (
@@ -113,20 +122,41 @@ class InferenceHttpProtocol(HttpProtocol):
             and (limit is None or len(self.connections) < limit)
         )
 
-    def _is_idle(self) -> bool:
-        return not self._waits and super()._is_idle()
-
-    def _hand_on(self) -> None:
-        """Let the framework have what has come of a request."""
-        pieces = self._pieces
-        self._forget()
-        super().begin()
-        for piece in pieces:
-            self.cycle.body += piece
-
-    def _asked(self) -> Target | None:
+    def _match(self) -> InferenceRequest | None:
+        """Return the inference request that a head begins, if its body is short."""
+        services = self._pipeline.services
+        if services is None:
+            return None
+        length = b""
+        for name, value in self.headers:
+            if name in ASGI_HEADERS:
+                return None
+            if name == b"content-length":
+                length = value
+        short = length.isdigit() and len(length) <= MAX_CONTENT_LENGTH_DIGITS
+        if not short or int(length) > services.limits.inline_bytes:
+            return None
+        path = self.url.partition(b"?")[0]
         address = self.client[0] if self.client else ""
-        return self._hot.target(self.url, self.headers, address)
+        routed = (
+            routed_path(path, path.decode("latin-1")) if b"%" in path else path.decode("latin-1")
+        )
+        return self._pipeline.match(routed, self.headers, address)
 
-    def _forget(self) -> None:
-        self._target, self._pieces, self._waits = None, [], False
+    def _is_idle(self) -> bool:
+        return not self._pending and super()._is_idle()
+
+    def _flush(self) -> None:
+        services = self._pipeline.services
+        if services is not None:
+            services.inference.flush()
+
+    def _hand_over(self) -> None:
+        """Make an ASGI request of what has arrived of a request."""
+        request, chunks = self._request, self._chunks
+        self._request, self._chunks, self._pending = None, [], False
+        super().begin()
+        extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
+        extensions[PENDING] = request
+        for chunk in chunks:
+            self.cycle.body += chunk

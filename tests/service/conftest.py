@@ -105,7 +105,7 @@ class QuietServer(uvicorn.Server):
 async def on_a_socket(app: FastAPI) -> AsyncIterator[str]:
     """Serve a running application as the command line does, and give its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    http: Any = partial(InferenceHttpProtocol, hot=app.state.hot)
+    http: Any = partial(InferenceHttpProtocol, pipeline=app.state.pipeline)
     config = uvicorn.Config(
         app, http=http, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE
     )

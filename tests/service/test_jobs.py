@@ -21,7 +21,7 @@ async def test_a_job_runs_from_the_queue_to_a_version(
     first = answer.json()
     assert answer.status_code == 202
     assert answer.headers["location"] == f"/v1/jobs/{first['id']}"
-    assert (first["status"], first["terminal"], first["attempt"]) == ("queued", False, 1)
+    assert (first["status"], first["terminal"], first["attempt"]) == ("queued", False, 0)
     assert (job["status"], job["stop_reason"], job["error"]) == ("succeeded", "epochs_done", None)
     assert (job["base_version"], job["result_version"]) == (0, 1)
     assert job["allowed_actions"] == []

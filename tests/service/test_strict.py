@@ -11,9 +11,9 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given, settings
 
-from service.api import strict
-from service.api.body import count_outside_strings
+from service.api import strict_json as strict
 from service.api.errors import STATUS
+from service.api.strict_json import count_outside_strings
 from service.application.request_id import request_id
 from service.asgi import create_app
 from service.domain.errors import ServiceError, UnavailableError
@@ -370,9 +370,9 @@ def test_the_fast_decoder_reads_what_the_strict_one_does(value: object, escapes:
     body = written(value, escapes).encode()
     told = []
 
-    for decoder in (strict._decoded, lambda _: None):
+    for decoder in (strict._parse_fast, lambda _: None):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(strict, "_decoded", decoder)
+            patch.setattr(strict, "_parse_fast", decoder)
             try:
                 told.append(repr(strict.parse_json(body)))
             except ServiceError as error:
@@ -388,10 +388,10 @@ def test_plain_documents_take_the_fast_decoder() -> None:
         "layers": [{"units": 3}, {"rate": 0.5}],
     }
 
-    assert strict._decoded(json.dumps(document, indent=1).encode()) == document
-    assert strict._decoded(b'{"a": 1, "a": 2}') is None
-    assert strict._decoded(b'[[{"a": 1, "a": 2}]]') is None
-    assert strict._decoded(json.dumps([":"] * 200_000).encode()) is None
+    assert strict._parse_fast(json.dumps(document, indent=1).encode()) == document
+    assert strict._parse_fast(b'{"a": 1, "a": 2}') is None
+    assert strict._parse_fast(b'[[{"a": 1, "a": 2}]]') is None
+    assert strict._parse_fast(json.dumps([":"] * 200_000).encode()) is None
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,112 @@
-"""What a protocol brings to the application."""
+"""The interface of an inference protocol: its operations, routes and errors."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter, Response
+from opentelemetry.trace import Span
 from pydantic import BaseModel
 
-from service.api.hot import Array, HotCall
-from service.application.inference.inference import Rows
+from core.arrays import Array
+from service.api.dependencies import Services
+from service.api.strict_json import check_row_count
+from service.application.inference.batches import Rows
+from service.application.inference.loaded_model import LoadedModel
+from service.domain.keys import Caller
+from service.domain.limits import Limits
 
-FAILURES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": "Refused; the body says why."}
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
-}
-"""Statuses that routes declare whose errors have no schema of their own."""
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case, and values, of a response."""
 
-_FEWER: Final = {422: 400, 409: 400, 406: 400, 507: 503}
+JSON: Final[Headers] = ((b"content-type", b"application/json"),)
 
 
-def error_text(status: int, _: str, detail: str) -> Response:
-    """Return ``{"error": "<text>"}``, as both of KServe's protocols tell errors.
+class InferenceResponse(NamedTuple):
+    """A response, without the headers that every response has."""
 
-    They have fewer statuses than we; the others are the same.
+    body: bytes
+    headers: Headers = JSON
+    status: int = 200
+
+
+class Call(NamedTuple):
+    """Rows of a request, and what encodes their outputs, (rows, units), as its response."""
+
+    rows: Rows
+    encode: Callable[[Array], InferenceResponse]
+
+
+@dataclass(slots=True)
+class InferenceRequest:
+    """A request for an inference operation.
+
+    Attributes
+    ----------
+    network, version
+        References in the path; None is the default network, and the version that answers for it.
+    headers
+        Names in lower case; of a repeated header the first value.
+    address
+        The client's; empty for a Unix socket.
+    started
+        By `time.perf_counter`.
+    caller
+        None until the request is authenticated.
+    lookup
+        Id of the network whose tenant an admin acts for.
+    body
+        Decompressed.
     """
-    body = json.dumps({"error": detail})
-    return Response(body, _FEWER.get(status, status), media_type="application/json")
+
+    operation: "Operation"
+    network: str | None
+    version: str | None
+    path: str
+    headers: Mapping[bytes, bytes]
+    address: str
+    id: str
+    started: float
+    caller: Caller | None = None
+    lookup: str | None = None
+    span: Span | None = None
+    body: bytes = b""
+
+    def header(self, name: bytes) -> str | None:
+        """Return the value of a header."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
 
 
-HotCalls = Mapping[tuple[str, str, str], HotCall]
-"""Calls by the first two segments of their path and the last."""
+def check_rows(limits: Limits, _: LoadedModel, request: InferenceRequest) -> None:
+    """Raise InvalidRequestError if a large body opens far more rows than a call may have."""
+    check_row_count(request.body, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An inference operation: its path, and how its bodies are read and written.
+
+    Attributes
+    ----------
+    path
+        Template; its first parameter is the network, its second the version.
+    decode
+        Returns the call of a request, or raises a ServiceError or a pydantic ValidationError.
+    limit
+        Name of the setting in `Limits` that bounds the body.
+    check_large
+        Bounds what `decode` would make of a large body.
+    check_model
+        Raises a ServiceError if the protocol must not use the model.
+    """
+
+    path: str
+    decode: Callable[[InferenceRequest, LoadedModel], Call]
+    limit: str = "inference_bytes"
+    check_large: Callable[[Limits, LoadedModel, InferenceRequest], None] = check_rows
+    check_model: Callable[[Services, LoadedModel, str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,37 +117,62 @@ class InvocationCodec:
     ----------
     kinds
         Media types of its bodies.
-    takes
-        Tells whether a body of this media type is this protocol's.
+    accepts
+        Returns True if a body of this media type belongs to the protocol.
     decode
         Returns the rows of such a body.
     encode
-        Returns body and media type of the answer to a request of that type and Accept header.
+        Returns the response for outputs, the media type of the request and its Accept header.
     """
 
     kinds: frozenset[str]
-    takes: Callable[[str, bytes], bool]
+    accepts: Callable[[str, bytes], bool]
     decode: Callable[[str, bytes], Rows]
-    encode: Callable[[Array, str, str], tuple[bytes, str]]
+    encode: Callable[[Array, str, str], InferenceResponse]
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceProtocol:
-    """A protocol: its routes, the form of its errors, and what it answers on the hot path.
+    """A protocol.
 
     Attributes
     ----------
+    router
+        Its other routes, and the declarations of its operations for OpenAPI.
     owns
-        Tells whether errors at a path are this protocol's to tell.
+        Returns True if errors at a path have the protocol's form.
     error
-        Returns the answer for a status, a code and a sentence.
+        Returns the response for a status, a code and a detail.
     schemas
-        Bodies that codecs read, and no route declares.
+        Bodies that codecs read and no route declares.
     """
 
     router: APIRouter
     owns: Callable[[str], bool]
     error: Callable[[int, str, str], Response]
-    hot: HotCalls = field(default_factory=dict)
+    operations: Sequence[Operation] = ()
     invocations: InvocationCodec | None = None
-    schemas: tuple[type[BaseModel], ...] = ()
+    schemas: Sequence[type[BaseModel]] = field(default=())
+
+
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "Error; the body says what is wrong."}
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
+}
+"""Statuses that routes declare whose errors have no schema of their own."""
+
+_KSERVE_STATUS: Final = {422: 400, 409: 400, 406: 400, 507: 503}
+
+
+def error_text(status: int, _: str, detail: str) -> Response:
+    """Return ``{"error": detail}``, the form of both of KServe's protocols.
+
+    These protocols use fewer statuses than the native API.
+    """
+    body = json.dumps({"error": detail})
+    return Response(body, _KSERVE_STATUS.get(status, status), media_type="application/json")
+
+
+def answered_by_pipeline(*_: object) -> Response:
+    """Stand in for a route that only declares an operation; the pipeline answers it."""
+    raise NotImplementedError

@@ -1,17 +1,24 @@
-"""``/invocations`` and ``/ping``: one door for the protocols that share it."""
+"""``/invocations`` and ``/ping``, which SageMaker and MLflow share."""
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from service.api.body import decode_in_thread_if_large, read_compressed_body
-from service.api.dependencies import PredictTenant, Services, ServicesDep, media_type
+from service.api.dependencies import PredictTenant, ServicesDep
 from service.api.examples import SEVEN
-from service.api.protocols.base import InferenceProtocol, InvocationCodec
-from service.application.inference.inference import Rows
+from service.api.protocols.base import (
+    Call,
+    InferenceProtocol,
+    InferenceRequest,
+    InvocationCodec,
+    Operation,
+    answered_by_pipeline,
+)
+from service.application.inference.loaded_model import LoadedModel
 from service.domain.errors import MalformedBodyError, UnsupportedMediaTypeError
 
 CODES: Final = {
@@ -40,8 +47,6 @@ BODY: Final[dict[str, Any]] = {
         },
     }
 }
-
-
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {
@@ -62,7 +67,7 @@ FAILURES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def error(status: int, _: str, detail: str) -> Response:
-    """Return an error as MLflow tells it; SageMaker looks at the status alone."""
+    """Return an error in MLflow's form; SageMaker reads the status only."""
     if status == 415:
         return PlainTextResponse(detail, status)
     status = 400 if status in {409, 422} else status
@@ -70,53 +75,48 @@ def error(status: int, _: str, detail: str) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-async def answer(
-    request: Request, services: Services, tenant: str, model: str, codecs: Sequence[InvocationCodec]
-) -> Response:
-    """Answer an invocation of a network by the first protocol that takes its body."""
-    served = await services.inference.load(tenant, model, None)
-    kind = media_type(request) or "application/json"
-    charset = request.headers.get("content-type", "").lower().partition("charset=")[2].strip('" ')
+def decode_invocation(
+    codecs: Sequence[InvocationCodec], request: InferenceRequest, _: LoadedModel
+) -> Call:
+    """Return the call of an invocation, decoded by the first codec that accepts its body.
+
+    If no codec accepts the body, the first candidate decodes it and reports the error.
+    """
+    content_type = request.header(b"content-type") or "application/json"
+    kind, options = (part.strip().lower() for part in content_type.partition(";")[::2])
+    charset = options.partition("charset=")[2].strip('" ')
     if charset not in {"", "utf-8", "utf8"}:
         raise UnsupportedMediaTypeError("the charset must be utf-8")
-    body = await read_compressed_body(request, services.limits.inference_bytes)
-    if not body:
-        raise MalformedBodyError("a body is due")
-    spoken = [codec for codec in codecs if kind in codec.kinds]
-    if not spoken:
-        problem = f"{kind[:80]!r} is not taken here: send JSON, CSV, JSON lines or npy"
+    if not request.body:
+        raise MalformedBodyError("a body is required")
+    candidates = [codec for codec in codecs if kind in codec.kinds]
+    if not candidates:
+        problem = f"unsupported media type {kind[:80]!r}: send JSON, CSV, JSON lines or npy"
         raise UnsupportedMediaTypeError(problem)
-
-    def decoded(data: bytes) -> tuple[InvocationCodec, Rows]:
-        # What none takes for its own is told what is wrong with it by the first that could.
-        found = (codec for codec in spoken if codec.takes(kind, data))
-        codec = next(found, spoken[0])
-        return codec, codec.decode(kind, data)
-
-    codec, rows = await decode_in_thread_if_large(services.limits, body, decoded)
-    accepted = request.headers.get("accept", "*/*")
-    told, told_as = await services.inference.answer(
-        served, rows, lambda outputs: codec.encode(outputs, kind, accepted)
-    )
-    services.metrics.rows(len(rows))
-    return Response(told, headers={"content-type": told_as})
+    accepting = (codec for codec in candidates if codec.accepts(kind, request.body))
+    codec = next(accepting, candidates[0])
+    accept = request.header(b"accept") or "*/*"
+    rows = codec.decode(kind, request.body)
+    return Call(rows, lambda outputs: codec.encode(outputs, kind, accept))
 
 
 def invocations_protocol(codecs: Sequence[InvocationCodec]) -> InferenceProtocol:
-    """Return the paths that are there when any of the protocols is."""
+    """Return the paths that exist if any of the protocols is enabled."""
     router = APIRouter(tags=["invocations"], responses=FAILURES)
 
-    @router.post("/invocations", summary="Predict by the default network", openapi_extra=BODY)
-    async def invocations(
-        request: Request, services: ServicesDep, tenant: PredictTenant
-    ) -> Response:
-        """Answer rows in SageMaker's and MLflow's forms, each in kind."""
-        model = await services.inference.default_network(tenant)
-        return await answer(request, services, tenant, model, codecs)
+    @router.post("/invocations", summary="Predict with the default network", openapi_extra=BODY)
+    async def invoke_default_network(tenant: PredictTenant) -> Response:
+        """Predict rows in SageMaker's or MLflow's form, and answer in the same form."""
+        return answered_by_pipeline(tenant)
 
-    @router.get("/ping", summary="Does it answer?", response_class=PlainTextResponse)
-    async def ping(services: ServicesDep) -> Response:
-        """Answer 200 while requests are taken, 503 while the server is stopping."""
+    @router.get("/ping", summary="Liveness", response_class=PlainTextResponse)
+    async def ping_container(services: ServicesDep) -> Response:
+        """Return 200 while requests are accepted, and 503 while the server is stopping."""
         return PlainTextResponse("\n", 503 if services.closing.is_set() else 200)
 
-    return InferenceProtocol(router, lambda path: path in {"/invocations", "/ping"}, error)
+    return InferenceProtocol(
+        router,
+        owns=lambda path: path in {"/invocations", "/ping"},
+        error=error,
+        operations=[Operation("/invocations", partial(decode_invocation, codecs))],
+    )

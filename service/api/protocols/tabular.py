@@ -1,14 +1,13 @@
-"""Rows in the forms that several protocols share: JSON lists, CSV."""
+"""Rows in the forms that several protocols share: JSON and CSV."""
 
 import csv
 import io
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from service.api.strict import parse_json
+from service.api.strict_json import check_duplicate_keys, parse_json
 from service.application.datasets.csv_reader import rows_in
 from service.domain.errors import InvalidRequestError
 
@@ -27,13 +26,13 @@ class Named(msgspec.Struct):
 
 
 class NamedTensor(msgspec.Struct, forbid_unknown_fields=True):
-    """All rows under the name of the one input."""
+    """All rows under the name of the only input."""
 
     input: list[list[float]]
 
 
 class Split(msgspec.Struct, forbid_unknown_fields=True):
-    """A table as pandas splits it; the index is not looked at."""
+    """A table in pandas' split form; the index is ignored."""
 
     data: list[list[float]]
     columns: list[str | int] | None = None
@@ -41,28 +40,18 @@ class Split(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def decoded(body: bytes, kind: Any) -> Any:
-    """Return a JSON body as ``kind``, or say what is wrong with it."""
+    """Return a JSON body decoded as ``kind``; raise InvalidRequestError if it is not."""
     try:
         value = msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"the body cannot be read: {error}") from error
+        raise InvalidRequestError(f"the body cannot be decoded: {error}") from error
     objects = value if isinstance(value, list) else [value]
     first = objects[0] if objects else None
     if isinstance(first, msgspec.Struct):
         check_duplicate_keys(body, dict.fromkeys(first.__struct_fields__, len(objects)))
     elif isinstance(first, dict) and body.count(b'"') > 2 * sum(map(len, objects)):
-        parse_json(body, max_objects=len(body))  # there are more names than were kept
+        parse_json(body, max_objects=len(body))  # more keys than the dictionaries have
     return value
-
-
-def check_duplicate_keys(body: bytes, most: Mapping[str, int]) -> None:
-    """Refuse JSON with a key twice in one object; the decoder takes the last.
-
-    Every object is looked at only where a key stands there more often than there are objects that
-    have it, or where it may be written with an escape.
-    """
-    if b"\\" in body or any(body.count(b'"%s"' % key.encode()) > n for key, n in most.items()):
-        parse_json(body, max_objects=len(body))
 
 
 def rows_of(data: msgspec.Raw | bytes) -> Rows:
@@ -74,17 +63,17 @@ def rows_of(data: msgspec.Raw | bytes) -> Rows:
     if text[1:].lstrip()[:1] != b"{":
         rows: Rows = decoded(text, Rows)
         return rows
-    found = []
+    named_rows = []
     for index, row in enumerate(decoded(text, list[Named])):
         given = [value for value in (row.input, row.features) if isinstance(value, list)]
         if len(given) != 1:
-            raise InvalidRequestError(f"row {index} must hold its numbers as input or features")
-        found.append(given[0])
-    return found
+            raise InvalidRequestError(f"row {index} must have its numbers as input or features")
+        named_rows.append(given[0])
+    return named_rows
 
 
 def rows_of_split(data: msgspec.Raw | bytes) -> Rows:
-    """Return the rows of ``{"columns", "index"?, "data"}``; columns count in their order."""
+    """Return the rows of ``{"columns", "index"?, "data"}``, in the order of the columns."""
     split: Split = decoded(bytes(data), Split)
     for index, row in enumerate(split.data):
         if split.columns is not None and len(row) != len(split.columns):
@@ -94,23 +83,23 @@ def rows_of_split(data: msgspec.Raw | bytes) -> Rows:
 
 
 def rows_of_records(data: msgspec.Raw | bytes) -> Rows:
-    """Return the rows of ``[{column: number}]``; columns count in the first record's order."""
+    """Return the rows of ``[{column: number}]``, in the order of the first record's columns."""
     records: list[dict[str, float]] = decoded(bytes(data), list[dict[str, float]])
     columns = list(records[0]) if records else []
     for index, record in enumerate(records):
         if record.keys() != records[0].keys():
-            raise InvalidRequestError(f"record {index} has other columns than the first")
+            raise InvalidRequestError(f"record {index} has other columns than the first record")
     return [[record[column] for column in columns] for record in records]
 
 
 def has_header(body: bytes) -> bool:
-    """Tell whether the first line of a CSV holds names, not numbers."""
+    """Return True if the first line of a CSV has names instead of numbers."""
     start = body[:MAX_HEADER_BYTES].removeprefix(b"\xef\xbb\xbf")
     first = LINE_END.split(start, maxsplit=1)[0].decode("utf-8", "replace")
     try:
         cells = next(csv.reader([first]), [])
         if len(first) >= len(start):
-            cells = cells[:-1] or cells  # the last may be cut short
+            cells = cells[:-1] or cells  # the last cell may be truncated
         for cell in cells:
             float(cell)
     except (ValueError, csv.Error):
@@ -119,26 +108,26 @@ def has_header(body: bytes) -> bool:
 
 
 def rows_of_csv(body: bytes, *, header: bool) -> Rows:
-    """Return the rows of a CSV; blank lines are passed over."""
+    """Return the rows of a CSV; blank lines are skipped."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequestError("the CSV is not UTF-8") from error
-    found: Rows = []
+    rows: Rows = []
     try:
         for number, row in enumerate(rows_in(io.StringIO(text, newline="")), 1):
             if row and not (header and number == 1):
-                found.append([_number(cell, number, at) for at, cell in enumerate(row, 1)])
+                rows.append([_number(cell, number, at) for at, cell in enumerate(row, 1)])
     except csv.Error as error:
-        raise InvalidRequestError(f"the CSV cannot be read: {error}") from error
-    return found
+        raise InvalidRequestError(f"the CSV cannot be parsed: {error}") from error
+    return rows
 
 
 def _number(cell: str, row: int, column: int) -> float:
     try:
-        # Python takes 1_0 and digits of other scripts for numbers; nobody who writes CSV does.
+        # Python accepts 1_0 and digits of other scripts; in a CSV they are not numbers.
         plain = len(cell) <= MAX_CELL_LENGTH and "_" not in cell and cell.isascii()
         return float(cell if plain else "")
     except ValueError:
-        problem = f"line {row}, column {column}: {cell[:40]!r} is no number"
+        problem = f"line {row}, column {column}: {cell[:40]!r} is not a number"
         raise InvalidRequestError(problem) from None

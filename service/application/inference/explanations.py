@@ -11,7 +11,8 @@ from core.errors import NonFiniteError
 from core.explanation import STEPS, Attributions, gradient, integrated_gradients
 from service.application.datasets.datasets import DatasetService
 from service.application.engine_errors import translate_engine_error
-from service.application.inference.inference import Inference, Rows
+from service.application.inference.batches import Rows
+from service.application.inference.inference import Inference
 from service.application.inference.loaded_model import LoadedModel
 from service.application.inference.predictions import probabilities_of
 from service.domain.datasets import Dataset

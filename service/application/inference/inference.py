@@ -1,22 +1,23 @@
 """Answers of trained networks."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence, Sized
-from itertools import islice
+from collections.abc import Awaitable, Callable, Sized
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, final
 
-import numpy as np
-
-from core.arrays import Array, as_rows
-from core.errors import NonFiniteError, ShapeError
+from core.arrays import Array
 from core.formats import Model
 from core.inference import Forward
 from core.network import Network
 from core.preprocessing import Preprocessing
 from service.application.datasets.datasets import DatasetService
 from service.application.datasets.tables import json_targets
-from service.application.engine_errors import translate_engine_error
+from service.application.inference.batches import (
+    PredictionBatches,
+    Rows,
+    check_rows,
+    forward,
+)
 from service.application.inference.evaluation import (
     check_gradient_of,
     check_loss,
@@ -32,11 +33,8 @@ from service.application.training.config import classes_of, default_loss
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import (
-    MAX_FIELD_ERRORS,
     ConflictError,
-    FieldError,
     InvalidRequestError,
-    pointer,
 )
 from service.domain.limits import Limits
 from service.domain.networks import NetworkRecord
@@ -53,7 +51,6 @@ COUNTED_VERSIONS: Final = 100
 """What is counted apart, of networks and of the versions of each; the oldest are forgotten."""
 
 
-Rows = Sequence[Sequence[float]] | Array
 Result = TypeVar("Result")
 
 
@@ -113,22 +110,39 @@ class Inference:
         self._networks, self._weights, self._datasets = networks, weights, datasets
         self._cache, self._live_snapshots, self._limits = cache, live_snapshots, limits
         self._default = default
+        self._batches = PredictionBatches(limits)
         self._statistics: dict[str, dict[int, InferenceStatistics]] = {}
         self._disabled: set[str] = set()
 
-    def get_loaded(self, tenant: str, reference: str, ref: str | None) -> LoadedModel | None:
-        """Return a version that is in memory already, without waiting for anything."""
-        return self._cache.peek((tenant, reference, ref or ""))
+    def get_loaded(self, tenant: str, reference: str | None, ref: str | None) -> LoadedModel | None:
+        """Return a version if it is in memory; see `load`."""
+        return self._cache.peek((tenant, reference or "", ref or ""))
 
-    async def load(self, tenant: str, reference: str, ref: str | None) -> LoadedModel:
-        """Return a version, loaded; ``live`` is the newest snapshot of the job now training."""
+    async def load(self, tenant: str, reference: str | None, ref: str | None) -> LoadedModel:
+        """Return a loaded version.
+
+        Parameters
+        ----------
+        reference
+            Id or name of a network; None is the default network.
+        ref
+            Number or alias of a version; ``live`` is the newest snapshot of the job that trains the
+            network. None is the version that answers if none is named.
+
+        Raises
+        ------
+        NotFoundError
+            If the tenant has no such network or version.
+        NoDefaultNetworkError
+            If no network is named and none is the default.
+        """
         if ref == "live":
-            return await self._live(tenant, reference)
+            return await self._live(tenant, reference or await self._default_network(tenant))
         return await self._cache.get(
-            (tenant, reference, ref or ""), lambda: self._load(tenant, reference, ref)
+            (tenant, reference or "", ref or ""), lambda: self._load(tenant, reference, ref)
         )
 
-    async def default_network(self, tenant: str) -> str:
+    async def _default_network(self, tenant: str) -> str:
         """Return the network that answers where a protocol names none."""
         if self._default is not None:
             return self._default
@@ -140,7 +154,9 @@ class Inference:
             if networks
             else "there is no network yet"
         )
-        raise NoDefaultNetworkError(f"{problem}; the setting NEUROND_DEFAULT_NETWORK names the one")
+        raise NoDefaultNetworkError(
+            f"{problem}; set NEUROND_DEFAULT_NETWORK to the one that answers"
+        )
 
     def cache_statistics(self) -> dict[str, float]:
         """Return how many versions are in memory, and how often one was found there or not."""
@@ -164,8 +180,9 @@ class Inference:
         """Tell whether a client unloaded the network."""
         return network_id in self._disabled
 
-    async def _load(self, tenant: str, reference: str, ref: str | None) -> LoadedModel:
-        network, version = await self._networks.version(tenant, reference, ref)
+    async def _load(self, tenant: str, reference: str | None, ref: str | None) -> LoadedModel:
+        named = reference or await self._default_network(tenant)
+        network, version = await self._networks.version(tenant, named, ref)
         model = await self._weights.model(network, version)
         return await self._build(network, version.number, model, version.training)
 
@@ -197,61 +214,48 @@ class Inference:
         classes = network.effective_labels if network.classes else None
         return LoadedModel(network, number, model, statistics, forward, classes, training)
 
-    async def outputs(self, served: LoadedModel, inputs: Rows) -> Array:
-        """Return the outputs for raw rows, (rows, units); raises as `answer` does."""
-        return await self.answer(served, inputs, lambda outputs: outputs)
+    def submit(
+        self, model: LoadedModel, rows: Rows, respond: Callable[[Array | Exception], None]
+    ) -> None:
+        """Predict a few rows at the end of this event-loop iteration; see `PredictionBatches`."""
+        self._batches.submit(model, rows, respond)
 
-    async def answer(
-        self, served: LoadedModel, inputs: Rows, write: Callable[[Array], Result]
+    def flush(self) -> None:
+        """Predict now what would be predicted at the end of this event-loop iteration."""
+        self._batches.flush()
+
+    async def predict(
+        self, model: LoadedModel, rows: Rows, encode: Callable[[Array], Result]
     ) -> Result:
-        """Return what ``write`` makes of the outputs for raw rows, by a thread where they are many.
+        """Return ``encode(outputs)`` for raw rows, computed in a thread if they are many.
+
+        Parameters
+        ----------
+        rows
+            (rows, inputs)
+        encode
+            Receives the outputs, (rows, units).
 
         Raises
         ------
-        InvalidRequest
-            When the rows do not fit, or the numbers leave the finite ones.
+        InvalidRequestError
+            If the rows do not fit the network, or inputs or outputs are not finite.
         """
-
-        def answered() -> Result:
-            return write(forward(served, self._checked(served, inputs)))
-
+        if fits_inline(model, rows):
+            result: asyncio.Future[Array] = asyncio.get_running_loop().create_future()
+            self._batches.submit(model, rows, partial(_resolve, result))
+            return encode(await result)
         try:
-            if fits_inline(served, inputs):
-                return answered()
-            return await asyncio.to_thread(answered)
+            return await asyncio.to_thread(
+                lambda: encode(forward(model, check_rows(model, rows, self._limits)))
+            )
         except InvalidRequestError:
-            served.statistics.failed()
+            model.statistics.failed()
             raise
 
-    def predict_batch(self, served: LoadedModel, calls: Sequence[Rows]) -> Array:
-        """Return the outputs for the rows of some calls, all after another, without waiting.
-
-        Raises
-        ------
-        InvalidRequest, ValueError
-            As `outputs` does, but counted as no failure: the caller asks again there.
-        """
-        if len(calls) == 1:
-            rows = np.array(calls[0], np.float64)
-        else:
-            rows = np.array([row for call in calls for row in call], np.float64)
-        if rows.ndim != 2 or any(
-            not 1 <= len(call) <= self._limits.rows_per_call for call in calls
-        ):
-            raise _wrong_rows(calls[0], served.forward.inputs)
-        return forward(served, rows, len(calls))
-
-    def _checked(self, served: LoadedModel, inputs: object) -> Array:
-        """Return rows of the right width, in float64."""
-        columns = served.forward.inputs
-        try:
-            rows = as_rows(inputs, columns, np.dtype(np.float64))
-        except (ShapeError, ValueError, OverflowError) as error:
-            raise _wrong_rows(inputs, columns) from error
-        if not 1 <= len(rows) <= self._limits.rows_per_call:
-            problem = f"a call takes 1 to {self._limits.rows_per_call} rows, got {len(rows)}"
-            raise InvalidRequestError.at("/inputs", "out_of_range", problem)
-        return rows
+    async def outputs(self, model: LoadedModel, rows: Rows) -> Array:
+        """Return the outputs for raw rows, (rows, units); raises as `predict` does."""
+        return await self.predict(model, rows, lambda outputs: outputs)
 
     async def evaluate(self, served: LoadedModel, dataset: Dataset) -> dict[str, Any]:
         """Return loss and metrics over a whole dataset."""
@@ -284,7 +288,7 @@ class Inference:
     ) -> dict[str, Any]:
         """Return the check on rows of the request; numbers are classes where there are some."""
         network = served.network
-        rows = self._checked(served, inputs)
+        rows = check_rows(served, inputs, self._limits)
         if len(rows) != len(targets):
             problem = f"there are {len(rows)} inputs and {len(targets)} targets"
             raise InvalidRequestError.at("/targets", "length_mismatch", problem)
@@ -314,39 +318,11 @@ def fits_inline(served: LoadedModel, rows: Sized) -> bool:
     return count == 1 or count * served.network.parameter_count < INLINE_MULTIPLICATIONS
 
 
-def forward(served: LoadedModel, rows: Array, requests: int = 1) -> Array:
-    """Return the outputs for raw float64 rows of some requests, and count the pass.
-
-    Raises
-    ------
-    InvalidRequest
-        When a number leaves the finite ones of the network's dtype.
-    """
-    begun = time.perf_counter_ns()
-    try:
-        outputs = served.forward(rows)
-    except (NonFiniteError, ShapeError) as error:
-        raise translate_engine_error(error, "inputs") from None
-    served.statistics.ran(len(rows), time.perf_counter_ns() - begun, requests)
-    return outputs
-
-
-def _wrong_rows(inputs: object, columns: int) -> InvalidRequestError:
-    """Return which rows are not ``columns`` numbers."""
-    rows = inputs if isinstance(inputs, list) else []
-    wrong = (
-        FieldError(
-            pointer("inputs", index),
-            "shape_error",
-            f"row {index} must have {columns} numbers, it has "
-            f"{len(row) if isinstance(row, list) else 'none'}",
-        )
-        for index, row in enumerate(rows)
-        if not isinstance(row, list) or len(row) != columns
-    )
-    field_errors = list(islice(wrong, MAX_FIELD_ERRORS))
-    if not field_errors:
-        field_errors = [
-            FieldError("/inputs", "out_of_range", f"rows of {columns} finite numbers are due")
-        ]
-    return InvalidRequestError(field_errors[0].detail, field_errors)
+def _resolve(result: asyncio.Future[Array], outputs: Array | Exception) -> None:
+    """Complete a future, unless its caller is gone."""
+    if result.done():
+        return
+    if isinstance(outputs, Exception):
+        result.set_exception(outputs)
+    else:
+        result.set_result(outputs)

@@ -147,6 +147,7 @@ class NetworkService:
         """Remember a new network with its first version."""
         await work.networks.add(unsaved.network)
         await work.versions.add(unsaved.version)
+        work.after_commit(lambda: self._changed(unsaved.network.id))
         return unsaved.network
 
     async def get(self, tenant: str, reference: str) -> NetworkRecord:

@@ -43,13 +43,13 @@ TRIGGERS: Final = (
     BEGIN
         PERFORM pg_notify('{CHANNEL}', TG_ARGV[0] || ' ' ||
             CASE TG_ARGV[0] WHEN 'job' THEN to_jsonb(NEW) ->> 'job_id'
-                            ELSE to_jsonb(OLD) ->> 'id' END || ' ' ||
+                            ELSE COALESCE(to_jsonb(NEW), to_jsonb(OLD)) ->> 'id' END || ' ' ||
             current_setting('application_name'));
         RETURN NULL;
     END $$
     """,
     """
-    CREATE OR REPLACE TRIGGER neurond_network AFTER UPDATE OR DELETE ON networks
+    CREATE OR REPLACE TRIGGER neurond_network AFTER INSERT OR UPDATE OR DELETE ON networks
     FOR EACH ROW EXECUTE FUNCTION neurond_notify('network')
     """,
     """

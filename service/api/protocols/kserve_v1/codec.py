@@ -1,13 +1,16 @@
-"""Requests of the protocol as rows, and outputs as its answers."""
+"""Bodies of KServe V1 and TensorFlow Serving: requests to rows, outputs to responses."""
 
-from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from service.api.hot import Array
-from service.api.protocols.tabular import check_duplicate_keys
+from core.arrays import Array
+from service.api.protocols.base import Call, InferenceRequest, InferenceResponse
+from service.api.strict_json import check_duplicate_keys
+from service.application.inference.loaded_model import LoadedModel
+from service.application.inference.predictions import class_names_of, probabilities_of
 from service.domain.errors import InvalidRequestError
 
 INPUT: Final = "input"
@@ -44,21 +47,35 @@ _named = msgspec.json.Decoder(list[_Named]).decode
 _named_rows = msgspec.json.Decoder(_NamedRows).decode
 
 
-@dataclass(frozen=True, slots=True)
-class InstancesInput:
-    """Rows, and whether they came in the column form, which is answered in kind."""
+class InstancesInput(NamedTuple):
+    """Rows, and whether they have the column form, in which the response is then given."""
 
     rows: list[list[float]]
     columnar: bool
 
 
-def decode_predict(body: bytes) -> InstancesInput:
-    """Return the rows of a predict request: ``instances`` (row form) or ``inputs`` (columns)."""
+def decode_predict(request: InferenceRequest, _: LoadedModel) -> Call:
+    """Return the call of a predict request: ``instances`` (row form) or ``inputs`` (columns)."""
+    rows, columnar = _instances(request.body)
+    return Call(rows, partial(_encode_predict, "outputs" if columnar else "predictions"))
+
+
+def decode_classify(request: InferenceRequest, model: LoadedModel) -> Call:
+    """Return the call of a classify request."""
+    return Call(_rows_of_examples(request.body), partial(_encode_classify, class_names_of(model)))
+
+
+def decode_regress(request: InferenceRequest, _: LoadedModel) -> Call:
+    """Return the call of a regress request."""
+    return Call(_rows_of_examples(request.body), _encode_regress)
+
+
+def _instances(body: bytes) -> InstancesInput:
     try:
         request = _predict(body)
         _check_signature(request.signature_name)
         if isinstance(request.instances, msgspec.Raw) == isinstance(request.inputs, msgspec.Raw):
-            raise InvalidRequestError("exactly one of instances and inputs is due")
+            raise InvalidRequestError("exactly one of instances and inputs is required")
         if isinstance(request.inputs, msgspec.Raw):
             check_duplicate_keys(body, {**ONCE, INPUT: 1})
             data = bytes(request.inputs).lstrip()
@@ -69,24 +86,23 @@ def decode_predict(body: bytes) -> InstancesInput:
         objects = data.lstrip()[1:].lstrip()[:1] == b"{"
         rows = [example.input for example in _named(data)] if objects else _rows(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"the request cannot be read: {error}") from error
+        raise InvalidRequestError(f"the request cannot be decoded: {error}") from error
     check_duplicate_keys(body, {**ONCE, INPUT: len(rows)})
     return InstancesInput(rows, columnar=False)
 
 
-def decode_examples(body: bytes) -> list[Any]:
-    """Return the rows of a classify or regress request."""
+def _rows_of_examples(body: bytes) -> list[list[float]]:
     try:
         request = _examples(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"the request cannot be read: {error}") from error
+        raise InvalidRequestError(f"the request cannot be decoded: {error}") from error
     check_duplicate_keys(body, {**ONCE, INPUT: 1 + len(request.examples)})
     _check_signature(request.signature_name)
     rows = []
     for index, example in enumerate(request.examples):
         features = {**request.context, **example}
         if set(features) != {INPUT}:
-            problem = f"example {index} must hold the feature {INPUT!r} and no other"
+            problem = f"example {index} must have the feature {INPUT!r} and no other"
             raise InvalidRequestError(problem)
         value = features[INPUT]
         rows.append(value if isinstance(value, list) else [value])
@@ -95,28 +111,29 @@ def decode_examples(body: bytes) -> list[Any]:
 
 def _check_signature(name: str) -> None:
     if name != SIGNATURE:
-        raise InvalidRequestError(f"the signature is {SIGNATURE!r}, there is no {name[:80]!r}")
+        raise InvalidRequestError(
+            f"unknown signature {name[:80]!r}; the signature is {SIGNATURE!r}"
+        )
 
 
-def encode_predict(outputs: Array, *, columnar: bool) -> bytes:
-    """Return the answer to a predict request."""
-    key = "outputs" if columnar else "predictions"
-    return msgspec.json.encode({key: outputs.tolist()})
+def _encode_predict(key: str, outputs: Array) -> InferenceResponse:
+    return InferenceResponse(msgspec.json.encode({key: outputs.tolist()}))
 
 
-def encode_classify(probabilities: Array, labels: list[str]) -> bytes:
-    """Return each row's classes with their scores, best first."""
+def _encode_classify(labels: list[str], outputs: Array) -> InferenceResponse:
+    """Return the classes of each row with their scores, best first."""
+    probabilities = probabilities_of(outputs)
     order = np.argsort(-probabilities, axis=1, kind="stable").tolist()
     results = [
         [(labels[index], row[index]) for index in best]
         for best, row in zip(order, probabilities.tolist(), strict=True)
     ]
-    return msgspec.json.encode({"results": results})
+    return InferenceResponse(msgspec.json.encode({"results": results}))
 
 
-def encode_regress(outputs: Array) -> bytes:
+def _encode_regress(outputs: Array) -> InferenceResponse:
     """Return the one number of each row."""
     if outputs.shape[1] != 1:
-        problem = f"regress takes a network with one output, this one has {outputs.shape[1]}"
+        problem = f"regress needs a network with one output, this one has {outputs.shape[1]}"
         raise InvalidRequestError(problem)
-    return msgspec.json.encode({"results": outputs[:, 0].tolist()})
+    return InferenceResponse(msgspec.json.encode({"results": outputs[:, 0].tolist()}))

@@ -1,30 +1,33 @@
-"""The protocol's paths. A model is a network; a label, TensorFlow Serving's alias, is an alias."""
+"""The paths of KServe V1 and TensorFlow Serving.
 
-from collections.abc import Callable, Coroutine
-from functools import partial
+A model is a network; a label, TensorFlow Serving's alias, is an alias.
+"""
+
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Response
 
-from service.api.body import decode_in_thread_if_large, read_compressed_body
-from service.api.dependencies import NetworkRef, PredictTenant, ReadTenant, Services, ServicesDep
-from service.api.hot import Array
-from service.api.protocols.base import InferenceProtocol, error_text
+from service.api.dependencies import NetworkRef, PredictTenant, ReadTenant, ServicesDep
+from service.api.protocols.base import (
+    InferenceProtocol,
+    Operation,
+    answered_by_pipeline,
+    error_text,
+)
 from service.api.protocols.kserve_v1 import codec
 from service.api.protocols.kserve_v1.schemas import (
+    ClassifyResults,
     ExamplesRequest,
-    Failure,
-    ModelList,
+    KServeError,
+    ModelNames,
     PredictRequest,
     PredictResponse,
-    Results,
 )
 from service.application.inference.loaded_model import LoadedModel
-from service.application.inference.predictions import class_names_of, probabilities_of
 from service.application.ports import Page
 
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Failure} for status in (400, 401, 403, 404, 413, 415, 429, 503)
+    status: {"model": KServeError} for status in (400, 401, 403, 404, 413, 415, 429, 503)
 }
 Version = Annotated[
     str,
@@ -33,83 +36,49 @@ Version = Annotated[
 Label = Annotated[
     str, Path(description="Alias of a version.", openapi_examples={"here": {"value": "latest"}})
 ]
-Verb = Callable[[Services, LoadedModel, bytes], Coroutine[Any, Any, tuple[bytes, int]]]
-"""Returns its answer, and of how many rows."""
+VERBS: Final[dict[str, tuple[Any, type, type]]] = {
+    "predict": (codec.decode_predict, PredictRequest, PredictResponse),
+    "classify": (codec.decode_classify, ExamplesRequest, ClassifyResults),
+    "regress": (codec.decode_regress, ExamplesRequest, ClassifyResults),
+}
+OPERATIONS: Final = tuple(
+    Operation(f"/v1/models/{path}:{verb}", decode)
+    for verb, (decode, _, _) in VERBS.items()
+    for path in ("{model}", "{model}/versions/{version}", "{model}/labels/{label}")
+)
 
 router = APIRouter(prefix="/v1/models", tags=["kserve v1"], responses=FAILURES)
 
 
-async def _predict(services: Services, served: LoadedModel, body: bytes) -> tuple[bytes, int]:
-    request = await decode_in_thread_if_large(services.limits, body, codec.decode_predict)
-    write = partial(codec.encode_predict, columnar=request.columnar)
-    return await services.inference.answer(served, request.rows, write), len(request.rows)
-
-
-async def _classify(services: Services, served: LoadedModel, body: bytes) -> tuple[bytes, int]:
-    labels = class_names_of(served)
-    rows = await decode_in_thread_if_large(services.limits, body, codec.decode_examples)
-
-    def write(outputs: Array) -> bytes:
-        return codec.encode_classify(probabilities_of(outputs), labels)
-
-    return await services.inference.answer(served, rows, write), len(rows)
-
-
-async def _regress(services: Services, served: LoadedModel, body: bytes) -> tuple[bytes, int]:
-    rows = await decode_in_thread_if_large(services.limits, body, codec.decode_examples)
-    return await services.inference.answer(served, rows, codec.encode_regress), len(rows)
-
-
-VERBS: Final[dict[str, tuple[Verb, type, type]]] = {
-    "predict": (_predict, PredictRequest, PredictResponse),
-    "classify": (_classify, ExamplesRequest, Results),
-    "regress": (_regress, ExamplesRequest, Results),
-}
-
-
 def _declare(verb: str) -> None:
     """Declare a verb for a model, for a version and for a label."""
-    call, asked, told = VERBS[verb]
-    schema = {"$ref": f"#/components/schemas/{asked.__name__}"}
+    _, request, response = VERBS[verb]
+    schema = {"$ref": f"#/components/schemas/{request.__name__}"}
     extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
-    async def by_model(
-        model: NetworkRef, request: Request, services: ServicesDep, tenant: PredictTenant
-    ) -> Response:
-        return await _answer(call, request, services, (tenant, model, None))
+    async def model(model: NetworkRef, tenant: PredictTenant) -> Response:
+        return answered_by_pipeline(model, tenant)
 
-    async def by_version(
-        model: NetworkRef,
-        version: Version,
-        request: Request,
-        services: ServicesDep,
-        tenant: PredictTenant,
-    ) -> Response:
-        return await _answer(call, request, services, (tenant, model, version))
+    async def version(model: NetworkRef, version: Version, tenant: PredictTenant) -> Response:
+        return answered_by_pipeline(model, version, tenant)
 
-    async def by_label(
-        model: NetworkRef,
-        label: Label,
-        request: Request,
-        services: ServicesDep,
-        tenant: PredictTenant,
-    ) -> Response:
-        return await _answer(call, request, services, (tenant, model, label))
+    async def label(model: NetworkRef, label: Label, tenant: PredictTenant) -> Response:
+        return answered_by_pipeline(model, label, tenant)
 
     for path, endpoint, what in (
-        ("/{model}:", by_model, "a network"),
-        ("/{model}/versions/{version}:", by_version, "a version"),
-        ("/{model}/labels/{label}:", by_label, "an alias"),
+        ("/{model}:", model, "model"),
+        ("/{model}/versions/{version}:", version, "version"),
+        ("/{model}/labels/{label}:", label, "alias"),
     ):
         router.add_api_route(
             path + verb,
             endpoint,
             methods=["POST"],
-            summary=f"{verb.capitalize()} by {what}",
-            description=f"TensorFlow Serving's {verb} of {what}.",
-            response_model=told,
+            summary=f"{verb.capitalize()} with a {what}".replace("a alias", "an alias"),
+            description=f"TensorFlow Serving's {verb} for a {what}.".replace("a alias", "an alias"),
+            response_model=response,
             openapi_extra=extra,
-            name=f"{verb}_{endpoint.__name__}",
+            name=f"{verb}_with_{endpoint.__name__}",
         )
 
 
@@ -117,72 +86,62 @@ for _verb in VERBS:
     _declare(_verb)
 
 
-async def _answer(
-    call: Verb, request: Request, services: Services, place: tuple[str, str, str | None]
-) -> Response:
-    served = await services.inference.load(*place)
-    body = await read_compressed_body(request, services.limits.inference_bytes)
-    told, rows = await call(services, served, body)
-    services.metrics.rows(rows)
-    return Response(told, media_type="application/json")
-
-
-@router.get("", summary="Which models are there?")
-async def list_models(services: ServicesDep, tenant: ReadTenant) -> ModelList:
+@router.get("", summary="List models")
+async def list_models(services: ServicesDep, tenant: ReadTenant) -> ModelNames:
     """List the names of the networks, newest first, at most 500."""
-    return ModelList(
+    return ModelNames(
         models=[network.name for network in (await services.networks.page(tenant, Page(500)))[:500]]
     )
 
 
-@router.get("/{model}", summary="Is a model ready?")
-async def model_status(
+@router.get("/{model}", summary="Status of a model")
+async def get_model_status(
     model: NetworkRef, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the state in KServe's form and in TensorFlow Serving's at once."""
+    """Return the status in the forms of KServe and TensorFlow Serving at once."""
     return _status(model, await services.inference.load(tenant, model, None))
 
 
-@router.get("/{model}/versions/{version}", summary="Is a version ready?")
-async def version_status(
+@router.get("/{model}/versions/{version}", summary="Status of a version")
+async def get_version_status(
     model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the state of a version."""
+    """Return the status of a version."""
     return _status(model, await services.inference.load(tenant, model, version))
 
 
-@router.get("/{model}/labels/{label}", summary="Is an alias ready?")
-async def label_status(
+@router.get("/{model}/labels/{label}", summary="Status of an alias")
+async def get_label_status(
     model: NetworkRef, label: Label, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the state of an alias."""
+    """Return the status of an alias."""
     return _status(model, await services.inference.load(tenant, model, label))
 
 
-@router.get("/{model}/metadata", summary="What does a model take and give?")
-async def model_metadata(
+@router.get("/{model}/metadata", summary="Signature of a model")
+async def get_model_signature(
     model: NetworkRef, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the signature."""
+    """Return the signature."""
     return _metadata(model, await services.inference.load(tenant, model, None))
 
 
-@router.get("/{model}/versions/{version}/metadata", summary="What does a version take and give?")
-async def version_metadata(
+@router.get("/{model}/versions/{version}/metadata", summary="Signature of a version")
+async def get_version_signature(
     model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the signature of a version."""
+    """Return the signature of a version."""
     return _metadata(model, await services.inference.load(tenant, model, version))
 
 
-def _status(model: str, served: LoadedModel) -> dict[str, Any]:
-    sound = {"error_code": "OK", "error_message": ""}
-    version = {"version": str(served.version), "state": "AVAILABLE", "status": sound}
+def _status(model: str, loaded: LoadedModel) -> dict[str, Any]:
+    ok = {"error_code": "OK", "error_message": ""}
+    version = {"version": str(loaded.version), "state": "AVAILABLE", "status": ok}
     return {"name": model, "ready": True, "model_version_status": [version]}
 
 
-def _metadata(model: str, served: LoadedModel) -> dict[str, Any]:
-    dtype = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE"}[served.forward.dtype.name]
+def _metadata(model: str, loaded: LoadedModel) -> dict[str, Any]:
+    dtype = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE"}[loaded.forward.dtype.name]
 
     def tensor(name: str, width: int) -> dict[str, Any]:
         dimensions = [{"size": str(size), "name": ""} for size in (-1, width)]
@@ -190,13 +149,13 @@ def _metadata(model: str, served: LoadedModel) -> dict[str, Any]:
         return {"dtype": dtype, "tensor_shape": shape, "name": f"{name}:0"}
 
     signature = {
-        "inputs": {codec.INPUT: tensor(codec.INPUT, served.forward.inputs)},
-        "outputs": {codec.OUTPUT: tensor(codec.OUTPUT, served.forward.units)},
+        "inputs": {codec.INPUT: tensor(codec.INPUT, loaded.forward.inputs)},
+        "outputs": {codec.OUTPUT: tensor(codec.OUTPUT, loaded.forward.units)},
         "method_name": "tensorflow/serving/predict",
     }
-    spec = {"name": model, "signature_name": "", "version": str(served.version)}
+    identity = {"name": model, "signature_name": "", "version": str(loaded.version)}
     return {
-        "model_spec": spec,
+        "model_spec": identity,
         "metadata": {"signature_def": {"signature_def": {codec.SIGNATURE: signature}}},
     }
 
@@ -205,5 +164,6 @@ PROTOCOL: Final = InferenceProtocol(
     router=router,
     owns=lambda path: path == "/v1/models" or path.startswith("/v1/models/"),
     error=error_text,
+    operations=OPERATIONS,
     schemas=(PredictRequest, ExamplesRequest),
 )

@@ -18,7 +18,7 @@ class PredictRequest(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """An output for each row, under the key of the form that was asked in."""
+    """An output for each row, under the key that matches the form of the request."""
 
     predictions: list[list[float]] | None = None
     outputs: list[list[float]] | None = None
@@ -34,19 +34,19 @@ class ExamplesRequest(BaseModel):
     signature_name: str = "serving_default"
 
 
-class Results(BaseModel):
+class ClassifyResults(BaseModel):
     """A list of [label, score] for each example, or one number."""
 
     results: list[Any]
 
 
-class ModelList(BaseModel):
+class ModelNames(BaseModel):
     """Names of the networks."""
 
     models: list[str]
 
 
-class Failure(BaseModel):
+class KServeError(BaseModel):
     """An error."""
 
     error: str

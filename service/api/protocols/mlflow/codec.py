@@ -4,7 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
-from service.api.hot import Array
+from core.arrays import Array
+from service.api.protocols.base import InferenceResponse
 from service.api.protocols.tabular import (
     Rows,
     decoded,
@@ -35,8 +36,8 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
 KINDS: Final = frozenset({"application/json", "text/csv"})
 
 
-def takes(kind: str, body: bytes) -> bool:
-    """Tell whether a body is MLflow's."""
+def accepts(kind: str, body: bytes) -> bool:
+    """Return True if a body is MLflow's."""
     return kind == "application/json" or (kind == "text/csv" and has_header(body))
 
 
@@ -47,10 +48,12 @@ def decode(kind: str, body: bytes) -> Rows:
     request = decoded(body, _Request)
     given = [name for name in FORMS if isinstance(getattr(request, name), msgspec.Raw)]
     if len(given) != 1:
-        raise InvalidRequestError(f"exactly one of {', '.join(FORMS)} is due, got {len(given)}")
+        raise InvalidRequestError(
+            f"exactly one of {', '.join(FORMS)} is required, got {len(given)}"
+        )
     return FORMS[given[0]](getattr(request, given[0]))
 
 
-def encode(outputs: Array, _: str, __: str) -> tuple[bytes, str]:
-    """Return the answer."""
-    return msgspec.json.encode({"predictions": outputs.tolist()}), "application/json"
+def encode(outputs: Array, _: str, __: str) -> InferenceResponse:
+    """Return the response."""
+    return InferenceResponse(msgspec.json.encode({"predictions": outputs.tolist()}))

@@ -1,4 +1,4 @@
-"""What the scoring server has beside ``/invocations`` and ``/ping``."""
+"""The routes of MLflow's scoring server besides ``/invocations`` and ``/ping``."""
 
 from typing import Final
 
@@ -14,15 +14,15 @@ from service.version import VERSION
 router = APIRouter(tags=["mlflow"], responses=FAILURES)
 
 
-@router.get("/health", summary="Does it answer?", response_class=PlainTextResponse)
-async def health(services: ServicesDep) -> Response:
-    """Answer 200 while requests are taken, 503 while the server is stopping."""
+@router.get("/health", summary="Liveness", response_class=PlainTextResponse)
+async def check_mlflow_health(services: ServicesDep) -> Response:
+    """Return 200 while requests are accepted, and 503 while the server is stopping."""
     return PlainTextResponse("\n", 503 if services.closing.is_set() else 200)
 
 
-@router.get("/version", summary="Which version is it?", response_class=PlainTextResponse)
-async def version() -> Response:
-    """Tell the server's version as plain text."""
+@router.get("/version", summary="Version of the server", response_class=PlainTextResponse)
+async def get_mlflow_version() -> Response:
+    """Return the version of the server as plain text."""
     return PlainTextResponse(VERSION)
 
 
@@ -30,5 +30,5 @@ PROTOCOL: Final = InferenceProtocol(
     router=router,
     owns=lambda path: path in {"/health", "/version"},
     error=error,
-    invocations=InvocationCodec(codec.KINDS, codec.takes, codec.decode, codec.encode),
+    invocations=InvocationCodec(codec.KINDS, codec.accepts, codec.decode, codec.encode),
 )

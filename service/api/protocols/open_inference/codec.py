@@ -1,4 +1,4 @@
-"""Requests of the protocol as rows, outputs as its answers; JSON and binary."""
+"""Bodies of the Open Inference Protocol: requests to rows, outputs to responses."""
 
 import math
 import struct
@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from service.api.hot import Array
-from service.api.protocols.tabular import check_duplicate_keys
+from core.arrays import Array
+from service.api.strict_json import check_duplicate_keys
 from service.application.inference.predictions import probabilities_of
 from service.domain.errors import InvalidRequestError
 
@@ -30,7 +30,7 @@ DATATYPES: Final = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
-"""Those that numbers come in; BYTES hold none."""
+"""Datatypes of numbers; BYTES are not numbers."""
 
 FLOAT_NAMES: Final = {"float32": "FP32", "float64": "FP64"}
 
@@ -43,7 +43,7 @@ class _Tensor(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
-class _Wanted(msgspec.Struct):
+class _OutputRequest(msgspec.Struct):
     name: str
     parameters: dict[str, Any] = {}
 
@@ -52,7 +52,7 @@ class _Request(msgspec.Struct):
     inputs: list[_Tensor]
     id: str | None = None
     parameters: dict[str, Any] = {}
-    outputs: list[_Wanted] | None = None
+    outputs: list[_OutputRequest] | None = None
 
 
 class _Output(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
@@ -63,7 +63,7 @@ class _Output(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     parameters: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
-class _Answer(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+class _Response(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     model_name: str
     model_version: str
     outputs: list[_Output]
@@ -71,13 +71,13 @@ class _Answer(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """An output as it is asked for.
+class RequestedOutput:
+    """An output that a request asks for.
 
     Attributes
     ----------
     classes
-        Tell this many best classes in its place, by the classification extension.
+        Return this many best classes instead, by the classification extension.
     """
 
     name: str
@@ -93,20 +93,20 @@ class TensorInput:
     ----------
     rows
         (batch, inputs), float64.
-    wanted
+    outputs
         None is every output.
     binary
-        Whether outputs are binary that do not say.
+        Whether outputs are binary if they do not say.
     """
 
     id: str | None
     rows: Array
-    wanted: list[Wanted] | None
+    outputs: list[RequestedOutput] | None
     binary: bool
 
 
 ONCE: Final = dict.fromkeys(("data", "datatype", "id", "inputs", "outputs", "shape"), 1)
-"""Members that stand in a request with one input at most once."""
+"""Keys that a request with one input has at most once."""
 
 _decode = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
@@ -121,7 +121,7 @@ _NESTED: Final = {
 
 
 MAX_TENSOR_ROWS: Final = 1 << 40
-"""No tensor has so many rows; a number of thousands of digits cannot even be shown."""
+"""An upper bound; a number of thousands of digits cannot be shown in a message."""
 
 
 def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> TensorInput:
@@ -130,14 +130,14 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
     Parameters
     ----------
     header_length
-        The header Inference-Header-Content-Length, where there is one.
+        The header Inference-Header-Content-Length, or None.
     columns, dtype
         Inputs and type of the network.
 
     Raises
     ------
     InvalidRequest
-        With a sentence that names the place.
+        If the request cannot be decoded; the message names the part.
     """
     length = json_length(header_length, body)
     if length == 0 and header_length is not None:
@@ -145,29 +145,30 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
     try:
         request = _decode(body[:length])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"the request cannot be read: {error}") from error
+        raise InvalidRequestError(f"the request cannot be decoded: {error}") from error
     tensors = len(request.inputs) + len(request.outputs or ())
     check_duplicate_keys(body[:length], {**ONCE, "name": tensors, "parameters": 1 + tensors})
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         names = ", ".join(repr(tensor.name[:80]) for tensor in request.inputs[:8]) or "none"
-        raise InvalidRequestError(f"one input called {INPUT!r} is due, got {names}")
+        raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")
     tensor = request.inputs[0]
     rows = _rows(tensor, body[length:], columns)
     binary = _flag(request.parameters, "binary_data_output", default=False)
-    wanted = request.outputs
-    asked = [output.name for output in wanted or ()]
-    if len(set(asked)) < len(asked):
-        raise InvalidRequestError("an output is asked for twice")
+    requested = [output.name for output in request.outputs or ()]
+    if len(set(requested)) < len(requested):
+        raise InvalidRequestError("an output is requested twice")
     return TensorInput(
         request.id,
         rows,
-        None if wanted is None else [_wanted(output, binary=binary) for output in wanted],
+        None
+        if request.outputs is None
+        else [_requested(output, binary=binary) for output in request.outputs],
         binary,
     )
 
 
 def json_length(text: str | None, body: bytes) -> int:
-    """Return how much of a body is JSON; all of it, where no header says."""
+    """Return the length of the JSON in a body: all of it without the header."""
     size = len(body)
     if text is None:
         return size
@@ -243,12 +244,14 @@ def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Array:
     return array.reshape(shape).astype(np.float64)
 
 
-def _wanted(output: _Wanted, *, binary: bool) -> Wanted:
-    """Return an output as it is asked for."""
+def _requested(output: _OutputRequest, *, binary: bool) -> RequestedOutput:
+    """Return a requested output."""
     classes = output.parameters.get("classification")
     if classes is not None and (type(classes) is not int or classes < 1):
         raise InvalidRequestError("classification takes a whole number of at least 1")
-    return Wanted(output.name, _flag(output.parameters, "binary_data", default=binary), classes)
+    return RequestedOutput(
+        output.name, _flag(output.parameters, "binary_data", default=binary), classes
+    )
 
 
 def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
@@ -259,49 +262,49 @@ def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
 
 
 def encode(
-    request: TensorInput, place: tuple[str, str], outputs: Array, classes: list[str] | None
+    request: TensorInput, model: tuple[str, str], outputs: Array, classes: list[str] | None
 ) -> tuple[bytes, int | None]:
-    """Return the answer's body, and the length of its JSON where binary data follow.
+    """Return the body of the response, and the length of its JSON if binary data follow.
 
     Parameters
     ----------
-    place
+    model
         Name and version of the model.
     outputs
         (batch, units)
     classes
-        Names of the classes; None for a network that is no classifier.
+        Names of the classes; None for a network that is not a classifier.
     """
-    wanted = request.wanted
-    if wanted is None:
+    requested = request.outputs
+    if requested is None:
         names = [OUTPUT] if classes is None else [OUTPUT, LABEL]
-        wanted = [Wanted(name, request.binary) for name in names]
-    told, tail = [], []
-    for output in wanted:
+        requested = [RequestedOutput(name, request.binary) for name in names]
+    encoded, tail = [], []
+    for output in requested:
         datatype, shape, values = _values(output, outputs, classes)
         if not output.binary:
-            told.append(_Output(output.name, datatype, shape, _listed(values)))
+            encoded.append(_Output(output.name, datatype, shape, _listed(values)))
             continue
         data = _packed(values)
         tail.append(data)
-        told.append(
+        encoded.append(
             _Output(output.name, datatype, shape, parameters={"binary_data_size": len(data)})
         )
     identity = msgspec.UNSET if request.id is None else request.id
-    head = _encode(_Answer(*place, told, identity))
+    head = _encode(_Response(*model, encoded, identity))
     return (head, None) if not tail else (b"".join([head, *tail]), len(head))
 
 
 def _values(
-    wanted: Wanted, outputs: Array, classes: list[str] | None
+    requested: RequestedOutput, outputs: Array, classes: list[str] | None
 ) -> tuple[str, list[int], Array | list[str]]:
     """Return datatype, shape and values of one output."""
-    if wanted.name == OUTPUT and wanted.classes is None:
+    if requested.name == OUTPUT and requested.classes is None:
         return FLOAT_NAMES[outputs.dtype.name], list(outputs.shape), outputs
-    if wanted.name == OUTPUT and wanted.classes is not None:
+    if requested.name == OUTPUT and requested.classes is not None:
         if classes is not None:
             outputs = probabilities_of(outputs)
-        count = min(wanted.classes, outputs.shape[1])
+        count = min(requested.classes, outputs.shape[1])
         order = np.argsort(-outputs, axis=1, kind="stable")[:, :count]
         named = classes if classes is not None and len(classes) == outputs.shape[1] else None
         values = [
@@ -314,17 +317,17 @@ def _values(
     return "BYTES", [len(outputs)], [names[index] for index in best_classes(outputs)]
 
 
-def check_outputs(wanted: list[Wanted] | None, classes: list[str] | None) -> None:
-    """Refuse outputs that a network with these classes does not have."""
-    for output in wanted or ():
+def check_outputs(outputs: list[RequestedOutput] | None, classes: list[str] | None) -> None:
+    """Raise InvalidRequestError for outputs that a network with these classes does not have."""
+    for output in outputs or ():
         if output.name == OUTPUT or (output.name == LABEL and classes and output.classes is None):
             continue
         known = repr(OUTPUT) if classes is None else f"{OUTPUT!r} and {LABEL!r}"
-        raise InvalidRequestError(f"there is no such output {output.name[:80]!r}; there is {known}")
+        raise InvalidRequestError(f"unknown output {output.name[:80]!r}; known: {known}")
 
 
 def best_classes(outputs: Array) -> list[int]:
-    """Return the most probable class of each row; one sigmoid unit tells two apart."""
+    """Return the most probable class of each row; one sigmoid unit has two classes."""
     if outputs.shape[1] == 1:
         return [int(p) for p in (outputs[:, 0] > 0.5)]
     best: list[int] = outputs.argmax(axis=1).tolist()
@@ -336,7 +339,7 @@ def _listed(values: Array | list[str]) -> list[Any]:
 
 
 def _packed(values: Array | list[str]) -> bytes:
-    """Return values as the binary extension lays them: little-endian, row-major."""
+    """Return values as in the binary extension: little-endian, row-major."""
     if not isinstance(values, list):
         return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes()
     encoded = [text.encode() for text in values]

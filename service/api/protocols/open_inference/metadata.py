@@ -1,4 +1,4 @@
-"""What networks take and give, and how they are set up."""
+"""Metadata and configuration of models."""
 
 from typing import Any, Final
 
@@ -14,64 +14,64 @@ PLATFORM: Final = "neurond_numpy"
 router = APIRouter()
 
 
-@router.get("/models/{model}", summary="What does a network take and give?")
-async def model_metadata(
+@router.get("/models/{model}", summary="Metadata of a model")
+async def get_model_metadata(
     model: NetworkRef, services: ServicesDep, tenant: ReadTenant
 ) -> ModelMetadata:
-    """Tell the tensors of the version that answers when none is named."""
+    """Return the tensors of the version that is used if none is named."""
     return _metadata(model, (await services.inference.load(tenant, model, None)))
 
 
-@router.get("/models/{model}/versions/{version}", summary="What does a version take and give?")
-async def version_metadata(
+@router.get("/models/{model}/versions/{version}", summary="Metadata of a version")
+async def get_version_metadata(
     model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> ModelMetadata:
-    """Tell the tensors of a version."""
+    """Return the tensors of a version."""
     return _metadata(model, (await services.inference.load(tenant, model, version)))
 
 
-@router.get("/models/{model}/config", summary="How is a network set up?")
-async def model_configuration(
+@router.get("/models/{model}/config", summary="Configuration of a model")
+async def get_model_configuration(
     model: NetworkRef, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the configuration, in Triton's form."""
+    """Return the configuration in Triton's form."""
     return _configuration(model, services, await services.inference.load(tenant, model, None))
 
 
-@router.get("/models/{model}/versions/{version}/config", summary="How is a version set up?")
-async def version_configuration(
+@router.get("/models/{model}/versions/{version}/config", summary="Configuration of a version")
+async def get_version_configuration(
     model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the configuration of a version."""
+    """Return the configuration of a version."""
     return _configuration(model, services, await services.inference.load(tenant, model, version))
 
 
-def _tensors(served: LoadedModel) -> tuple[list[TensorMetadata], list[TensorMetadata]]:
-    """Return what goes in and what comes out."""
-    datatype = codec.FLOAT_NAMES[served.forward.dtype.name]
+def _tensors(loaded: LoadedModel) -> tuple[list[TensorMetadata], list[TensorMetadata]]:
+    """Return the input and output tensors."""
+    datatype = codec.FLOAT_NAMES[loaded.forward.dtype.name]
     inputs = [
-        TensorMetadata(name=codec.INPUT, datatype=datatype, shape=[-1, served.forward.inputs])
+        TensorMetadata(name=codec.INPUT, datatype=datatype, shape=[-1, loaded.forward.inputs])
     ]
     outputs = [
-        TensorMetadata(name=codec.OUTPUT, datatype=datatype, shape=[-1, served.forward.units])
+        TensorMetadata(name=codec.OUTPUT, datatype=datatype, shape=[-1, loaded.forward.units])
     ]
-    if served.classes is not None:
+    if loaded.classes is not None:
         outputs.append(TensorMetadata(name=codec.LABEL, datatype="BYTES", shape=[-1]))
     return inputs, outputs
 
 
-def _metadata(model: str, served: LoadedModel) -> ModelMetadata:
-    inputs, outputs = _tensors(served)
-    versions = [str(number) for number in range(served.network.latest_version + 1)]
+def _metadata(model: str, loaded: LoadedModel) -> ModelMetadata:
+    inputs, outputs = _tensors(loaded)
+    versions = [str(number) for number in range(loaded.network.latest_version + 1)]
     return ModelMetadata(
         name=model, versions=versions, platform=PLATFORM, inputs=inputs, outputs=outputs
     )
 
 
-def _configuration(model: str, services: Services, served: LoadedModel) -> dict[str, Any]:
-    inputs, outputs = _tensors(served)
+def _configuration(model: str, services: Services, loaded: LoadedModel) -> dict[str, Any]:
+    inputs, outputs = _tensors(loaded)
     kinds = {"BYTES": "STRING"}
-    told = {
+    tensors = {
         name: [
             {
                 "name": tensor.name,
@@ -87,6 +87,6 @@ def _configuration(model: str, services: Services, served: LoadedModel) -> dict[
         "platform": PLATFORM,
         "backend": "neurond",
         "max_batch_size": services.limits.rows_per_call,
-        **told,
+        **tensors,
         "version_policy": {"all": {}},
     }

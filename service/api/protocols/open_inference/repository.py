@@ -1,4 +1,4 @@
-"""The model repository: which networks there are, and which a client has unloaded."""
+"""The model repository: the networks, and which of them a client has unloaded."""
 
 from typing import Any
 
@@ -14,20 +14,20 @@ from service.domain.networks import NetworkRecord
 router = APIRouter()
 
 
-@router.post("/repository/index", summary="Which networks are there?")
-async def repository_index(request: Request, services: ServicesDep, tenant: ReadTenant) -> Response:
-    """List the latest version of every network, and whether it answers."""
+@router.post("/repository/index", summary="Index of the repository")
+async def list_repository(request: Request, services: ServicesDep, tenant: ReadTenant) -> Response:
+    """List the latest version of every network, and whether it is loaded."""
     body = await read_compressed_body(request, services.limits.json_bytes)
-    wanted = _object(body)
-    if not isinstance(wanted.get("ready", False), bool):
-        raise InvalidRequestError("ready is true or false")
-    told = []
+    options = _object(body)
+    if not isinstance(options.get("ready", False), bool):
+        raise InvalidRequestError("ready must be true or false")
+    models = []
     for network in await every_network(services, tenant):
         disabled = services.inference.is_disabled(network.id)
-        if disabled and wanted.get("ready"):
+        if disabled and options.get("ready"):
             continue
         state = ("UNAVAILABLE", "unloaded") if disabled else ("READY", "")
-        told.append(
+        models.append(
             {
                 "name": network.name,
                 "version": str(network.latest_version),
@@ -35,27 +35,27 @@ async def repository_index(request: Request, services: ServicesDep, tenant: Read
                 "reason": state[1],
             }
         )
-    return Response(msgspec.json.encode(told), media_type="application/json")
+    return Response(msgspec.json.encode(models), media_type="application/json")
 
 
 @router.post("/repository/models/{model}/load", summary="Load a network", response_class=Response)
-async def load(
+async def load_repository_model(
     model: NetworkRef, request: Request, services: ServicesDep, tenant: TrainTenant
 ) -> Response:
-    """Let a network answer here again, and read its weights now."""
+    """Enable a network for this protocol again, and load its weights now."""
     _object(await read_compressed_body(request, services.limits.json_bytes))
-    served = await services.inference.load(tenant, model, None)
-    services.inference.set_disabled(served.network.id, disabled=False)
+    loaded = await services.inference.load(tenant, model, None)
+    services.inference.set_disabled(loaded.network.id, disabled=False)
     return Response(status_code=200)
 
 
 @router.post(
     "/repository/models/{model}/unload", summary="Unload a network", response_class=Response
 )
-async def unload(
+async def unload_repository_model(
     model: NetworkRef, request: Request, services: ServicesDep, tenant: TrainTenant
 ) -> Response:
-    """Let a network answer no more by this protocol, until it is loaded."""
+    """Disable a network for this protocol until it is loaded or the server restarts."""
     _object(await read_compressed_body(request, services.limits.json_bytes))
     network = await services.networks.get(tenant, model)
     services.inference.set_disabled(network.id, disabled=True)
@@ -64,14 +64,14 @@ async def unload(
 
 async def every_network(services: Services, tenant: str) -> list[NetworkRecord]:
     """Return every network, newest first."""
-    found: list[NetworkRecord] = []
+    networks: list[NetworkRecord] = []
     after = None
     while True:
         page = await services.networks.page(tenant, Page(500, after))
-        found += page[:500]
+        networks += page[:500]
         if len(page) <= 500:
-            return found
-        after = found[-1].id
+            return networks
+        after = networks[-1].id
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -81,4 +81,4 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
-        raise InvalidRequestError(f"the request cannot be read: {problem}") from problem
+        raise InvalidRequestError(f"the request cannot be decoded: {problem}") from problem

@@ -1,17 +1,29 @@
-"""The protocol's paths: health, metadata, inference, statistics and the model repository."""
+"""The paths of the Open Inference Protocol: health, metadata, inference, statistics, repository."""
 
-import time
 from functools import partial
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from starlette.concurrency import run_in_threadpool
 
-from service.api.body import check_row_count, compress, read_compressed_body
-from service.api.dependencies import NetworkRef, PredictTenant, ReadTenant, Services, ServicesDep
-from service.api.hot import Array, Asked, HotAnswer, HotRequest
-from service.api.protocols.base import InferenceProtocol, error_text
+from core.arrays import Array
+from service.api.body import compress
+from service.api.dependencies import (
+    NetworkRef,
+    PredictTenant,
+    ReadTenant,
+    Services,
+    ServicesDep,
+)
+from service.api.protocols.base import (
+    Call,
+    InferenceProtocol,
+    InferenceRequest,
+    InferenceResponse,
+    Operation,
+    answered_by_pipeline,
+    error_text,
+)
 from service.api.protocols.open_inference import codec, metadata, repository, statistics
 from service.api.protocols.open_inference.schemas import (
     FAILURES,
@@ -20,6 +32,7 @@ from service.api.protocols.open_inference.schemas import (
     ServerMetadata,
     Version,
 )
+from service.api.strict_json import check_row_count
 from service.application.inference.loaded_model import LoadedModel
 from service.domain.errors import InvalidRequestError, ServiceError
 from service.domain.limits import Limits
@@ -32,7 +45,7 @@ EXTENSIONS: Final = [
     "classification",
     "model_configuration",
 ]
-LENGTH: Final = "inference-header-content-length"
+LENGTH: Final = b"inference-header-content-length"
 BODY: Final = {
     "requestBody": {
         "required": True,
@@ -52,181 +65,130 @@ class ModelNotLoadedError(ServiceError):
     code = "bad_request"
 
 
-@router.get("", summary="What is this server?")
-async def server_metadata() -> ServerMetadata:
-    """Tell name, version and the extensions that are spoken."""
+@router.get("", summary="Server metadata")
+async def get_server_metadata() -> ServerMetadata:
+    """Return the name, the version and the supported extensions."""
     return ServerMetadata(name="neurond", version=VERSION, extensions=EXTENSIONS)
 
 
 @router.get("/", include_in_schema=False)
-async def server_metadata_with_slash() -> ServerMetadata:
-    """Tell the same; some clients end the path with a slash."""
-    return await server_metadata()
+async def get_server_metadata_with_slash() -> ServerMetadata:
+    """Return the same; some clients end the path with a slash."""
+    return await get_server_metadata()
 
 
-@router.get("/health/live", summary="Is it alive?")
-async def live() -> dict[str, bool]:
-    """Answer as soon as the server runs."""
+@router.get("/health/live", summary="Liveness")
+async def check_server_live() -> dict[str, bool]:
+    """Return 200 as soon as the server runs."""
     return {"live": True}
 
 
-@router.get("/health/ready", summary="May it be sent requests?")
-async def ready(services: ServicesDep) -> Response:
-    """Answer 503 while the server is stopping."""
-    is_ready = not services.closing.is_set()
-    return JSONResponse({"live": True, "ready": is_ready}, 200 if is_ready else 503)
+@router.get("/health/ready", summary="Readiness")
+async def check_server_ready(services: ServicesDep) -> Response:
+    """Return 503 while the server is stopping."""
+    ready = not services.closing.is_set()
+    return JSONResponse({"live": True, "ready": ready}, 200 if ready else 503)
 
 
-# Before the paths that name a model: none can be called "stats".
+# Before the paths that name a model: no model can be called "stats".
 router.include_router(statistics.router)
 router.include_router(repository.router)
 router.include_router(metadata.router)
 
 
-@router.get("/models/{model}/ready", summary="Does a network answer?")
-async def model_ready(
+@router.get("/models/{model}/ready", summary="Readiness of a model")
+async def check_model_ready(
     model: NetworkRef, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Answer when the weights are there and sound."""
-    await _load(services, tenant, model, None)
+    """Return 200 if the weights can be loaded."""
+    _check_enabled(services, await services.inference.load(tenant, model, None), model)
     return {"name": model, "ready": True}
 
 
-@router.get("/models/{model}/versions/{version}/ready", summary="Does a version answer?")
-async def version_ready(
+@router.get("/models/{model}/versions/{version}/ready", summary="Readiness of a version")
+async def check_version_ready(
     model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Answer when the weights are there and sound."""
-    await _load(services, tenant, model, version)
+    """Return 200 if the weights can be loaded."""
+    _check_enabled(services, await services.inference.load(tenant, model, version), model)
     return {"name": model, "ready": True}
 
 
 @router.post(
     "/models/{model}/infer", summary="Infer", response_model=InferResponse, openapi_extra=BODY
 )
-async def infer(
-    model: NetworkRef, request: Request, services: ServicesDep, tenant: PredictTenant
-) -> Response:
-    """Return a network's outputs; JSON or binary tensors, as the request has them."""
-    return await _infer(request, services, await _load(services, tenant, model, None), model)
+async def infer_with_network(model: NetworkRef, tenant: PredictTenant) -> Response:
+    """Return the outputs of a network as JSON or binary tensors, as the request says."""
+    return answered_by_pipeline(model, tenant)
 
 
 @router.post(
     "/models/{model}/versions/{version}/infer",
-    summary="Infer by a version",
+    summary="Infer with a version",
     response_model=InferResponse,
     openapi_extra=BODY,
 )
-async def infer_by_version(
-    model: NetworkRef,
-    version: Version,
-    request: Request,
-    services: ServicesDep,
-    tenant: PredictTenant,
+async def infer_with_version(
+    model: NetworkRef, version: Version, tenant: PredictTenant
 ) -> Response:
     """Return the outputs of a version."""
-    return await _infer(request, services, await _load(services, tenant, model, version), model)
+    return answered_by_pipeline(model, version, tenant)
 
 
-async def _infer(request: Request, services: Services, served: LoadedModel, model: str) -> Response:
-    body = await read_compressed_body(request, services.limits.inference_bytes)
-    length = request.headers.get(LENGTH)
-    begun = time.perf_counter_ns()
-    try:
-        # A long body takes longer to decode than the loop may stand still.
-        if len(body) > services.limits.inline_bytes:
-            call = await run_in_threadpool(_checked, services.limits, served, body, length)
-        else:
-            call = _decoded(served, body, length)
-    except InvalidRequestError:
-        served.statistics.failed()
-        raise
-    decoding = time.perf_counter_ns() - begun
-    place = (model, str(served.version))
-    accepted = request.headers.get("accept-encoding", "")
-    write = partial(_encoded, served, call, place, decoding, accepted)
-    body, headers = await services.inference.answer(served, call.rows, write)
-    services.metrics.rows(len(call.rows))
-    return Response(body, headers={key.decode(): value.decode() for key, value in headers})
+def _decode(request: InferenceRequest, model: LoadedModel) -> Call:
+    forward = model.forward
+    tensors = codec.decode(request.body, request.header(LENGTH), forward.inputs, forward.dtype.name)
+    codec.check_outputs(tensors.outputs, model.classes)
+    name = (request.network or "", str(model.version))
+    accepted = request.header(b"accept-encoding") or ""
+    return Call(tensors.rows, partial(_encode, tensors, name, model.classes, accepted))
 
 
-def hot_infer(services: Services, served: LoadedModel, request: HotRequest) -> Asked | None:
-    """Infer on the loop."""
-    if services.inference.is_disabled(served.network.id):
-        return None
-    length = request.headers.get(LENGTH.encode())
-    begun = time.perf_counter_ns()
-    call = _decoded(served, request.body, None if length is None else length.decode())
-    decoding = time.perf_counter_ns() - begun
-    place = (request.model, str(served.version))
-    accepted = request.headers.get(b"accept-encoding", b"").decode()
-
-    def answer(outputs: Array) -> HotAnswer:
-        body, headers = _encoded(served, call, place, decoding, accepted, outputs)
-        return HotAnswer(body, b"".join(b"%s: %s\r\n" % header for header in headers))
-
-    return Asked(call.rows, answer)
-
-
-def _checked(
-    limits: Limits, served: LoadedModel, body: bytes, length: str | None
-) -> codec.TensorInput:
-    """Return a long request, whose JSON may not hold far more rows than a call may have."""
-    text = body[: codec.json_length(length, body)]
-    check_row_count(text, limits)
-    if text.count(b",") > 2 * limits.rows_per_call * served.forward.inputs:
-        raise InvalidRequestError(f"a call takes 1 to {limits.rows_per_call} rows")
-    return _decoded(served, body, length)
-
-
-def _decoded(served: LoadedModel, body: bytes, length: str | None) -> codec.TensorInput:
-    """Return the request."""
-    call = codec.decode(body, length, served.forward.inputs, served.forward.dtype.name)
-    codec.check_outputs(call.wanted, served.classes)
-    return call
-
-
-def _encoded(
-    served: LoadedModel,
-    call: codec.TensorInput,
-    place: tuple[str, str],
-    decoding: int,
+def _encode(
+    tensors: codec.TensorInput,
+    name: tuple[str, str],
+    classes: list[str] | None,
     accepted: str,
     outputs: Array,
-) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """Return body and headers of the answer, and count the time that bodies took."""
-    begun = time.perf_counter_ns()
-    body, length = codec.encode(call, place, outputs, served.classes)
-    served.statistics.coded(len(outputs), decoding, time.perf_counter_ns() - begun)
-    headers = _headers(length)
+) -> InferenceResponse:
+    body, json_length = codec.encode(tensors, name, outputs, classes)
+    if json_length is None:
+        headers = [(b"content-type", b"application/json")]
+    else:
+        headers = [
+            (b"content-type", b"application/octet-stream"),
+            (LENGTH, b"%d" % json_length),
+        ]
     body, encoding = compress(body, accepted)
     if encoding is not None:
         headers.append((b"content-encoding", encoding.encode()))
-    return body, headers
+    return InferenceResponse(body, headers)
 
 
-def _headers(length: int | None) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer whose JSON is that long; None where all is JSON."""
-    if length is None:
-        return [(b"content-type", b"application/json")]
-    return [
-        (b"content-type", b"application/octet-stream"),
-        (LENGTH.encode(), b"%d" % length),
-    ]
+def _check_large(limits: Limits, model: LoadedModel, request: InferenceRequest) -> None:
+    """Raise InvalidRequestError if the JSON of a large body has far too many rows."""
+    text = request.body[: codec.json_length(request.header(LENGTH), request.body)]
+    check_row_count(text, limits)
+    if text.count(b",") > 2 * limits.rows_per_call * model.forward.inputs:
+        raise InvalidRequestError(f"a call accepts 1 to {limits.rows_per_call} rows")
 
 
-async def _load(services: Services, tenant: str, model: str, version: str | None) -> LoadedModel:
-    """Return a version that a client has not unloaded."""
-    served = await services.inference.load(tenant, model, version)
-    if services.inference.is_disabled(served.network.id):
-        raise ModelNotLoadedError(f"the model {model[:200]!r} is not loaded")
-    return served
+def _check_enabled(services: Services, model: LoadedModel, name: str) -> None:
+    """Raise ModelNotLoadedError if a client unloaded the model."""
+    if services.inference.is_disabled(model.network.id):
+        raise ModelNotLoadedError(f"the model {name[:200]!r} is not loaded")
 
 
 PROTOCOL: Final = InferenceProtocol(
     router=router,
     owns=lambda path: path == "/v2" or path.startswith("/v2/"),
     error=error_text,
-    hot={("v2", "models", "infer"): hot_infer},
+    operations=[
+        Operation(path, _decode, check_large=_check_large, check_model=_check_enabled)
+        for path in (
+            "/v2/models/{model}/infer",
+            "/v2/models/{model}/versions/{version}/infer",
+        )
+    ],
     schemas=(InferRequest,),
 )

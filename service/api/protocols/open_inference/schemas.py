@@ -87,14 +87,14 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
 
 
-class Failure(BaseModel):
+class InferError(BaseModel):
     """An error."""
 
     error: str
 
 
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Failure} for status in (400, 401, 403, 404, 413, 415, 429, 503)
+    status: {"model": InferError} for status in (400, 401, 403, 404, 413, 415, 429, 503)
 }
 Version = Annotated[
     str,

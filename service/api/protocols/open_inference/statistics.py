@@ -1,4 +1,4 @@
-"""What was asked so far, in Triton's form."""
+"""Statistics of inference requests, in Triton's form."""
 
 from typing import Any
 
@@ -13,49 +13,49 @@ from service.domain.networks import NetworkRecord
 router = APIRouter()
 
 
-@router.get("/models/stats", summary="What was every network asked?")
-async def all_statistics(services: ServicesDep, tenant: ReadTenant) -> dict[str, Any]:
-    """Tell the counts and times of every network since the server started."""
-    told = []
+@router.get("/models/stats", summary="Statistics of all models")
+async def list_statistics(services: ServicesDep, tenant: ReadTenant) -> dict[str, Any]:
+    """Return counts and durations of every network since the server started."""
+    statistics: list[dict[str, Any]] = []
     for network in await every_network(services, tenant):
-        told += _statistics(services, network, None)
-    return {"model_stats": told}
+        statistics += _statistics(services, network, None)
+    return {"model_stats": statistics}
 
 
-@router.get("/models/{model}/stats", summary="What was a network asked?")
-async def model_statistics(
+@router.get("/models/{model}/stats", summary="Statistics of a model")
+async def get_model_statistics(
     model: NetworkRef, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the counts and times of each version since the server started."""
+    """Return counts and durations of each version since the server started."""
     network = await services.networks.get(tenant, model)
     return {"model_stats": _statistics(services, network, None)}
 
 
-@router.get("/models/{model}/versions/{version}/stats", summary="What was a version asked?")
-async def version_statistics(
+@router.get("/models/{model}/versions/{version}/stats", summary="Statistics of a version")
+async def get_version_statistics(
     model: NetworkRef, version: Version, services: ServicesDep, tenant: ReadTenant
 ) -> dict[str, Any]:
-    """Tell the counts and times of a version since the server started."""
-    network, found = await services.networks.version(tenant, model, version)
-    return {"model_stats": _statistics(services, network, found.number)}
+    """Return counts and durations of a version since the server started."""
+    network, record = await services.networks.version(tenant, model, version)
+    return {"model_stats": _statistics(services, network, record.number)}
 
 
 def _statistics(
     services: Services, network: NetworkRecord, only: int | None
 ) -> list[dict[str, Any]]:
-    """Return Triton's counts for the versions of a network that were asked anything."""
+    """Return Triton's counts for the versions of a network that were used."""
     counted = services.inference.statistics(network.id)
     if only is not None:
         counted = {only: counted.get(only, InferenceStatistics())}
     elif not counted:
         counted = {network.latest_version: InferenceStatistics()}
-    return [_told(network.name, number, counts) for number, counts in sorted(counted.items())]
+    return [_entry(network.name, number, counts) for number, counts in sorted(counted.items())]
 
 
-def _told(name: str, number: int, counts: InferenceStatistics) -> dict[str, Any]:
+def _entry(name: str, number: int, counts: InferenceStatistics) -> dict[str, Any]:
     none = {"count": 0, "ns": 0}
     infer = {"count": counts.executions, "ns": counts.nanoseconds}
-    answered = {"count": counts.requests, "ns": counts.nanoseconds}
+    success = {"count": counts.requests, "ns": counts.nanoseconds}
     return {
         "name": name,
         "version": str(number),
@@ -63,9 +63,9 @@ def _told(name: str, number: int, counts: InferenceStatistics) -> dict[str, Any]
         "inference_count": counts.rows,
         "execution_count": counts.executions,
         "inference_stats": {
-            "success": answered,
+            "success": success,
             "fail": {"count": counts.failures, "ns": 0},
-            "queue": none,  # nothing waits longer than a turn of the event loop
+            "queue": none,  # a request waits at most one event-loop iteration
             "compute_input": {"count": counts.executions, "ns": counts.decoding},
             "compute_infer": infer,
             "compute_output": {"count": counts.executions, "ns": counts.encoding},

@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from service.api.hot import Array
+from core.arrays import Array
+from service.api.protocols.base import InferenceResponse
 from service.api.protocols.tabular import Rows, decoded, has_header, rows_of, rows_of_csv
 from service.application.datasets.npz_reader import rows_of_npy
 
@@ -21,8 +22,8 @@ class _Instances(msgspec.Struct, forbid_unknown_fields=True):
     instances: msgspec.Raw
 
 
-def takes(kind: str, body: bytes) -> bool:
-    """Tell whether a body is SageMaker's."""
+def accepts(kind: str, body: bytes) -> bool:
+    """Return True if a body is SageMaker's."""
     if kind == CSV:
         return not has_header(body)
     if kind == JSON:
@@ -58,17 +59,22 @@ def _line(line: bytes) -> Rows:
     return rows_of(b"[" + line + b"]")
 
 
-def encode(outputs: Array, kind: str, accept: str) -> tuple[bytes, str]:
-    """Return the answer in the accepted form, else in the form of the request."""
+def encode(outputs: Array, kind: str, accept: str) -> InferenceResponse:
+    """Return the response in the accepted form, or in the form of the request."""
     accepted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    wanted = next((part for part in accepted if part in {CSV, JSON, NPY} or part in LINES), kind)
-    if wanted == CSV:
+    form = next((part for part in accepted if part in {CSV, JSON, NPY} or part in LINES), kind)
+    if form == CSV:
         lines = (",".join(map(repr, row)) for row in outputs.tolist())
-        return "".join(f"{line}\n" for line in lines).encode(), "text/csv; charset=utf-8"
-    if wanted in LINES:
-        return b"".join(msgspec.json.encode(row) + b"\n" for row in outputs.tolist()), wanted
-    if wanted == NPY:
+        return _response("".join(f"{line}\n" for line in lines).encode(), "text/csv; charset=utf-8")
+    if form in LINES:
+        body = b"".join(msgspec.json.encode(row) + b"\n" for row in outputs.tolist())
+        return _response(body, form)
+    if form == NPY:
         stream = io.BytesIO()
         np.save(stream, outputs, allow_pickle=False)
-        return stream.getvalue(), NPY
-    return msgspec.json.encode({"predictions": outputs.tolist()}), JSON
+        return _response(stream.getvalue(), NPY)
+    return InferenceResponse(msgspec.json.encode({"predictions": outputs.tolist()}))
+
+
+def _response(body: bytes, kind: str) -> InferenceResponse:
+    return InferenceResponse(body, [(b"content-type", kind.encode())])

@@ -1,4 +1,4 @@
-"""Errors of multi-model hosting: the platform reads the status, people the sentence."""
+"""Errors of multi-model endpoints: the platform reads the status, people read the detail."""
 
 import json
 
@@ -6,6 +6,6 @@ from fastapi import Response
 
 
 def error(status: int, _: str, detail: str) -> Response:
-    """Return the answer for an error: 404 unknown, 409 loaded already, 507 no room."""
+    """Return the response for an error: 404 unknown, 409 already loaded, 507 out of memory."""
     status = 400 if status == 422 else status
     return Response(json.dumps({"error": detail}), status, media_type="application/json")

@@ -1,16 +1,25 @@
-"""Two routes, at the paths that the platform names in its variables."""
+"""Custom containers of Vertex AI: two routes, at the paths that the platform's variables name."""
 
 import json
 from typing import Any, Final
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from service.api.body import decode_in_thread_if_large, read_compressed_body
+from core.arrays import Array
 from service.api.dependencies import PredictTenant, ServicesDep
 from service.api.examples import SEVEN
-from service.api.protocols.base import FAILURES, InferenceProtocol
-from service.api.protocols.tabular import Rows, decoded, rows_of
+from service.api.protocols.base import (
+    FAILURES,
+    Call,
+    InferenceProtocol,
+    InferenceRequest,
+    InferenceResponse,
+    Operation,
+    answered_by_pipeline,
+)
+from service.api.protocols.tabular import decoded, rows_of
+from service.application.inference.loaded_model import LoadedModel
 
 BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -27,44 +36,44 @@ class _Predict(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Any] | None = None
 
 
-def _rows(body: bytes) -> Rows:
-    return rows_of(decoded(body, _Predict).instances)
+def _decode(request: InferenceRequest, _: LoadedModel) -> Call:
+    return Call(rows_of(decoded(request.body, _Predict).instances), _encode)
+
+
+def _encode(outputs: Array) -> InferenceResponse:
+    return InferenceResponse(msgspec.json.encode({"predictions": outputs.tolist()}))
 
 
 def error(status: int, _: str, detail: str) -> Response:
-    """Return an error as Google's APIs tell it."""
+    """Return an error in the form of Google's APIs."""
     body = json.dumps({"error": {"code": status, "message": detail}})
     return Response(body, status, media_type="application/json")
 
 
-def dialect(health_route: str | None, predict_route: str | None) -> InferenceProtocol:
-    """Return the protocol at these paths; a path that is not named is not there."""
+def protocol(health_route: str | None, predict_route: str | None) -> InferenceProtocol:
+    """Return the protocol at these paths; a path that is None does not exist."""
     router = APIRouter(tags=["vertex"], responses=FAILURES)
 
-    async def health(services: ServicesDep) -> Response:
-        """Answer 200 while requests are taken, 503 while the server is stopping."""
-        return Response(
-            "{}", 503 if services.closing.is_set() else 200, media_type="application/json"
-        )
+    async def check_vertex_health(services: ServicesDep) -> Response:
+        """Return 200 while requests are accepted, and 503 while the server is stopping."""
+        status = 503 if services.closing.is_set() else 200
+        return Response("{}", status, media_type="application/json")
 
-    async def predict(request: Request, services: ServicesDep, tenant: PredictTenant) -> Response:
-        """Answer rows by the default network."""
-        served = await services.inference.load(
-            tenant, await services.inference.default_network(tenant), None
-        )
-        body = await read_compressed_body(request, services.limits.inference_bytes)
-        rows = await decode_in_thread_if_large(services.limits, body, _rows)
-        told = await services.inference.answer(
-            served, rows, lambda outputs: msgspec.json.encode({"predictions": outputs.tolist()})
-        )
-        services.metrics.rows(len(rows))
-        return Response(told, media_type="application/json")
+    async def predict_vertex_instances(tenant: PredictTenant) -> Response:
+        """Predict rows with the default network."""
+        return answered_by_pipeline(tenant)
 
-    paths = [path for path in (health_route, predict_route) if path is not None]
+    operations = []
     if health_route is not None:
-        router.add_api_route(health_route, health, summary="Does it answer?")
+        router.add_api_route(health_route, check_vertex_health, summary="Liveness")
     if predict_route is not None:
+        operations.append(Operation(predict_route, _decode))
         router.add_api_route(
-            predict_route, predict, methods=["POST"], summary="Predict", openapi_extra=BODY
+            predict_route,
+            predict_vertex_instances,
+            methods=["POST"],
+            summary="Predict with the default network",
+            openapi_extra=BODY,
         )
-    return InferenceProtocol(router, lambda path: path in paths, error)
+    paths = {health_route, predict_route} - {None}
+    return InferenceProtocol(router, paths.__contains__, error, operations)

@@ -12,7 +12,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
-from service.api.body import check_content_length, payload_too_large
+from service.api.body import (
+    check_content_length,
+    check_json_type,
+    check_not_compressed,
+    payload_too_large,
+)
 from service.api.dependencies import (
     Count,
     DatasetRef,
@@ -27,9 +32,9 @@ from service.api.dependencies import (
     paged,
 )
 from service.api.encoding import answer, saved
-from service.api.errors import describe_validation
+from service.api.errors import in_body
+from service.api.routing import StrictRoute
 from service.api.schemas import Name, page_links
-from service.api.strict import StrictRoute, check_encoding, check_json_type
 from service.api.v1.datasets.schemas import (
     BuiltinBody,
     DatasetBody,
@@ -123,7 +128,8 @@ async def _from_json(
     query: tuple[str | None, str | None, Task | None],
 ) -> Dataset:
     """Return the dataset of a JSON body; the query may name what the body does not."""
-    check_json_type(request, also=("text/csv", "application/x-npz"))
+    check_not_compressed(request)
+    check_json_type(request.headers.get("content-type"), ("text/csv", "application/x-npz"))
     document = await request.json()
     if not isinstance(document, dict):
         raise InvalidRequestError.at("", "wrong_type", "an object is due")
@@ -137,8 +143,7 @@ async def _from_json(
             return await services.datasets.from_builtin(tenant, builtin.name or name, wanted)
         body = await asyncio.to_thread(_rows.validate_python, document)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        raise describe_validation(found, document) from None
+        raise in_body(error, document) from None
     chosen = body.task or task
     return await services.datasets.from_rows(
         tenant, body.name or name, body.inputs, body.targets, chosen
@@ -148,7 +153,7 @@ async def _from_json(
 @asynccontextmanager
 async def _uploaded(request: Request, services: Services) -> AsyncIterator[tuple[Path, str, str]]:
     """Stream the body to a file that is gone afterwards; give its kind and digest."""
-    check_encoding(request)
+    check_not_compressed(request)
     limit = services.limits.dataset_bytes
     check_content_length(request, limit)
     kind = "csv" if media_type(request) == "text/csv" else "npz"

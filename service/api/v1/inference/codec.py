@@ -1,27 +1,31 @@
-"""Bodies of inference calls, straight to rows and straight to bytes."""
+"""Bodies of classify and predict, decoded to rows and encoded from outputs."""
 
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
 
-from service.api.dependencies import Services
-from service.api.hot import Array, Asked, HotAnswer, HotRequest
+from core.arrays import Array
+from service.api.body import check_json_type
+from service.api.protocols.base import Call, InferenceRequest, InferenceResponse, Operation
+from service.api.strict_json import check_row_count, parse_json
+from service.api.v1.inference.schemas import ClassifyRequest
 from service.application.inference.loaded_model import LoadedModel
 from service.application.inference.predictions import Prediction, class_names_of, predictions
-from service.domain.limits import MAX_WIDTH
+from service.domain.errors import MalformedBodyError
+from service.domain.limits import MAX_WIDTH, Limits
 
-JSON: Final = b"content-type: application/json\r\n"
-JSON_TYPES: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
+JSON_TYPES: Final = frozenset({None, "application/json", "application/json; charset=utf-8"})
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
-    """`ClassifyRequest`, decoded without a stop."""
+    """`ClassifyRequest`, decoded without pydantic."""
 
     inputs: list[list[float]]
     top_k: Annotated[int, msgspec.Meta(ge=1, le=MAX_WIDTH)] | None = None
 
 
-class Classified(msgspec.Struct, frozen=True, gc=False):
+class _Classified(msgspec.Struct, frozen=True, gc=False):
     """`ClassifyBody`, as it is encoded."""
 
     network: str
@@ -29,7 +33,7 @@ class Classified(msgspec.Struct, frozen=True, gc=False):
     predictions: list[Prediction]
 
 
-class Predicted(msgspec.Struct, frozen=True, gc=False):
+class _Predicted(msgspec.Struct, frozen=True, gc=False):
     """`PredictBody`, as it is encoded."""
 
     network: str
@@ -41,44 +45,54 @@ _decode = msgspec.json.Decoder(_Call).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def classified(served: LoadedModel, labels: list[str], top_k: int | None, outputs: Array) -> bytes:
-    """Return the body of a classify answer."""
-    found = predictions(labels, outputs.tolist(), top_k)
-    return _encode(Classified(served.network.name, served.version, found))
+def _decode_classify(request: InferenceRequest, model: LoadedModel) -> Call:
+    labels, call = class_names_of(model), _decode_body(request)
+    return Call(call.inputs, partial(_encode_classify, model, labels, call.top_k))
 
 
-def predicted(served: LoadedModel, outputs: Array) -> bytes:
-    """Return the body of a predict answer."""
-    return _encode(Predicted(served.network.name, served.version, outputs.tolist()))
+def _decode_predict(request: InferenceRequest, model: LoadedModel) -> Call:
+    return Call(_decode_body(request).inputs, partial(_encode_predict, model))
 
 
-def hot_classify(_: Services, served: LoadedModel, request: HotRequest) -> Asked | None:
-    """Classify on the loop."""
-    call = _plain_call(request)
-    if call is None:
-        return None
-    labels, top_k = class_names_of(served), call.top_k
-
-    def answer(outputs: Array) -> HotAnswer:
-        return HotAnswer(classified(served, labels, top_k, outputs), JSON)
-
-    return Asked(call.inputs, answer)
+def _encode_classify(
+    model: LoadedModel, labels: list[str], top_k: int | None, outputs: Array
+) -> InferenceResponse:
+    rows = predictions(labels, outputs.tolist(), top_k)
+    return InferenceResponse(_encode(_Classified(model.network.name, model.version, rows)))
 
 
-def hot_predict(_: Services, served: LoadedModel, request: HotRequest) -> Asked | None:
-    """Predict on the loop."""
-    call = _plain_call(request)
-    if call is None:
-        return None
-    return Asked(call.inputs, lambda outputs: HotAnswer(predicted(served, outputs), JSON))
+def _encode_predict(model: LoadedModel, outputs: Array) -> InferenceResponse:
+    rows = outputs.tolist()
+    return InferenceResponse(_encode(_Predicted(model.network.name, model.version, rows)))
 
 
-def _plain_call(request: HotRequest) -> _Call | None:
-    """Return the body; None where it is not plain JSON with each key once."""
-    if request.headers.get(b"content-type", b"application/json") not in JSON_TYPES:
-        return None
+def _decode_body(request: InferenceRequest) -> _Call:
+    """Return the body; what the fast decoder rejects or may misread is parsed strictly."""
+    kind = request.header(b"content-type")
+    if kind not in JSON_TYPES:
+        check_json_type(kind)
     body = request.body
-    # The decoder takes the last of two equal keys. Without escapes they can be counted.
-    if b"\\" in body or body.count(b'"inputs"') != 1 or body.count(b'"top_k"') > 1:
-        return None
-    return _decode(body)
+    # The decoder keeps the last of equal keys. Without escapes the keys can be counted.
+    if b"\\" not in body and body.count(b'"inputs"') == 1 and body.count(b'"top_k"') <= 1:
+        try:
+            call = _decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        else:
+            if call.inputs:
+                return call
+    if not body:
+        raise MalformedBodyError("a JSON body is required")
+    strict = ClassifyRequest.model_validate(parse_json(body))
+    return _Call(strict.inputs, strict.top_k)
+
+
+def _check_large(limits: Limits, _: LoadedModel, request: InferenceRequest) -> None:
+    check_row_count(request.body, limits, "/inputs")
+
+
+OPERATIONS: Final = tuple(
+    Operation(f"{path}/{name}", decode, limit="json_bytes", check_large=_check_large)
+    for name, decode in (("classify", _decode_classify), ("predict", _decode_predict))
+    for path in ("/v1/networks/{network}", "/v1/networks/{network}/versions/{ref}")
+)

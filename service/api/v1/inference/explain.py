@@ -15,11 +15,11 @@ from service.api.dependencies import (
     VersionRef,
 )
 from service.api.examples import SEVEN
+from service.api.routing import RowsRoute
 from service.api.schemas import Body
-from service.api.strict import CallRoute
 from service.api.v1.datasets.schemas import Rows
 
-router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=CallRoute)
+router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=RowsRoute)
 
 
 class ExplainRequest(Body):

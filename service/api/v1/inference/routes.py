@@ -1,12 +1,10 @@
 """Answers of trained networks."""
 
-from functools import partial
-
 from fastapi import APIRouter, Response
 
 from service.api.dependencies import NetworkRef, PredictTenant, Services, ServicesDep, VersionRef
-from service.api.strict import CallRoute
-from service.api.v1.inference import codec
+from service.api.protocols.base import answered_by_pipeline
+from service.api.routing import RowsRoute
 from service.api.v1.inference.schemas import (
     ClassifyBody,
     ClassifyRequest,
@@ -16,70 +14,48 @@ from service.api.v1.inference.schemas import (
     GradientCheckRequest,
     PredictBody,
 )
-from service.application.inference.predictions import class_names_of
 
-router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=CallRoute)
+router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_class=RowsRoute)
 
 
-@router.post("/classify", summary="Classify", response_model=ClassifyBody)
-async def classify(
-    network: NetworkRef, body: ClassifyRequest, services: ServicesDep, tenant: PredictTenant
+@router.post("/classify", summary="Classify rows", response_model=ClassifyBody)
+async def classify_rows(
+    network: NetworkRef, body: ClassifyRequest, tenant: PredictTenant
 ) -> Response:
     """Return the class of each raw row."""
-    return await _classify(services, tenant, (network, None), body)
+    return answered_by_pipeline(network, body, tenant)
 
 
 @router.post(
-    "/versions/{ref}/classify", summary="Classify by a version", response_model=ClassifyBody
+    "/versions/{ref}/classify",
+    summary="Classify rows with a version",
+    response_model=ClassifyBody,
 )
-async def classify_by_version(
-    network: NetworkRef,
-    ref: VersionRef,
-    body: ClassifyRequest,
-    services: ServicesDep,
-    tenant: PredictTenant,
+async def classify_rows_with_version(
+    network: NetworkRef, ref: VersionRef, body: ClassifyRequest, tenant: PredictTenant
 ) -> Response:
-    """Return the class of each raw row; "live" answers while the network is training."""
-    return await _classify(services, tenant, (network, ref), body)
+    """Return the class of each raw row; "live" works while the network is training."""
+    return answered_by_pipeline(network, ref, body, tenant)
 
 
-async def _classify(
-    services: Services, tenant: str, place: tuple[str, str | None], body: ClassifyRequest
-) -> Response:
-    served = await services.inference.load(tenant, *place)
-    write = partial(codec.classified, served, class_names_of(served), body.top_k)
-    told = await services.inference.answer(served, body.inputs, write)
-    services.metrics.rows(len(body.inputs))
-    return Response(told, media_type="application/json")
-
-
-@router.post("/predict", summary="Predict", response_model=PredictBody)
-async def predict(
-    network: NetworkRef, body: ClassifyRequest, services: ServicesDep, tenant: PredictTenant
+@router.post("/predict", summary="Predict rows", response_model=PredictBody)
+async def predict_rows(
+    network: NetworkRef, body: ClassifyRequest, tenant: PredictTenant
 ) -> Response:
     """Return the outputs for each raw row."""
-    return await _predict(services, tenant, (network, None), body)
+    return answered_by_pipeline(network, body, tenant)
 
 
-@router.post("/versions/{ref}/predict", summary="Predict by a version", response_model=PredictBody)
-async def predict_by_version(
-    network: NetworkRef,
-    ref: VersionRef,
-    body: ClassifyRequest,
-    services: ServicesDep,
-    tenant: PredictTenant,
+@router.post(
+    "/versions/{ref}/predict",
+    summary="Predict rows with a version",
+    response_model=PredictBody,
+)
+async def predict_rows_with_version(
+    network: NetworkRef, ref: VersionRef, body: ClassifyRequest, tenant: PredictTenant
 ) -> Response:
     """Return the outputs of a version for each raw row."""
-    return await _predict(services, tenant, (network, ref), body)
-
-
-async def _predict(
-    services: Services, tenant: str, place: tuple[str, str | None], body: ClassifyRequest
-) -> Response:
-    served = await services.inference.load(tenant, *place)
-    told = await services.inference.answer(served, body.inputs, partial(codec.predicted, served))
-    services.metrics.rows(len(body.inputs))
-    return Response(told, media_type="application/json")
+    return answered_by_pipeline(network, ref, body, tenant)
 
 
 @router.post("/evaluate", summary="Evaluate", response_model_exclude_none=True)

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.api.dependencies import Count, JobRef, ReadTenant, Services, ServicesDep
+from service.api.response_limits import limit_send_buffer
 from service.api.sse import event_bytes, expanded
-from service.api.streams import limit_send_buffer
 from service.api.v1.jobs.schemas import EventBody, EventPage
 from service.application.access.rate_limits import RateLimitedError
 from service.domain.errors import InvalidRequestError

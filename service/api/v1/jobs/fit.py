@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from service.api.dependencies import Idempotency, Services, ServicesDep, TrainTenant
 from service.api.encoding import answer, saved
-from service.api.strict import StrictRoute
+from service.api.routing import StrictRoute
 from service.api.v1.jobs.routes import (
     MAX_WAIT_SECONDS,
     inline_dataset,

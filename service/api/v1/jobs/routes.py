@@ -18,8 +18,8 @@ from service.api.dependencies import (
     paged,
 )
 from service.api.encoding import answer, saved
+from service.api.routing import StrictRoute
 from service.api.schemas import page_links
-from service.api.strict import StrictRoute
 from service.api.v1.jobs.schemas import (
     CancelledBody,
     CheckpointBody,

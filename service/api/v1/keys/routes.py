@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from service.api.dependencies import AdminTenant, ServicesDep, paged
+from service.api.routing import StrictRoute
 from service.api.schemas import page_links
-from service.api.strict import StrictRoute
 from service.api.v1.keys.schemas import CreateKey, KeyBody, KeyList, NewKeyBody, key_body
 from service.application.ports import Page
 from service.domain.errors import InvalidRequestError

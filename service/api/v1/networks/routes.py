@@ -24,8 +24,8 @@ from service.api.etags import (
     network_etag,
     unless_stale,
 )
+from service.api.routing import StrictRoute
 from service.api.schemas import page_links
-from service.api.strict import StrictRoute
 from service.api.v1.networks.schemas import (
     ChangeNetwork,
     CreateNetwork,

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.api.body import read_body
+from service.api.body import check_json_type, check_not_compressed, read_body
 from service.api.dependencies import (
     Idempotency,
     IfMatch,
@@ -21,8 +21,9 @@ from service.api.dependencies import (
 )
 from service.api.encoding import answer, saved
 from service.api.etags import content_etag, matches, network_etag, unless_stale
+from service.api.routing import WeightsRoute
 from service.api.schemas import Name
-from service.api.strict import WeightsRoute, check_encoding, check_json_type, parse_json
+from service.api.strict_json import parse_json
 from service.api.v1.networks.schemas import (
     CheckedBody,
     ImportedBody,
@@ -228,10 +229,11 @@ async def _model(request: Request, services: Services) -> Parsed:
     """Return format and model of the body, by its media type."""
     kind = media_type(request)
     if kind in services.weights.media_types:
-        check_encoding(request)
+        check_not_compressed(request)
         data = await read_body(request, services.limits.weights_bytes)
         return await services.weights.parsed_file(data, kind)
-    check_json_type(request, also=sorted(services.weights.media_types))
+    check_not_compressed(request)
+    check_json_type(request.headers.get("content-type"), sorted(services.weights.media_types))
     body = await read_body(request, services.limits.weights_bytes)
     if not body:
         raise MalformedBodyError("a weights document is due")

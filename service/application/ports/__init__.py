@@ -268,3 +268,25 @@ class BlobStore(Protocol):
 
 class BlobCorruptError(Exception):
     """A blob is missing, or its bytes are not those it was named by."""
+
+
+class Metrics(Protocol):
+    """Counts what happens, for monitoring."""
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+
+    def rows(self, count: int) -> None:
+        """Count rows that were predicted."""
+
+    def gauge(self, name: str, help_text: str, values: dict[str, float], label: str = "") -> None:
+        """Set a gauge, or one for each value of a label."""
+
+    def counter(self, name: str, help_text: str, value: float) -> None:
+        """Set a counter whose value is counted elsewhere."""
+
+    def lag(self, seconds: float) -> None:
+        """Record how much later than scheduled a callback of the event loop ran."""
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""

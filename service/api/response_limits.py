@@ -9,7 +9,7 @@ STREAM: Final = "neurond.stream"
 
 
 def limit_send_buffer(scope: Scope) -> None:
-    """Declare the response to a request an endless stream, where the server knows such streams."""
+    """Declare the response to a request an endless stream, if the server offers the extension."""
     limit: Any = scope.get("extensions", {}).get(STREAM)
     if limit is not None:
         limit()

@@ -1,0 +1,442 @@
+"""The inference pipeline: one set of stages, two adapters."""
+
+import asyncio
+import gzip
+import json
+import math
+import re
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from core.arrays import Array
+from core.inference import ROUNDING
+from service.api.v1.inference import routes
+from service.application.inference import batches
+from service.application.inference.loaded_model import LoadedModel
+from service.application.ports import Page
+from tests.service.conftest import KEEP_ALIVE, Json, problem
+
+ROW = [0.5] * 25
+END = b"\r\n\r\n"
+
+
+def tensor(rows: list[list[float]]) -> Json:
+    """A request of the Open Inference Protocol."""
+    data = [number for row in rows for number in row]
+    shape = [len(rows), len(rows[0])]
+    return {"inputs": [{"name": "input", "shape": shape, "datatype": "FP32", "data": data}]}
+
+
+LARGEST = [1e300] * 25
+GOOD: list[tuple[str, Any]] = [
+    ("/v1/networks/{name}/classify", {"inputs": [ROW]}),
+    ("/v1/networks/{name}/classify", {"inputs": [ROW, [0] * 25], "top_k": 3}),
+    ("/v1/networks/{name}/predict", {"inputs": [[1e-300] * 25]}),
+    ("/v1/networks/{name}/versions/0/predict", {"top_k": None, "inputs": [ROW] * 64}),
+    ("/v2/models/{name}/infer", tensor([[0.5] * 25])),
+    ("/v2/models/{name}/versions/0/infer", tensor([[0.5] * 25] * 3)),
+    ("/v1/models/{name}:predict", {"instances": [ROW]}),
+    ("/v1/models/{name}/versions/0:classify", {"examples": [{"input": ROW}]}),
+    ("/models/{name}/invoke", {"instances": [ROW]}),
+    ("/invocations", {"instances": [ROW]}),
+    ("/invocations", {"dataframe_split": {"data": [ROW]}}),
+    ("/score", {"input_data": [ROW]}),
+]
+"""Requests of all protocols."""
+
+BAD: list[tuple[str, Any]] = [
+    (path, content)
+    for path in ("/v1/networks/{name}/classify", "/v1/networks/{name}/predict")
+    for content in (
+        b'{"inputs": [[1]], "inputs": [[2]]}',
+        b'{"inputs": [[1]], "\\u0069nputs": [[2]]}',
+        b'{"inputs": [[true]]}',
+        b'{"inputs": [["1"]]}',
+        b'{"inputs": [[1e999]]}',
+        b'{"inputs": [[NaN]]}',
+        b'{"inputs": [], "top_k": 1}',
+        b'{"inputs": [[1]], "top_k": 0}',
+        b'{"inputs": [[1]], "extra": 0}',
+        b'{"inputs": [[1]]}',
+        b'{"inputs": [[1]',
+        b"\xef\xbb\xbf{}",
+        b"",
+    )
+] + [
+    ("/v1/networks/{name}/predict", {"inputs": [LARGEST]}),
+    ("/v1/networks/nowhere/predict", {"inputs": [ROW]}),
+    ("/v1/networks/{name}/versions/77/predict", {"inputs": [ROW]}),
+    ("/v2/models/{name}/infer", tensor([[0.5] * 24])),
+    ("/v2/models/nowhere/infer", tensor([[0.5] * 25])),
+    ("/v1/models/{name}:predict", {"instances": [["x"] * 25]}),
+    ("/v1/models/{name}:regress", {"examples": [{"input": ROW}]}),
+    ("/models/{name}/invoke", {"instances": "x"}),
+    ("/invocations", {"instances": [[1]]}),
+    ("/score", {"input_data": [ROW], "data": [ROW]}),
+]
+"""Requests that are answered with an error."""
+
+
+@pytest.fixture
+async def only(app: FastAPI, network: Json, monkeypatch: pytest.MonkeyPatch) -> Json:
+    """The network, which is also the default one."""
+    monkeypatch.setattr(app.state.services.inference, "_default", network["name"])
+    return network
+
+
+@pytest.mark.parametrize(("path", "body"), GOOD + BAD)
+async def test_both_adapters_send_the_same_response(
+    client: httpx.AsyncClient, socket_client: httpx.AsyncClient, only: Json, path: str, body: Any
+) -> None:
+    url = path.format(name=only["name"])
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", "X-Request-ID": "one-id"}
+    await socket_client.post(f"/v1/networks/{only['name']}/predict", json={"inputs": [ROW]})
+
+    by_asgi = await client.post(url, content=content, headers=headers)
+    by_http = await socket_client.post(url, content=content, headers=headers)
+
+    assert by_asgi.status_code == by_http.status_code
+    assert by_asgi.content == by_http.content
+    assert by_asgi.is_success == ((path, body) in GOOD)
+    on_the_wire = {"date", "server"}
+    assert {*by_http.headers.items()} - {
+        (k, by_http.headers[k]) for k in on_the_wire if k in by_http.headers
+    } == {*by_asgi.headers.items()}
+
+
+def test_every_declared_inference_operation_is_answered_by_the_pipeline(app: FastAPI) -> None:
+    routers = [routes.router, *(protocol.router for protocol in app.state.protocols)]
+    declared = {
+        route.path
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        and "answered_by_pipeline" in route.endpoint.__code__.co_names
+    }
+
+    assert len(declared) > 15
+    assert declared <= set(app.openapi()["paths"])
+    for path in declared:
+        example = re.sub(r"{\w+}", "x", path)
+        scope = {"method": "POST", "path": example, "raw_path": example.encode()}
+        assert app.state.pipeline.answers(scope), path
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Encoding": "gzip"},
+        {"Connection": "close"},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"Expect": "100-continue"},
+    ],
+)
+async def test_unusual_requests_reach_the_pipeline_as_asgi_requests(
+    socket_client: httpx.AsyncClient, network: Json, headers: dict[str, str]
+) -> None:
+    url = f"{network['links']['self']}/predict"
+    content = json.dumps({"inputs": [ROW]}).encode()
+    if "Content-Encoding" in headers:
+        content = gzip.compress(content)
+    plain = await socket_client.post(url, json={"inputs": [ROW]})
+
+    response = await socket_client.post(
+        url, content=content, headers={"Content-Type": "application/json", **headers}
+    )
+
+    assert response.status_code == 200
+    assert response.content == plain.content
+
+
+async def test_a_forwarded_address_counts_for_anonymous_access(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    url = f"{network['links']['self']}/predict"
+    headers = {"X-Forwarded-For": "10.1.2.3"}
+
+    response = await socket_client.post(url, json={"inputs": [ROW]}, headers=headers)
+
+    problem(response, 401, "unauthorized")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "http://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+async def test_pages_of_other_sites_are_rejected_on_both_adapters(
+    client: httpx.AsyncClient,
+    socket_client: httpx.AsyncClient,
+    network: Json,
+    headers: dict[str, str],
+) -> None:
+    url = f"{network['links']['self']}/predict"
+    for sender in (client, socket_client):
+        response = await sender.post(url, json={"inputs": [ROW]}, headers=headers)
+
+        problem(response, 403, "csrf_rejected")
+
+
+async def test_the_default_network_follows_the_networks_there_are(
+    socket_client: httpx.AsyncClient, app: FastAPI
+) -> None:
+    tenant = "default"
+    for record in await app.state.services.networks.page(tenant, Page(500)):
+        await socket_client.delete(f"/v1/networks/{record.id}")
+    layers = [{"type": "dense", "units": 1}]
+
+    async def create(name: str, inputs: int) -> None:
+        body = {"name": name, "input_shape": [inputs], "layers": layers}
+        assert (await socket_client.post("/v1/networks", json=body)).status_code == 201
+
+    async def invoke(row: list[float]) -> int:
+        return (await socket_client.post("/invocations", json={"instances": [row]})).status_code
+
+    assert await invoke([1.0]) == 400
+    await create("first", 1)
+    assert await invoke([1.0]) == 200
+    await create("second", 2)
+    assert await invoke([1.0]) == 400
+    assert (await socket_client.delete("/v1/networks/first")).status_code == 204
+    assert await invoke([1.0, 2.0]) == 200
+    await socket_client.delete("/v1/networks/second")
+
+
+async def test_a_new_version_and_an_alias_answer_at_once(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    path = network["links"]["self"]
+    body = {"inputs": [ROW]}
+    assert (await socket_client.post(f"{path}/classify", json=body)).json()["version"] == 0
+    document = json.loads((await socket_client.get(f"{path}/weights")).content)
+    document["layers"][-1]["biases"][0] += 1.0
+    del document["sha256"]
+
+    assert (await socket_client.put(f"{path}/weights", json=document)).status_code == 201
+    newest = (await socket_client.post(f"{path}/classify", json=body)).json()
+    assert (
+        await socket_client.put(f"{path}/aliases/stable", json={"version": 0})
+    ).status_code == 200
+    stable = (await socket_client.post(f"{path}/classify", json=body)).json()
+
+    assert (newest["version"], stable["version"]) == (1, 0)
+    assert newest["predictions"] != stable["predictions"]
+
+
+async def test_a_deleted_network_answers_no_more(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    path = network["links"]["self"]
+    assert (await socket_client.post(f"{path}/classify", json={"inputs": [ROW]})).status_code == 200
+
+    assert (await socket_client.delete(path)).status_code == 204
+
+    answer = await socket_client.post(f"{path}/classify", json={"inputs": [ROW]})
+    problem(answer, 404, "not_found")
+
+
+async def test_aliases_and_versions_change_under_load_and_fail_nobody(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    path = network["links"]["self"]
+    document = json.loads((await socket_client.get(f"{path}/weights")).content)
+    del document["sha256"]
+    assert (await socket_client.put(f"{path}/weights", json=document)).status_code == 201
+    stable = f"{path}/versions/stable/predict"
+    await socket_client.put(f"{path}/aliases/stable", json={"version": 0})
+    told: list[tuple[int, int]] = []
+    over = asyncio.Event()
+
+    async def ask() -> None:
+        while not over.is_set():
+            answer = await socket_client.post(stable, json={"inputs": [ROW]})
+            told.append((answer.status_code, answer.json().get("version", -1)))
+
+    asking = [asyncio.create_task(ask()) for _ in range(6)]
+    for turn in range(8):
+        pointed = await socket_client.put(f"{path}/aliases/stable", json={"version": turn % 2})
+        assert pointed.status_code == 200
+        answer = await socket_client.post(stable, json={"inputs": [ROW]})
+        assert answer.json()["version"] == turn % 2
+        assert (await socket_client.put(f"{path}/weights", json=document)).status_code == 201
+    over.set()
+    await asyncio.gather(*asking)
+
+    assert set(told) == {(200, 0), (200, 1)}
+    assert len(told) > 50
+
+
+class RawConnection:
+    """A raw connection to the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def to(cls, client: httpx.AsyncClient) -> "RawConnection":
+        return cls(*await asyncio.open_connection(client.base_url.host, client.base_url.port))
+
+    async def response(self) -> tuple[int, Json]:
+        """Return the status and the body of the next answer."""
+        head = await asyncio.wait_for(self.reader.readuntil(END), 5)
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length")
+        )
+        return int(head.split()[1]), json.loads(await self.reader.readexactly(length))
+
+
+def request(network: Json, row: list[float], verb: str = "predict") -> bytes:
+    body = json.dumps({"inputs": [row]}).encode()
+    head = f"POST {network['links']['self']}/{verb} HTTP/1.1\r\nHost: x\r\n"
+    return f"{head}Content-Length: {len(body)}".encode() + END + body
+
+
+async def test_rows_of_one_turn_go_through_together_and_a_bad_one_alone(
+    app: FastAPI, socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    rows = [[index / 20 + column / 100 for column in range(25)] for index in range(12)]
+    url = f"{network['links']['self']}/predict"
+    alone = [
+        (await socket_client.post(url, json={"inputs": [row]})).json()["outputs"][0] for row in rows
+    ]
+    connections = [await RawConnection.to(socket_client) for _ in rows]
+    counts = app.state.services.inference.statistics(network["id"])[0]
+
+    async def at_once(sent: list[list[float]]) -> tuple[list[tuple[int, Json]], int, int]:
+        before = counts.rows, counts.executions
+        for connection, row in zip(connections, sent, strict=True):
+            connection.writer.write(request(network, row))
+        told = [await connection.response() for connection in connections]
+        return told, counts.rows - before[0], counts.executions - before[1]
+
+    told, answered, executions = await at_once(rows)
+    assert (answered, executions) == (12, 1)
+    bound = ROUNDING["float32"]
+    for (status, body), expected in zip(told, alone, strict=True):
+        assert status == 200
+        pairs = zip(body["outputs"][0], expected, strict=True)
+        assert all(math.isclose(one, other, abs_tol=bound) for one, other in pairs)
+
+    told, answered, executions = await at_once([*rows[:5], [1e300] * 25, *rows[6:]])
+    assert [status for status, _ in told] == [200] * 5 + [422] + [200] * 6
+    assert [body["outputs"][0] for status, body in told if status == 200] == [
+        *alone[:5],
+        *alone[6:],
+    ]
+    assert (answered, executions) == (11, 11)
+    for connection in connections:
+        connection.writer.close()
+
+
+async def test_requests_of_one_connection_are_answered_in_their_order(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
+    connection = await RawConnection.to(socket_client)
+    version = b"GET /v1/version HTTP/1.1\r\nHost: x" + END
+    bad = request(network, [1.0])
+    connection.writer.write(
+        request(network, ROW) + version + request(network, ROW, "classify") + bad + version
+    )
+
+    told = [await connection.response() for _ in range(5)]
+
+    assert [status for status, _ in told] == [200, 200, 200, 422, 200]
+    keys = ("outputs", "version", "predictions", "code", "version")
+    assert all(key in body for key, (_, body) in zip(keys, told, strict=True))
+    connection.writer.close()
+
+
+async def test_a_request_may_come_in_pieces_or_not_at_all(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
+    sent = request(network, ROW)
+    head = sent.index(END) + 4
+    connection = await RawConnection.to(socket_client)
+    for begin, end in ((0, 20), (20, head), (head, head + 9), (head + 9, len(sent))):
+        connection.writer.write(sent[begin:end])
+        await asyncio.sleep(0.02)
+    assert (await connection.response())[0] == 200
+    connection.writer.write(sent[:-5])
+    await asyncio.sleep(0.02)
+    connection.writer.close()
+    hasty = await RawConnection.to(socket_client)
+    hasty.writer.write(sent)
+    hasty.writer.transport.abort()
+
+    answer = await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
+
+    assert answer.status_code == 200
+
+
+async def test_an_empty_version_is_none(socket_client: httpx.AsyncClient, network: Json) -> None:
+    path = network["links"]["self"]
+    await socket_client.post(f"{path}/predict", json={"inputs": [ROW]})
+
+    answer = await socket_client.post(f"{path}/versions//predict", json={"inputs": [ROW]})
+
+    assert answer.status_code == 404
+
+
+async def test_who_sends_the_next_request_at_once_may_take_time_over_it(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
+    connection, sent = await RawConnection.to(socket_client), request(network, ROW)
+
+    connection.writer.write(sent + sent[:-30])
+    assert (await connection.response())[0] == 200
+    await asyncio.sleep(KEEP_ALIVE + 0.4)
+    connection.writer.write(sent[-30:])
+
+    assert (await connection.response())[0] == 200
+    connection.writer.close()
+
+
+async def test_an_unexpected_error_is_answered_and_affects_no_other_request(
+    socket_client: httpx.AsyncClient, network: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
+    original = batches.forward
+
+    def forward(model: LoadedModel, rows: Array, calls: int = 1) -> Array:
+        if any(row[0] == 99.0 for row in rows):
+            raise KeyError(99)
+        return original(model, rows, calls)
+
+    monkeypatch.setattr(batches, "forward", forward)
+    connections = [await RawConnection.to(socket_client) for _ in range(3)]
+    for index, connection in enumerate(connections):
+        row = [99.0, *ROW[1:]] if index == 1 else ROW
+        connection.writer.write(request(network, row))
+
+    responses = [await connection.response() for connection in connections]
+
+    assert [status for status, _ in responses] == [200, 500, 200]
+    assert responses[1][1]["code"] == "internal_error"
+    for connection in connections:
+        connection.writer.close()
+
+
+async def test_nonsense_behind_a_request_waits_for_its_answer(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    connection = await RawConnection.to(socket_client)
+    connection.writer.write(b"GET /v1/networks HTTP/1.1\r\nHost: x" + END + b"NONSENSE" + END)
+
+    assert [(await connection.response())[0] for _ in range(2)] == [200, 400]
+    assert await asyncio.wait_for(connection.reader.read(), 5) == b""
+    connection.writer.close()
+    path = f"{network['links']['self']}/predict"
+    connection = await RawConnection.to(socket_client)
+    zeros = "0" * 5000
+    connection.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {zeros}2".encode())
+    connection.writer.write(END + b"{}")
+    assert (await connection.response())[0] == 422
+    connection.writer.close()
