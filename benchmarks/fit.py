@@ -1,9 +1,9 @@
-"""One call of ``POST /v1/fit``: data in, served network out; where its time goes, and beside what.
+"""Durations of the parts of one ``POST /v1/fit``, compared with training in this process.
 
     python -m benchmarks.fit [--rounds 9]
 
-Starts a server of its own on 127.0.0.1 and sends 1000 noisy digits as JSON; 25-32-16-10, 300
-epochs. Beside it, in turn: the same epochs by the engine alone in this process, and by plain NumPy.
+Starts a server on 127.0.0.1 and sends 1000 noisy digits as JSON, for a 25-32-16-10 network and 300
+epochs. Each round also runs the same epochs in this process, with the engine and with plain NumPy.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import httpx
 
 from benchmarks import peers
 from benchmarks.training import Contender, neurond
+from benchmarks.waiting import wait_until_ready
 from benchmarks.workloads import Workload, workloads
 from tests.acceptance.server import free_port
 
@@ -36,57 +37,57 @@ TRAINING = {
 
 
 def call(client: httpx.Client, body: bytes) -> dict[str, float]:
-    """Fit once, and return the milliseconds of each part."""
+    """Fit once, and return the duration of each part in milliseconds."""
     headers = {"Prefer": "wait=30", "Content-Type": "application/json"}
     sent = time.time()
-    answer = client.post("/v1/fit", content=body, headers=headers)
-    answered = time.time()
-    assert answer.status_code == 201, answer.text
-    job = answer.json()["job"]
+    response = client.post("/v1/fit", content=body, headers=headers)
+    received = time.time()
+    assert response.status_code == 201, response.text
+    job = response.json()["job"]
     created, started, finished = (
         datetime.fromisoformat(job[name]).timestamp()
         for name in ("created_at", "started_at", "finished_at")
     )
     training = job["progress"]["elapsed_seconds"]
-    parts = {
+    durations = {
         "read, check, store": created - sent,
         "to a worker": started - created,
         "train": training,
         "prepare, report": finished - started - training,
-        "version, answer": answered - finished,
-        "all": answered - sent,
+        "version, answer": received - finished,
+        "all": received - sent,
     }
-    return {name: 1e3 * seconds for name, seconds in parts.items()}
+    return {name: 1e3 * seconds for name, seconds in durations.items()}
 
 
-def clocked(train: Contender, work: Workload) -> float:
-    """Return the milliseconds that a training takes."""
-    begun = time.perf_counter()
+def milliseconds_of(train: Contender, work: Workload) -> float:
+    """Return the duration of a training in milliseconds."""
+    started = time.perf_counter()
     train(work)
-    return 1e3 * (time.perf_counter() - begun)
+    return 1e3 * (time.perf_counter() - started)
 
 
 def measure(client: httpx.Client, rounds: int) -> None:
-    """Print the medians."""
+    """Print the median durations."""
     work = workloads()[0]
     rows, targets = work.rows.inputs.tolist(), work.rows.targets.tolist()
     body = {"inputs": rows, "targets": targets, "network": {"layers": LAYERS}, "training": TRAINING}
     encoded = json.dumps(body).encode()
     for _ in range(3):
-        call(client, encoded)  # warm
-    found, engine, plain = [], [], []
+        call(client, encoded)  # warm-up
+    calls, engine, numpy = [], [], []
     for _ in range(rounds):
-        found.append(call(client, encoded))
-        engine.append(clocked(neurond, work))
-        plain.append(clocked(peers.plain_numpy, work))
-    whole = statistics.median(parts["all"] for parts in found)
+        calls.append(call(client, encoded))
+        engine.append(milliseconds_of(neurond, work))
+        numpy.append(milliseconds_of(peers.plain_numpy, work))
+    total = statistics.median(durations["all"] for durations in calls)
     print(f"{len(encoded) / 1e3:.0f} kB sent; medians of {rounds} rounds")
-    for name in found[0]:
-        part = statistics.median(parts[name] for parts in found)
-        print(f"{name:20}{part:8.1f} ms{100 * part / whole:6.0f} %")
-    for name, taken in (("the engine alone", engine), ("plain NumPy alone", plain)):
-        median = statistics.median(taken)
-        print(f"{name:20}{median:8.1f} ms  the call takes {whole / median:.2f} times as long")
+    for name in calls[0]:
+        median_part = statistics.median(durations[name] for durations in calls)
+        print(f"{name:20}{median_part:8.1f} ms{100 * median_part / total:6.0f} %")
+    for name, durations in (("the engine alone", engine), ("plain NumPy alone", numpy)):
+        median = statistics.median(durations)
+        print(f"{name:20}{median:8.1f} ms  the call takes {total / median:.2f} times as long")
 
 
 def main() -> None:
@@ -100,12 +101,7 @@ def main() -> None:
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as client:
-                for _ in range(100):
-                    try:
-                        client.get("/readyz").raise_for_status()
-                        break
-                    except httpx.HTTPError:
-                        time.sleep(0.1)
+                wait_until_ready(client)
                 measure(client, options.rounds)
         finally:
             server.terminate()

@@ -1,11 +1,11 @@
-"""Ten thousand guesses at a key: does their time tell how near they are, do they slow others?
+"""Timing of wrong API keys: does it depend on the key, and does it slow valid keys?
 
     python -m benchmarks.guesses [--guesses 10000]
 
-Starts a server of its own with one key. Guesses of three kinds (the prefix of the key with another
-secret, a prefix that is nobody's, no key at all in form) come in random order on one connection;
-between them the key's holder makes calls, some after guesses and some after calls that need no
-key. Prints the p of two-sample Kolmogorov-Smirnov tests: below 0.01, the times differ.
+Starts a server with one key. Sends wrong keys of three kinds in random order on one connection:
+the prefix of the key with another secret, an unknown prefix, and a malformed key. Calls with the
+valid key follow either a block of wrong keys or a block of calls that need no key. Prints the
+p-values of two-sample Kolmogorov-Smirnov tests. The times differ if p is below 0.01.
 """
 
 import argparse
@@ -21,28 +21,29 @@ from itertools import combinations
 from pathlib import Path
 from statistics import median
 
+import httpx
 import numpy as np
 
+from benchmarks.waiting import wait_until_ready
 from service.domain.keys import new_secret
 
 PORT = 8766
 BLOCK = 5
-"""Guesses, or other calls, between two of the holder's; few, so that its calls tell nothing of
-one another."""
+"""Guesses, or other calls, between two calls with the valid key."""
 
 
-def different(one: list[float], other: list[float]) -> float:
-    """Return the p of the two-sample test: how likely so large a distance is by chance.
+def ks_p_value(first_times: list[float], second_times: list[float]) -> float:
+    """Return the p-value of the two-sample test.
 
     References
     ----------
     Smirnov, N. (1948). Table for estimating the goodness of fit of empirical distributions. Annals
     of Mathematical Statistics 19(2), 279-281.
     """
-    first, second = np.sort(one), np.sort(other)
-    both = np.concatenate([first, second])
+    first, second = np.sort(first_times), np.sort(second_times)
+    pooled = np.concatenate([first, second])
     below = [
-        np.searchsorted(values, both, side="right") / len(values) for values in (first, second)
+        np.searchsorted(values, pooled, side="right") / len(values) for values in (first, second)
     ]
     distance = float(np.abs(below[0] - below[1]).max())
     size = np.sqrt(len(first) * len(second) / (len(first) + len(second)))
@@ -54,56 +55,56 @@ def different(one: list[float], other: list[float]) -> float:
 
 
 class Caller:
-    """One connection, whose calls are timed."""
+    """A connection whose calls are timed."""
 
     def __init__(self) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", PORT)
 
-    def ask(self, key: str, status: int, path: str = "/v1/networks") -> float:
-        """Return the seconds of a call that must be answered so."""
-        begun = time.perf_counter()
+    def timed_get(self, key: str, status: int, path: str = "/v1/networks") -> float:
+        """Return the duration in seconds of a call that must return `status`."""
+        started = time.perf_counter()
         self._connection.request("GET", path, headers={"Authorization": key})
-        answer = self._connection.getresponse()
-        answer.read()
-        taken = time.perf_counter() - begun
-        if answer.status != status:
-            message = f"{answer.status} instead of {status}"
+        response = self._connection.getresponse()
+        response.read()
+        seconds = time.perf_counter() - started
+        if response.status != status:
+            message = f"{response.status} instead of {status}"
             raise RuntimeError(message)
-        return taken
+        return seconds
 
 
 def measure(guesses: int, key: str) -> dict[str, list[float]]:
-    """Return the times of each kind of call."""
-    chance = random.Random(1)  # noqa: S311 - it only orders the calls
+    """Return the durations of each kind of call."""
+    generator = random.Random(1)  # noqa: S311 - only orders the calls
     caller, times = Caller(), defaultdict[str, list[float]](list)
     prefix = key.split("_")[1]
 
     def guess() -> tuple[str, str]:
-        stranger = new_secret()
-        secret = stranger.split("_", 2)[2]
-        return chance.choice(
+        unknown = new_secret()
+        other_secret = unknown.split("_", 2)[2]
+        return generator.choice(
             [
-                ("near", f"Bearer nrd_{prefix}_{secret}"),
-                ("far", f"Bearer {stranger}"),
-                ("malformed", f"Bearer xyz_{prefix}_{secret}"),
+                ("near", f"Bearer nrd_{prefix}_{other_secret}"),
+                ("far", f"Bearer {unknown}"),
+                ("malformed", f"Bearer xyz_{prefix}_{other_secret}"),
             ]
         )
 
-    turns = ["guesses", "others"] * (guesses // BLOCK)
-    chance.shuffle(turns)
-    for turn in turns:
+    blocks = ["guesses", "others"] * (guesses // BLOCK)
+    generator.shuffle(blocks)
+    for kind_of_block in blocks:
         for _ in range(BLOCK):
-            if turn == "guesses":
+            if kind_of_block == "guesses":
                 kind, wrong = guess()
-                times[kind].append(caller.ask(wrong, 401))
+                times[kind].append(caller.timed_get(wrong, 401))
             else:
-                caller.ask("", 200, "/healthz")  # as little work as a refusal
-        times[f"holder after {turn}"].append(caller.ask(f"Bearer {key}", 200))
+                caller.timed_get("", 200, "/healthz")  # as little work as a rejected key
+        times[f"holder after {kind_of_block}"].append(caller.timed_get(f"Bearer {key}", 200))
     return times
 
 
 def main() -> None:
-    """Measure, and print the medians and the tests."""
+    """Measure, and print the medians and the p-values."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guesses", type=int, default=10_000)
     options = parser.parse_args()
@@ -121,17 +122,18 @@ def main() -> None:
                 command, env={**os.environ, **settings}, stderr=sink, stdout=sink
             )
         try:
-            time.sleep(4.0)
+            with httpx.Client(base_url=f"http://127.0.0.1:{PORT}") as client:
+                wait_until_ready(client)
             times = measure(options.guesses, key)
         finally:
             process.terminate()
             process.wait()
-    for name, taken in times.items():
-        print(f"{name:20}: {len(taken)} calls, median {1e6 * median(taken):.0f} us")
+    for name, seconds in times.items():
+        print(f"{name:20}: {len(seconds)} calls, median {1e6 * median(seconds):.0f} us")
     pairs = [*combinations(("near", "far", "malformed"), 2)]
     pairs.append(("holder after guesses", "holder after others"))
-    for one, other in pairs:
-        print(f"{one} and {other}: p = {different(times[one], times[other]):.3f}")
+    for first, second in pairs:
+        print(f"{first} and {second}: p = {ks_p_value(times[first], times[second]):.3f}")
 
 
 if __name__ == "__main__":

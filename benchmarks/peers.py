@@ -1,4 +1,4 @@
-"""The peers of the training benchmark, each as its own users would write it."""
+"""The peers of the training benchmark, each written like its users write it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def children_cpu() -> float:
-    """Return the CPU seconds of ended child processes."""
+    """Return the CPU seconds of finished child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def pytorch(work: Workload) -> float:
-    """Eager PyTorch: nn.Sequential, an optimizer, a loop over a shuffled tensor."""
+    """Train with eager PyTorch: nn.Sequential, an optimizer, and a loop over a shuffled tensor."""
     import torch
     from torch import nn
 
@@ -66,7 +66,7 @@ def pytorch(work: Workload) -> float:
 
 
 def scikit_learn(work: Workload) -> float | None:
-    """scikit-learn's MLP; it has no dropout."""
+    """Train with the MLP of scikit-learn, which has no dropout."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     if work.dropout:
@@ -89,13 +89,13 @@ def scikit_learn(work: Workload) -> float | None:
     targets = work.rows.targets.ravel()
     try:
         model.fit(work.rows.inputs, targets)
-    except ValueError:  # it refuses to go on when its weights are no longer finite
+    except ValueError:  # its weights became non-finite
         return None
     return float(model.loss_)
 
 
 def plain_numpy(work: Workload) -> float:
-    """NumPy as a textbook writes it: row-major products, new arrays at every step."""
+    """Train with textbook NumPy: row-major products, and new arrays at every step."""
     generator = np.random.default_rng(1)
     x, y = work.rows
     units = work.widths[-1]
@@ -125,7 +125,7 @@ def plain_numpy(work: Workload) -> float:
 def _plain_step(
     work: Workload, parameters: list[Any], memory: list[Any], batch: Any, clock: Any
 ) -> float:
-    """Run one forward, backward and update."""
+    """Run one forward pass, backward pass and update."""
     (x, y), (rate, step, generator) = batch, clock
     signals, masks, last = [x], [], len(parameters) // 2 - 1
     for layer in range(last + 1):
@@ -172,8 +172,8 @@ def _plain_step(
     return float(loss)
 
 
-def original(work: Workload, script: str) -> float | None:
-    """The JavaScript network in node, through a script that the user names."""
+def javascript(work: Workload, script: str) -> float | None:
+    """Train the JavaScript network in Node.js, with a script from the command line."""
     if shutil.which("node") is None or work.optimizer != "sgd" or work.dropout:
         return None
     targets = work.rows.targets

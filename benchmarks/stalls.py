@@ -1,10 +1,10 @@
-"""How long everyone else waits while a server reads or writes something large.
+"""How long other requests wait while a server reads or writes a large body.
 
     python -m benchmarks.stalls [--rounds 3]
 
-Starts a server of its own on 127.0.0.1, asks it for large things one after the other, and a
-process of its own asks for /healthz all the while. Prints how long each took and the longest that
-/healthz waited meanwhile, the median of the rounds.
+Starts a server on 127.0.0.1 and sends large requests one after the other. Another process requests
+/healthz continuously. Prints the duration of each large request and the longest wait for /healthz
+during it, as medians over the rounds.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from multiprocessing.connection import Connection
 import httpx
 import numpy as np
 
+from benchmarks.waiting import wait_until_ready
+
 PORT = 8766
 URL = f"http://127.0.0.1:{PORT}"
 NETWORKS = {"small": (25, 32, 10), "large": (784, 512, 256, 10)}
@@ -31,15 +33,15 @@ UPLOADED_ROWS = 20_000
 CSV_ROWS = 100_000
 
 
-def ask_on(commands: Connection) -> None:
-    """Ask for /healthz all the time; answer each command with the longest wait since the last."""
+def probe(commands: Connection) -> None:
+    """Request /healthz continuously; answer each command with the longest recent wait."""
     with socket.create_connection(("127.0.0.1", PORT)) as connection:
         longest = 0.0
         while True:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             connection.recv(4096)
-            longest = max(longest, time.perf_counter() - begun)
+            longest = max(longest, time.perf_counter() - started)
             if commands.poll(0.002):
                 if commands.recv() is None:
                     return
@@ -48,7 +50,7 @@ def ask_on(commands: Connection) -> None:
 
 
 def calls(client: httpx.Client) -> dict[str, Callable[[], httpx.Response]]:
-    """Return what is asked of the server."""
+    """Create the networks, and return the large requests by name."""
     generator = np.random.default_rng(0)
 
     def table(rows: int) -> list[list[float]]:
@@ -94,38 +96,32 @@ def calls(client: httpx.Client) -> dict[str, Callable[[], httpx.Response]]:
 
 
 def measure(rounds: int) -> None:
-    """Run and print."""
+    """Send the requests, and print the durations."""
     with httpx.Client(base_url=URL, timeout=60.0) as client:
-        while True:
-            try:
-                client.get("/readyz").raise_for_status()
-                break
-            except httpx.HTTPError:
-                time.sleep(0.05)
-        mine, theirs = multiprocessing.Pipe()
-        asker = multiprocessing.Process(target=ask_on, args=(theirs,), daemon=True)
-        asker.start()
+        wait_until_ready(client)
+        commands, worker_end = multiprocessing.Pipe()
+        prober = multiprocessing.Process(target=probe, args=(worker_end,), daemon=True)
+        prober.start()
         print(f"{'':28} {'took':>8} {'/healthz waited':>16}")
         for name, call in calls(client).items():
-            took, waited = [], []
+            durations, waits = [], []
             for _ in range(rounds):
-                mine.send("begin")
-                mine.recv()
-                begun = time.perf_counter()
-                answer = call()
-                took.append(1e3 * (time.perf_counter() - begun))
-                answer.raise_for_status()
-                mine.send("end")
-                waited.append(1e3 * mine.recv())
-            print(
-                f"{name:28} {statistics.median(took):5.0f} ms {statistics.median(waited):13.1f} ms"
-            )
-        mine.send(None)
-        asker.join()
+                commands.send("begin")
+                commands.recv()
+                started = time.perf_counter()
+                response = call()
+                durations.append(1e3 * (time.perf_counter() - started))
+                response.raise_for_status()
+                commands.send("end")
+                waits.append(1e3 * commands.recv())
+            duration, wait = statistics.median(durations), statistics.median(waits)
+            print(f"{name:28} {duration:5.0f} ms {wait:13.1f} ms")
+        commands.send(None)
+        prober.join()
 
 
 def main() -> None:
-    """Start a server, measure, stop it."""
+    """Start a server, measure, and stop it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Event subscribers that read and that do not, beside a server without any: memory and delay.
+"""The cost of live and stalled event subscribers: memory and latency.
 
     python -m benchmarks.subscribers [--stalled 1000] [--live 200] [--rounds 5] [--settle 1]
 
-Starts a server of its own on 127.0.0.1, trains a small network without end, and prints, in rounds,
-the server's memory and the latency of classify without subscribers and with them, and how long a
-live stream was silent. Who does not read costs something until its buffers are full: --settle 20
-measures after that.
+Starts a server on 127.0.0.1 and trains a small network continuously. Each round prints the memory
+of the server and the latency of classify, without and with subscribers. At the end it prints how
+long a live stream was silent. A stalled subscriber has a cost until its buffers are full;
+`--settle 20` measures after that.
 """
 
 import argparse
@@ -22,6 +22,8 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.waiting import wait_until_ready
+
 LAYERS = [
     {"type": "dense", "units": 32, "activation": "relu"},
     {"type": "dense", "units": 10, "activation": "softmax"},
@@ -31,7 +33,7 @@ URL = f"http://127.0.0.1:{PORT}"
 
 
 def resident(pid: int) -> float:
-    """Return a process's resident memory in MB."""
+    """Return the resident memory of a process in MB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -41,13 +43,13 @@ def percentile(values: list[float], part: float) -> float:
 
 
 class Subscriber(asyncio.Protocol):
-    """A stream that is read, noting how long it was silent, or never read."""
+    """An event stream: live, with recorded silences, or stalled, which never reads."""
 
     def __init__(self, job: str, gaps: list[float] | None) -> None:
         self._job, self._gaps, self._last = job, gaps, 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for what follows the job's hundredth event."""
+        """Request the events after the hundredth."""
         self.transport = transport
         if self._gaps is None:
             transport.pause_reading()  # type: ignore[attr-defined]
@@ -57,7 +59,7 @@ class Subscriber(asyncio.Protocol):
         transport.write(head.encode())  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        """Note when something came."""
+        """Record the silence before the data."""
         now = time.monotonic()
         if self._last and self._gaps is not None:
             self._gaps.append(now - self._last)
@@ -65,7 +67,7 @@ class Subscriber(asyncio.Protocol):
 
 
 async def subscribers(count: int, job: str, gaps: list[float] | None) -> list[Subscriber]:
-    """Return so many subscribers, who have asked."""
+    """Open `count` streams of a job, and return them."""
     loop = asyncio.get_running_loop()
     return [
         (await loop.create_connection(lambda: Subscriber(job, gaps), "127.0.0.1", PORT))[1]
@@ -74,30 +76,30 @@ async def subscribers(count: int, job: str, gaps: list[float] | None) -> list[Su
 
 
 def classify(seconds: float) -> list[float]:
-    """Return the latencies of classify, one at a time."""
-    taken, until = [], time.monotonic() + seconds
+    """Return the latencies in seconds of sequential classify calls."""
+    seconds_of_calls, deadline = [], time.monotonic() + seconds
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
     body = json.dumps({"inputs": [[0.5] * 25]})
-    while time.monotonic() < until:
-        begun = time.perf_counter()
+    while time.monotonic() < deadline:
+        started = time.perf_counter()
         connection.request("POST", "/v1/networks/net/classify", body)
         connection.getresponse().read()
-        taken.append(time.perf_counter() - begun)
+        seconds_of_calls.append(time.perf_counter() - started)
         time.sleep(0.004)
-    return taken
+    return seconds_of_calls
 
 
-async def elsewhere(seconds: float) -> list[float]:
-    """Return what `classify` does in a process that reads no streams."""
+async def classify_in_subprocess(seconds: float) -> list[float]:
+    """Run `classify` in a process that reads no streams, and return its latencies."""
     command = [sys.executable, "-m", "benchmarks.subscribers", "--classify", str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate()
-    found: list[float] = json.loads(told)
-    return found
+    output, _ = await process.communicate()
+    latencies: list[float] = json.loads(output)
+    return latencies
 
 
 async def measure(options: argparse.Namespace, pid: int) -> None:
-    """Run the rounds, each without and with subscribers, and print their figures."""
+    """Run the rounds, each without and with subscribers, and print the figures."""
     gaps = list[float]()
     ratios: dict[str, list[float]] = {"median": [], "p99": []}
     async with httpx.AsyncClient(base_url=URL, timeout=60) as client:
@@ -107,28 +109,36 @@ async def measure(options: argparse.Namespace, pid: int) -> None:
         await client.post("/v1/datasets", json=data)
         job = {"network": "net", "dataset": "digits", "training": {"epochs": 100_000}}
         number = (await client.post("/v1/jobs", json=job)).json()["id"]
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(2.0)  # the job starts
         for _ in range(options.rounds):
-            before, alone = resident(pid), await elsewhere(options.seconds)
-            open_ones = await subscribers(options.stalled, number, None)
-            open_ones += await subscribers(options.live, number, gaps)
+            before, without_subscribers = (
+                resident(pid),
+                await classify_in_subprocess(options.seconds),
+            )
+            streams = await subscribers(options.stalled, number, None)
+            streams += await subscribers(options.live, number, gaps)
             await asyncio.sleep(options.settle)
-            beside, after = await elsewhere(options.seconds), resident(pid)
-            for one in open_ones:
-                one.transport.abort()  # type: ignore[attr-defined]
+            with_subscribers, after = await classify_in_subprocess(options.seconds), resident(pid)
+            for stream in streams:
+                stream.transport.abort()  # type: ignore[attr-defined]
             await asyncio.sleep(1.0)
-            told = []
+            figures = []
             for name, part in (("median", 0.5), ("p99", 0.99)):
-                without, with_all = percentile(alone, part), percentile(beside, part)
-                ratios[name].append(with_all / without)
-                told.append(f"{name} {without:.2f} -> {with_all:.2f} ms")
-            print(f"classify {', '.join(told)}; memory {before:.0f} -> {after:.0f} MB", flush=True)
+                unloaded, loaded = (
+                    percentile(without_subscribers, part),
+                    percentile(with_subscribers, part),
+                )
+                ratios[name].append(loaded / unloaded)
+                figures.append(f"{name} {unloaded:.2f} -> {loaded:.2f} ms")
+            print(
+                f"classify {', '.join(figures)}; memory {before:.0f} -> {after:.0f} MB", flush=True
+            )
         await client.post(f"/v1/jobs/{number}/cancel")
     if gaps:
         median, p99 = 1e3 * statistics.median(gaps), percentile(gaps, 0.99)
         print(f"silence of a live stream: median {median:.0f} ms, p99 {p99:.0f} ms")
-    for name, found in ratios.items():
-        print(f"ratio of the {name}s: {statistics.median(found):.2f} (median of the rounds)")
+    for name, values in ratios.items():
+        print(f"ratio of the {name}s: {statistics.median(values):.2f} (median of the rounds)")
 
 
 def main() -> None:
@@ -148,12 +158,8 @@ def main() -> None:
         command = [sys.executable, "-m", "service", f"--port={PORT}", f"--data-dir={folder}/data"]
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
-            for _ in range(100):
-                try:
-                    json.loads(httpx.get(f"{URL}/readyz").text)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
+            with httpx.Client(base_url=URL) as client:
+                wait_until_ready(client)
             asyncio.run(measure(options, server.pid))
         finally:
             server.terminate()

@@ -1,11 +1,11 @@
-"""Training beside its peers: CPU seconds of the same work, run in turn, and the ratios.
+"""CPU time of training, compared with other frameworks.
 
     python -m benchmarks.training [--rounds 3] [--only W1 W2] [--original PATH]
 
-Every contender does the same epochs on the same rows with the same optimizer, on one BLAS
-thread, and reports the loss of every epoch. The median of the rounds counts. A peer that is not
-installed is named as such. `--original` names a script that node runs with the JavaScript network
-of a checkout: it reads the workload as JSON, trains, and prints the last loss.
+Every contender trains the same epochs on the same rows with the same optimizer, on one BLAS thread,
+in turn. The result is the median of the rounds. A peer that is not installed is reported.
+`--original` names a script for Node.js that trains the original JavaScript network: it reads the
+workload as JSON, trains, and prints the last loss.
 """
 
 import os
@@ -35,7 +35,7 @@ from core.training_config import TrainingConfig
 
 
 def neurond(work: Workload) -> float:
-    """Train with this project's engine and return the last loss."""
+    """Train with the engine of neurond, and return the last loss."""
     layers: list[dict[str, object]] = []
     for index, units in enumerate(work.widths[1:], 1):
         last = index == len(work.widths) - 1
@@ -43,7 +43,7 @@ def neurond(work: Workload) -> float:
         layers.append({"type": "dense", "units": units, "activation": activation})
         if work.dropout and not last:
             layers.append({"type": "dropout", "rate": work.dropout})
-    network = Network.from_spec({"input_shape": [work.widths[0]], "layers": layers})
+    network = Network.from_config({"input_shape": [work.widths[0]], "layers": layers})
     network.initialize(np.random.default_rng(1))
     optimizer: Optimizer = SGD(work.learning_rate, work.momentum)
     if work.optimizer == "adam":
@@ -62,7 +62,7 @@ Contender = Callable[[Workload], float | None]
 
 
 def measure(contenders: dict[str, Contender], work: Workload, rounds: int) -> None:
-    """Print each contender's median CPU time on one workload, and its ratio to ours."""
+    """Print the median CPU time of each contender on one workload, and its ratio to neurond."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     losses: dict[str, float | None] = {}
     for _ in range(rounds):
@@ -73,7 +73,7 @@ def measure(contenders: dict[str, Contender], work: Workload, rounds: int) -> No
     ours = statistics.median(seconds["neurond"])
     for name, loss in losses.items():
         if loss is None:
-            print(f"{work.name:4} {name:12} cannot do this")
+            print(f"{work.name:4} {name:12} is not supported")
             continue
         median = statistics.median(seconds[name])
         ratios = [their / our for their, our in zip(seconds[name], seconds["neurond"], strict=True)]
@@ -82,11 +82,11 @@ def measure(contenders: dict[str, Contender], work: Workload, rounds: int) -> No
             f"  (loss {loss:.4f})",
             flush=True,
         )
-    print(f"{'':4} {'':12} ours {ours * 1e6 / work.epochs:.1f} us an epoch\n")
+    print(f"{'':4} {'':12} ours {ours * 1e6 / work.epochs:.1f} us per epoch\n")
 
 
 def main() -> None:
-    """Run the workloads that were asked for."""
+    """Run the requested workloads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[])
@@ -98,16 +98,16 @@ def main() -> None:
         ("scikit-learn", "sklearn.neural_network", peers.scikit_learn),
     ):
         try:
-            importlib.import_module(module)  # here, so that it is not taken for training
+            importlib.import_module(module)  # here, so that training time excludes it
         except ImportError:
             print(f"{name} is not installed")
         else:
             contenders[name] = train
     if options.original:
-        contenders["original"] = lambda work: peers.original(work, options.original)
+        contenders["original"] = lambda work: peers.javascript(work, options.original)
     warnings.filterwarnings("ignore")
     for work in workloads():
-        if not options.default_network or work.name in options.default_network:
+        if not options.only or work.name in options.only:
             measure(contenders, work, options.rounds)
 
 

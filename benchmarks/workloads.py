@@ -10,7 +10,7 @@ from core.datasets import noisy_digits
 
 @dataclass(frozen=True)
 class Workload:
-    """The same training for every contender."""
+    """A training that every contender runs."""
 
     name: str
     widths: tuple[int, ...]
@@ -28,7 +28,7 @@ class Workload:
 
 
 def workloads() -> list[Workload]:
-    """Return the six workloads of the project's measurements."""
+    """Return the six workloads."""
     generator = np.random.default_rng(0)
     digits = noisy_digits(1000, noise=0.1, seed=0)
     digit_rows = Rows(digits.inputs.astype("f4"), digits.targets)

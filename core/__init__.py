@@ -1,1 +1,1 @@
-"""The neural network engine: NumPy and the standard library, nothing else."""
+"""The neural network engine. It depends only on NumPy and the standard library."""

@@ -1,8 +1,8 @@
-"""Activations: each equation, its derivative, and the same two as recorded calls.
+"""Activation functions: the equation, its derivative, and both as recorded calls.
 
-`forward` is the equation and serves inference. `record` adds the equation to a tape, in place
-on z, and returns what records the derivative: dL/dz from dL/da, written in terms of a. The
-gradient check holds the two against each other.
+`forward` evaluates the equation and is used for inference. `record` adds the equation to a tape,
+in place on z. It returns a function that records the derivative, dL/dz from dL/da, in terms of a.
+The gradient check compares the two.
 """
 
 from abc import ABC, abstractmethod
@@ -17,11 +17,11 @@ from core.configuration import require
 from core.tape import Backward, Tape, do_nothing, scalar
 
 BROADCAST_UNITS: Final = 32
-"""Units up to which a square of ones is cheaper than a row of them and a broadcast."""
+"""Largest number of units for which a square of ones is faster than a row and a broadcast."""
 
 
 class Activation(ABC):
-    """An element-wise, or for softmax row-wise, function of a layer's sums z."""
+    """An element-wise function of a layer's pre-activations z (row-wise for softmax)."""
 
     type: ClassVar[str]
 
@@ -31,20 +31,28 @@ class Activation(ABC):
 
         Parameters
         ----------
-        z
-            (batch, units)
+        z : (batch, units)
+
+        Returns
+        -------
+        a : (batch, units)
         """
 
     @abstractmethod
     def record(self, tape: Tape, z: Array) -> Backward:
-        """Record z -> a in place and return the recorder of dL/da -> dL/dz.
+        """Record z -> a in place and return a function that records dL/da -> dL/dz.
 
         Parameters
         ----------
         tape
-            Where the calls go.
-        z
-            (units, batch), overwritten with a.
+            Receives the calls.
+        z : (units, batch)
+            Pre-activations. A replay overwrites them with a.
+
+        Returns
+        -------
+        backward
+            Takes dL/da, an array of shape (units, batch) that a replay overwrites with dL/dz.
         """
 
 
@@ -67,7 +75,7 @@ class Linear(Activation):
 class Sigmoid(Activation):
     """a = 1 / (1 + exp(-z)), so dL/dz = dL/da a (1 - a).
 
-    exp overflows to infinity below z = -88 in float32, and 1 / infinity is the right limit.
+    In float32, exp(-z) overflows to infinity below z = -88. 1 / infinity is the correct limit.
     """
 
     type: ClassVar[str] = "sigmoid"
@@ -118,7 +126,7 @@ class Tanh(Activation):
 @final
 @dataclass(frozen=True, slots=True)
 class ReLU(Activation):
-    """a = max(z, 0), so dL/dz = dL/da where z is not negative, else 0 (Nair and Hinton, 2010)."""
+    """a = max(z, 0), so dL/dz = dL/da where z >= 0 and 0 elsewhere (Nair and Hinton, 2010)."""
 
     type: ClassVar[str] = "relu"
 
@@ -127,10 +135,10 @@ class ReLU(Activation):
 
     def record(self, tape: Tape, z: Array) -> Backward:
         if not tape.training:
-            return self._record_plainly(tape, z)
-        # The sign bit, shifted through the word, is a mask for both directions: four integer
-        # calls at a fifth of the cost of maximum, sign and multiply. A NaN may be masked away
-        # here; the trainer looks at the parameters themselves after each epoch.
+            return self._record_propagating_nan(tape, z)
+        # Shifting the inverted sign bit through the word gives a mask for both directions: four
+        # integer calls at a fifth of the cost of maximum, sign and multiply. The mask can hide a
+        # NaN, so the trainer checks the parameters after each epoch.
         integer = np.dtype(f"i{tape.dtype.itemsize}")
         bits = z.view(integer)
         keep = tape.buffer(z, integer)
@@ -145,8 +153,8 @@ class ReLU(Activation):
         return backward
 
     @staticmethod
-    def _record_plainly(tape: Tape, z: Array) -> Backward:
-        """Record the same so that a NaN stays one."""
+    def _record_propagating_nan(tape: Tape, z: Array) -> Backward:
+        """Record the same function without bit masks, so that NaN propagates."""
         zero = scalar(0.0, tape.dtype)
         gradient_view = tape.buffer(z)
         tape.add(np.greater_equal, z, zero, gradient_view)
@@ -161,7 +169,10 @@ class ReLU(Activation):
 @final
 @dataclass(frozen=True, slots=True)
 class LeakyReLU(Activation):
-    """a = z where positive, slope * z elsewhere (Maas et al., 2013); dL/dz scales alike."""
+    """a = z where z > 0 and slope * z elsewhere (Maas et al., 2013).
+
+    dL/dz = dL/da where z > 0 and slope * dL/da elsewhere.
+    """
 
     type: ClassVar[str] = "leaky_relu"
     negative_slope: float = 0.01
@@ -192,7 +203,7 @@ class LeakyReLU(Activation):
 class Softmax(Activation):
     """a_i = exp(z_i) / sum_j exp(z_j), so dL/dz = a (dL/da - sum_j a_j dL/da_j).
 
-    Shifting z by its maximum leaves a unchanged and keeps exp from overflowing.
+    Subtracting the maximum from z leaves a unchanged and prevents exp from overflowing.
     """
 
     type: ClassVar[str] = "softmax"
@@ -203,7 +214,8 @@ class Softmax(Activation):
 
     def record(self, tape: Tape, z: Array) -> Backward:
         top = tape.buffer(z[:1])
-        # A product with ones sums, and for few units broadcasts at once, cheaper than reducing.
+        # A product with ones computes the sums. With few units it also broadcasts them. Both are
+        # faster than a reduction.
         rows = len(z) if len(z) <= BROADCAST_UNITS else 1
         sums = tape.buffer(z[:rows])
         ones = tape.constant(lambda: np.ones((rows, len(z)), tape.dtype))
@@ -216,9 +228,9 @@ class Softmax(Activation):
         def backward(upstream: Array) -> None:
             tape.add(np.multiply, upstream, z, upstream)
             tape.product(ones, upstream, sums)
-            share = sums if rows > 1 else tape.buffer(z)
-            tape.add(np.multiply, z, sums, share)
-            tape.add(np.subtract, upstream, share, upstream)
+            weighted = sums if rows > 1 else tape.buffer(z)
+            tape.add(np.multiply, z, sums, weighted)
+            tape.add(np.subtract, upstream, weighted, upstream)
 
         return backward
 

@@ -1,4 +1,4 @@
-"""What arrays the engine works on: their types, and the checks at its door."""
+"""Array types of the engine, and the validation of arrays that callers pass in."""
 
 from typing import Any, Final
 
@@ -12,8 +12,14 @@ Array = npt.NDArray[Any]
 DTYPES: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
-def dtype_named(name: str) -> np.dtype[Any]:
-    """Return the dtype of that name, little-endian as in every stored format."""
+def parse_dtype(name: str) -> np.dtype[Any]:
+    """Return the dtype for a name, little-endian as in all stored formats.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name is neither "float32" nor "float64".
+    """
     try:
         return DTYPES[name]
     except (KeyError, TypeError):
@@ -21,24 +27,39 @@ def dtype_named(name: str) -> np.dtype[Any]:
         raise ConfigurationError(problem, path=("dtype",)) from None
 
 
-def as_rows(values: object, columns: int, dtype: np.dtype[Any], what: str = "inputs") -> Array:
-    """Return ``values`` as a finite (rows, columns) array of ``dtype``.
+def as_rows(values: object, columns: int, dtype: np.dtype[Any], name: str = "inputs") -> Array:
+    """Return ``values`` as a finite array of ``dtype``.
+
+    Parameters
+    ----------
+    values : (rows, columns)
+        Any array-like of numbers.
+    columns
+        Expected number of columns.
+    dtype
+        The dtype of the result.
+    name
+        Name of the values in error messages.
+
+    Returns
+    -------
+    rows : (rows, columns)
 
     Raises
     ------
     ShapeError
-        When ``values`` is no rectangle of that width.
+        If ``values`` does not have two dimensions or has another number of columns.
     NonFiniteError
-        When a number is not finite, or is too large for ``dtype``.
+        If a value is not finite, or overflows ``dtype``. The path is (row, column).
     """
-    with np.errstate(over="ignore"):  # an overflow shows as infinity, which is refused below
+    with np.errstate(over="ignore"):  # an overflow becomes infinity, which is rejected below
         rows = np.asarray(values, dtype=dtype)
     if rows.ndim != 2 or rows.shape[1] != columns:
-        raise ShapeError(what, expected=(None, columns), got=rows.shape)
+        raise ShapeError(name, expected=(None, columns), got=rows.shape)
     finite = np.isfinite(rows)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         raise NonFiniteError(
-            f"{what}[{row}][{column}] as {dtype.name}", path=(int(row), int(column))
+            f"{name}[{row}][{column}] as {dtype.name}", path=(int(row), int(column))
         )
     return rows

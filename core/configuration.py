@@ -1,6 +1,6 @@
-"""Parts built from plain documents and described as such: ``{"type": "leaky_relu", ...}``.
+"""Build components from configuration dicts such as ``{"type": "leaky_relu", ...}``, and back.
 
-The dataclass fields of a part are its configuration; nothing lists them a second time.
+The dataclass fields of a component are its configuration. They are not listed a second time.
 """
 
 import math
@@ -14,23 +14,23 @@ P = TypeVar("P")
 
 
 def build(table: Mapping[str, type[P]], kind: str, config: object) -> P:
-    """Return the part that ``config`` describes.
+    """Return the component for a configuration.
 
     Parameters
     ----------
     table
-        The parts by name.
+        Component classes by name.
     kind
-        What the table holds, for messages: "activation", "optimizer".
+        Name of the table in error messages: "activation", "optimizer".
     config
-        A name, or a mapping with ``type`` and the part's fields.
+        A name, or a mapping with ``type`` and the fields of the component.
 
     Raises
     ------
     UnknownTypeError
-        When the table has no part of that name.
+        If the table has no component of that name.
     ConfigurationError
-        When a field is missing, unknown, of the wrong kind or out of range.
+        If a field is missing, unknown, of the wrong type or out of range.
     """
     given: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
     options = dict(given) if isinstance(config, Mapping) else {"type": config}
@@ -41,44 +41,44 @@ def build(table: Mapping[str, type[P]], kind: str, config: object) -> P:
     known = {field.name: field for field in fields(part)}  # type: ignore[arg-type]
     for key, value in options.items():
         if key not in known:
-            allowed = ", ".join(known) or "nothing"
-            problem = f"{name} takes {allowed}; {str(key)[:80]!r} is unknown"
+            allowed = ", ".join(known) or "no fields"
+            problem = f"unknown field {str(key)[:80]!r} of {name}; allowed: {allowed}"
             raise ConfigurationError(problem, path=(key,))
         _check_kind(key, str(known[key].type), value)
     for key, field in known.items():
         required = field.default is MISSING and field.default_factory is MISSING
         if required and key not in options:
-            raise ConfigurationError(f"{name} needs {key!r}", path=(key,))
+            raise ConfigurationError(f"{name} requires the field {key!r}", path=(key,))
     return part(**{key: _as_kind(str(known[key].type), value) for key, value in options.items()})
 
 
 def describe(part: Any) -> dict[str, Any]:
-    """Return the document from which `build` makes an equal part."""
-    described: dict[str, Any] = {"type": part.type}
+    """Return the configuration from which `build` creates an equal component."""
+    config: dict[str, Any] = {"type": part.type}
     for field in fields(part):
-        described[field.name] = getattr(part, field.name)
-    return described
+        config[field.name] = getattr(part, field.name)
+    return config
 
 
 def require(field: str, value: float, *, low: float, high: float = math.inf) -> None:
-    """Refuse a number outside [low, high]."""
+    """Raise ConfigurationError if ``value`` is outside [low, high]."""
     if not low <= value <= high:
         span = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise ConfigurationError(f"{field} must be {span}, got {value}", path=(field,))
 
 
-KINDS: Final = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+KINDS: Final = {"bool": "true or false", "int": "an integer", "float": "a number"}
 MAX_SAFE_INTEGER: Final = 2**53 - 1
-"""Whole numbers beyond are not the same in every language that speaks JSON."""
+"""Larger integers are not exact in every JSON implementation."""
 
 
 def _as_kind(kind: str, value: Any) -> Any:
-    """Return a whole number as a float where a float is due, so that equal parts are equal."""
+    """Convert an int to float for a float field, so that equal components compare equal."""
     return float(value) if "float" in kind and isinstance(value, int) else value
 
 
 def _check_kind(field: str, annotation: str, value: object) -> None:
-    """Refuse a value that is not of the annotated kind; a bool is no number."""
+    """Raise ConfigurationError if a value is not of the annotated type. A bool is not a number."""
     kind = annotation.removeprefix("<class '").removesuffix("'>")
     if kind == "bool":
         fits = isinstance(value, bool)

@@ -1,17 +1,17 @@
-"""What the engine refuses, and why.
+"""Exceptions of the engine.
 
 ::
 
     EngineError
-    ├── ConfigurationError      a part cannot be built from what was asked
-    │   └── UnknownTypeError    no part of that name exists
-    ├── ShapeError              an array has another shape than the network
-    ├── NonFiniteError          NaN or infinity where a number is due
-    ├── FormatError             a document or file is not what its format says
-    └── DivergedError           training left the finite numbers
+    ├── ConfigurationError      a component cannot be built from its configuration
+    │   └── UnknownTypeError    no component of that name exists
+    ├── ShapeError              an array does not have the expected shape
+    ├── NonFiniteError          NaN or infinity where a finite number is expected
+    ├── FormatError             a document or file violates its format
+    └── DivergedError           loss, gradient or parameters became non-finite in training
 
-Every error keeps its facts as attributes. ``path`` leads to the offending place in the
-document that the caller handed in, outermost key first.
+Each exception keeps its facts as attributes. ``path`` locates the error in the input that the
+caller passed in, outermost key first.
 """
 
 from collections.abc import Iterable
@@ -20,18 +20,21 @@ Path = tuple[str | int, ...]
 
 
 class EngineError(Exception):
-    """Root of everything the engine refuses."""
+    """Base class of all exceptions of the engine."""
 
     path: Path = ()
 
     def under(self, *prefix: str | int) -> "EngineError":
-        """Return this error with its place prefixed, for callers that hold the outer document."""
+        """Prepend ``prefix`` to the path and return this error.
+
+        It is for callers that process a part of a larger object.
+        """
         self.path = (*prefix, *self.path)
         return self
 
 
 class ConfigurationError(EngineError, ValueError):
-    """A part cannot be built from what was asked for."""
+    """A component cannot be built from its configuration."""
 
     def __init__(self, problem: str, *, path: Path = ()) -> None:
         self.path = path
@@ -39,48 +42,48 @@ class ConfigurationError(EngineError, ValueError):
 
 
 class UnknownTypeError(ConfigurationError):
-    """No part of that name exists."""
+    """No component of that name exists."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str], *, path: Path = ()) -> None:
         self.kind = kind
         self.name = name
         self.known = tuple(known)
         super().__init__(
-            f"unknown {kind} {str(name)[:80]!r}; known are {', '.join(self.known)}", path=path
+            f"unknown {kind} {str(name)[:80]!r}; expected one of {', '.join(self.known)}", path=path
         )
 
 
 class ShapeError(EngineError, ValueError):
-    """An array has another shape than the network expects."""
+    """An array does not have the expected shape. None in ``expected`` matches any size."""
 
     def __init__(
         self,
-        what: str,
+        name: str,
         *,
         expected: tuple[int | None, ...],
         got: tuple[int, ...],
         path: Path = (),
     ) -> None:
-        self.what = what
+        self.name = name
         self.expected = expected
         self.got = got
         self.path = path
-        wanted = " x ".join("any" if n is None else str(n) for n in expected)
-        found = " x ".join(map(str, got)) or "a single number"
-        super().__init__(f"{what} must have the shape {wanted}, got {found}")
+        expected_shape = " x ".join("any" if n is None else str(n) for n in expected)
+        actual_shape = " x ".join(map(str, got)) or "a single number"
+        super().__init__(f"{name} must have the shape {expected_shape}, got {actual_shape}")
 
 
 class NonFiniteError(EngineError, ValueError):
-    """NaN or infinity stands where a finite number is due."""
+    """A value is NaN or infinite where a finite number is expected."""
 
-    def __init__(self, what: str, *, path: Path = ()) -> None:
-        self.what = what
+    def __init__(self, name: str, *, path: Path = ()) -> None:
+        self.name = name
         self.path = path
-        super().__init__(f"{what} must be finite numbers")
+        super().__init__(f"{name} must be finite numbers")
 
 
 class FormatError(EngineError, ValueError):
-    """A document or file is not what its format says."""
+    """A document or file violates its format."""
 
     def __init__(self, problem: str, *, path: Path = ()) -> None:
         self.path = path
@@ -88,7 +91,7 @@ class FormatError(EngineError, ValueError):
 
 
 class DivergedError(EngineError, ArithmeticError):
-    """Training left the finite numbers; the network holds its last finite weights again."""
+    """Training diverged. The network has the parameters of the last finite epoch."""
 
     def __init__(self, *, epoch: int, loss: float) -> None:
         self.epoch = epoch

@@ -1,4 +1,4 @@
-"""Which inputs an output came from: its gradient, and the gradient integrated along a path."""
+"""Attribute an output to the inputs: its gradient, and gradients integrated along a path."""
 
 from typing import Final, NamedTuple
 
@@ -11,25 +11,26 @@ from core.preprocessing import Preprocessing
 from core.tape import ActivationBuffer, Tape
 
 STEPS: Final = 256
-"""Points along the path of integrated gradients; the gap tells whether they were enough."""
+"""Points along the path of integrated gradients. `Attributions.gaps` shows whether they suffice."""
 
-CHUNK: Final = 1024
-"""Rows that go through the network at once."""
+CHUNK_ROWS: Final = 1024
+"""Rows per pass through the network."""
 
 
 class Attributions(NamedTuple):
-    """What each input added to one output.
+    """The contribution of each input to one output.
 
     Attributes
     ----------
-    values
-        (rows, inputs), in units of the output per unit of raw input for "gradient", in units of
-        the output for "integrated_gradients".
-    outputs, baseline_outputs
-        (rows,), the explained output for each row, and for what it was compared with.
-    gaps
-        (rows,), of integrated gradients: outputs - baseline_outputs - the sum of values, which
-        an exact integral makes zero.
+    values : (rows, inputs)
+        For "gradient", in units of the output per unit of the raw input. For
+        "integrated_gradients", in units of the output.
+    outputs : (rows,)
+        The explained output of each row.
+    baseline_outputs : (rows,)
+        The explained output at the baseline. None for "gradient".
+    gaps : (rows,)
+        outputs - baseline_outputs - sum of values, zero for an exact integral. None for "gradient".
     """
 
     values: Array
@@ -41,11 +42,23 @@ class Attributions(NamedTuple):
 def gradient(
     network: Network, preprocessing: Preprocessing, rows: Array, unit: int
 ) -> Attributions:
-    """Return d output / d input at each raw row, (rows, inputs) float64 (Simonyan et al., 2014)."""
-    exact = _in_float64(network)
-    slopes = _slopes(exact, preprocessing, _prepared(preprocessing, rows), unit)
+    """Return d output / d input at each row (Simonyan et al., 2014), in float64.
+
+    Parameters
+    ----------
+    network
+        The network to explain.
+    preprocessing
+        Preprocessing of its raw inputs and targets.
+    rows : (rows, inputs)
+        Raw inputs.
+    unit
+        Index of the output to explain.
+    """
+    exact = _to_float64(network)
+    gradients = _input_gradients(exact, preprocessing, _preprocess(preprocessing, rows), unit)
     outputs = Forward(exact, preprocessing)(rows)[:, unit]
-    return Attributions(slopes, outputs)
+    return Attributions(gradients, outputs)
 
 
 def integrated_gradients(
@@ -54,57 +67,75 @@ def integrated_gradients(
     """Return (x - baseline) times the mean gradient along the line (Sundararajan et al., 2017).
 
     The integral is a midpoint sum over `STEPS` points, in float64.
+
+    Parameters
+    ----------
+    network
+        The network to explain.
+    preprocessing
+        Preprocessing of its raw inputs and targets.
+    rows : (rows, inputs)
+        Raw inputs.
+    unit
+        Index of the output to explain.
+    baseline : (inputs,)
+        Raw inputs at which the path starts.
     """
-    exact = _in_float64(network)
+    exact = _to_float64(network)
     forward = Forward(exact, preprocessing)
-    middles = (np.arange(STEPS) + 0.5) / STEPS
+    midpoints = (np.arange(STEPS) + 0.5) / STEPS
     values = np.empty_like(rows)
     for index, row in enumerate(rows):
-        path = baseline + middles[:, None] * (row - baseline)
-        slopes = _slopes(exact, preprocessing, _prepared(preprocessing, path), unit)
-        values[index] = (row - baseline) * slopes.mean(axis=0)
+        path = baseline + midpoints[:, None] * (row - baseline)
+        gradients = _input_gradients(exact, preprocessing, _preprocess(preprocessing, path), unit)
+        values[index] = (row - baseline) * gradients.mean(axis=0)
     outputs = forward(rows)[:, unit]
-    at_baseline = np.full(len(rows), forward(baseline.reshape(1, -1))[0, unit])
-    gaps = outputs - at_baseline - values.sum(axis=1)
-    return Attributions(values, outputs, at_baseline, gaps)
+    baseline_outputs = np.full(len(rows), forward(baseline.reshape(1, -1))[0, unit])
+    gaps = outputs - baseline_outputs - values.sum(axis=1)
+    return Attributions(values, outputs, baseline_outputs, gaps)
 
 
-def _in_float64(network: Network) -> Network:
-    """Return the network in float64, so that rounding cannot pass for an attribution."""
-    exact = Network.from_spec({**network.spec(), "dtype": "float64"})
+def _to_float64(network: Network) -> Network:
+    """Return a copy of the network in float64, to keep rounding errors out of attributions."""
+    exact = Network.from_config({**network.config(), "dtype": "float64"})
     exact.parameters[:] = network.parameters
     return exact
 
 
-def _prepared(preprocessing: Preprocessing, rows: Array) -> Array:
+def _preprocess(preprocessing: Preprocessing, rows: Array) -> Array:
     return rows if preprocessing.inputs is None else preprocessing.inputs.apply(rows)
 
 
-def _slopes(network: Network, preprocessing: Preprocessing, rows: Array, unit: int) -> Array:
-    """Return d output / d raw input, by the backward pass that training records."""
-    parts = [_backward(network, rows[at : at + CHUNK], unit) for at in range(0, len(rows), CHUNK)]
-    slopes = np.vstack(parts)
+def _input_gradients(
+    network: Network, preprocessing: Preprocessing, rows: Array, unit: int
+) -> Array:
+    """Return d output / d raw input, (rows, inputs), by the recorded backward pass."""
+    parts = [
+        _backward(network, rows[start : start + CHUNK_ROWS], unit)
+        for start in range(0, len(rows), CHUNK_ROWS)
+    ]
+    gradients = np.vstack(parts)
     if preprocessing.inputs is not None:
-        slopes /= preprocessing.inputs.scale
+        gradients /= preprocessing.inputs.scale
     if preprocessing.targets is not None:
-        slopes *= preprocessing.targets.scale[unit]
-    return slopes
+        gradients *= preprocessing.targets.scale[unit]
+    return gradients
 
 
 def _backward(network: Network, rows: Array, unit: int) -> Array:
-    """Return d output / d input of the network itself for up to `CHUNK` rows."""
+    """Return d output / d network input, (rows, inputs), for at most `CHUNK_ROWS` rows."""
     tape = Tape(len(rows), 1, network.dtype, training=False)
     tape.begin_step()
     augmented = np.vstack([rows.T, np.ones((1, len(rows)))])
-    signal = ActivationBuffer(augmented, augmented[:-1])
-    unused = network.views(np.empty_like(network.parameters))
-    recorded = network.record(tape, signal, network.views(network.parameters), unused)
+    activation = ActivationBuffer(augmented, augmented[:-1])
+    unused_gradients = network.views(np.empty_like(network.parameters))
+    recorded = network.record(tape, activation, network.views(network.parameters), unused_gradients)
     delta = np.zeros((network.units, len(rows)))
     delta[unit] = 1.0
-    for part in reversed(recorded):
-        part.through_activation(delta)
-        upstream = part.backward(delta, True)  # noqa: FBT003 - the recorder's own signature
-        assert upstream is not None  # noqa: S101 - it was asked for
+    for layer in reversed(recorded):
+        layer.through_activation(delta)
+        upstream = layer.backward(delta, True)  # noqa: FBT003 - signature of `Recorded.backward`
+        assert upstream is not None  # noqa: S101 - the input gradient was requested
         delta = upstream
     tape.end_step()
     tape.replay(1)

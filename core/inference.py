@@ -1,4 +1,4 @@
-"""Answers of a network: its numbers laid out once, and nothing decided per call."""
+"""Inference of a network. Weights are arranged once, not per call."""
 
 import math
 import threading
@@ -14,32 +14,35 @@ from core.preprocessing import Preprocessing
 from core.tape import Call, Tape
 
 ROUNDING: Final = {"float32": 2e-5, "float64": 4e-14}
-"""How far a row's outputs may move, relative to the largest, with the rows it is batched with.
+"""How much the outputs of a row may vary with its batch, relative to the largest output.
 
-BLAS adds up in another order for one row, a few and many. The bound is for weights as training
-leaves them; docs/explanation/serving.md has what was measured, a test holds it.
+BLAS uses different summation orders for one, a few and many rows. The bound applies to weights as
+training produces them. docs/explanation/serving.md lists measurements, and a test enforces it.
 """
 
 
-FEW_ROWS: Final = 3
-LARGE: Final = 50_000
-"""So few rows go one by one where there are so many parameters: a product of two or three rows
-costs more than as many of one."""
+MAX_TAPE_ROWS: Final = 3
+MIN_TAPE_PARAMETERS: Final = 50_000
+"""From this many parameters on, up to `MAX_TAPE_ROWS` rows are computed one by one.
+
+A product with two or three rows then costs more than two or three products with one row.
+"""
 
 
 @final
 class Forward:
-    """The forward pass of one network, for as many callers as like, in any thread.
+    """The forward pass of one network. Any number of threads may call it concurrently.
 
-    One row is the call that is made most: it goes through a recorded tape, whose buffers callers
-    take in turn, and so do a few of a large network. More rows are worth new arrays.
+    A single row is the most frequent request. It runs on a recorded tape, whose buffers are
+    protected by a lock. So do a few rows of a large network. For more rows, new arrays are faster.
 
     Parameters
     ----------
     network
-        Its parameters are copied, weights (inputs, units) as a product over rows likes them.
+        Its parameters are copied. Weights are stored as (inputs, units), the layout for products
+        over rows.
     preprocessing
-        Applied to raw rows, and back to outputs.
+        Applied to raw inputs. Its inverse is applied to outputs.
     """
 
     def __init__(self, network: Network, preprocessing: Preprocessing) -> None:
@@ -50,43 +53,49 @@ class Forward:
             for layer, part in zip(network.layers, network.layer_weights(), strict=True)
             if isinstance(layer, Dense) and part is not None
         ]
-        self._one_by_one = FEW_ROWS if network.parameters.size >= LARGE else 1
+        self._max_tape_rows = MAX_TAPE_ROWS if network.parameters.size >= MIN_TAPE_PARAMETERS else 1
         self._lock = threading.Lock()
-        self._row, self._calls, self._output = _recorded(network)
+        self._row, self._calls, self._output = _record_row(network)
 
     def __call__(self, rows: Array) -> Array:
         """Return the outputs for raw rows.
 
         Parameters
         ----------
-        rows
-            (batch, inputs), float64.
+        rows : (batch, inputs)
+            In float64.
 
         Returns
         -------
-        Array
-            (batch, units), in the network's dtype unless targets are scaled back.
+        outputs : (batch, units)
+            In the network's dtype, or in float64 if targets are scaled back.
 
         Raises
         ------
-        ShapeError, NonFiniteError
-            When rows are not as wide as the network, or inputs or outputs leave the finite numbers
-            of its dtype; the path names the row.
+        ShapeError
+            If the rows do not have as many columns as the network has inputs.
+        NonFiniteError
+            If an input or an output is not finite in the network's dtype. The path starts with the
+            row.
         """
-        # Looked at first: a standardisation would stretch a narrower row to its own width.
+        # Check the shape first, because standardization would broadcast a narrower row.
         if rows.ndim != 2 or rows.shape[1] != self.inputs:
             raise ShapeError("inputs", expected=(None, self.inputs), got=rows.shape)
-        with np.errstate(all="ignore"):  # what is not finite is refused
+        with np.errstate(all="ignore"):  # non-finite values are rejected below
             if self._preprocessing.inputs is not None:
                 rows = self._preprocessing.inputs.apply(rows)
-            x = self._of_few(rows) if len(rows) <= self._one_by_one else self._of_many(rows)
+            x = (
+                self._forward_rows(rows)
+                if len(rows) <= self._max_tape_rows
+                else self._forward_batch(rows)
+            )
             if self._preprocessing.targets is not None:
                 x = self._preprocessing.targets.invert(x)
             if not _all_finite(x):
-                raise self._not_finite(x)
+                raise self._non_finite_error(x)
         return x
 
-    def _of_many(self, rows: Array) -> Array:
+    def _forward_batch(self, rows: Array) -> Array:
         x = as_rows(rows, self.inputs, self.dtype)
         for weights, biases, activate in self._steps:
             z = x.dot(weights)
@@ -94,36 +103,36 @@ class Forward:
             x = activate(z)
         return x
 
-    def _of_few(self, rows: Array) -> Array:
+    def _forward_rows(self, rows: Array) -> Array:
         outputs = np.empty((len(rows), self.units), self.dtype)
         with self._lock:
             for row, output in zip(rows, outputs, strict=True):
                 self._row[:] = row
                 if not _all_finite(self._row):
-                    as_rows(rows, self.inputs, self.dtype)  # names the place
+                    as_rows(rows, self.inputs, self.dtype)  # raises with the row and the column
                 for function, arguments in self._calls:
                     function(*arguments)
                 output[:] = self._output
         return outputs
 
-    def _not_finite(self, outputs: Array) -> NonFiniteError:
+    def _non_finite_error(self, outputs: Array) -> NonFiniteError:
         row = int(np.argwhere(~np.isfinite(outputs))[0][0])
         return NonFiniteError(f"the outputs for row {row} as {self.dtype.name}", path=(row,))
 
 
-def _all_finite(numbers: Array) -> bool:
-    """Tell whether all are finite: one product where it does not overflow, else a look at each."""
-    flat = numbers.ravel()
+def _all_finite(values: Array) -> bool:
+    """Return True if all values are finite. Elements are tested only if a dot product overflows."""
+    flat = values.ravel()
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
-def _recorded(network: Network) -> tuple[Array, list[Call], Array]:
-    """Return where a row goes, the calls, and where its outputs are then."""
+def _record_row(network: Network) -> tuple[Array, list[Call], Array]:
+    """Return a view for the input row, the recorded calls, and a view of the outputs."""
     tape = Tape(1, 1, network.dtype, training=False)
     tape.begin_step()
     activation = tape.activation(network.inputs)
     parameters = network.views(network.parameters.copy())
-    unused = network.views(np.empty_like(network.parameters))
-    outputs = network.record(tape, activation, parameters, unused)[-1].output
+    unused_gradients = network.views(np.empty_like(network.parameters))
+    outputs = network.record(tape, activation, parameters, unused_gradients)[-1].output
     tape.end_step()
     return activation.values[:, 0], tape.calls, outputs.values[:, 0]

@@ -1,4 +1,4 @@
-"""Initial weights. Biases start at zero."""
+"""Distributions of initial weights. Biases are initially zero."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,13 +11,13 @@ from core.arrays import Array
 
 
 class Initializer(ABC):
-    """A distribution for the weights of one layer, scaled by its fan-in and fan-out."""
+    """A distribution of the weights of one layer, scaled by fan-in and fan-out."""
 
     type: ClassVar[str]
 
     @abstractmethod
     def draw(self, fan_in: int, fan_out: int, generator: np.random.Generator) -> Array:
-        """Return (fan_in, fan_out) weights in float64."""
+        """Return float64 weights of shape (fan_in, fan_out)."""
 
 
 @final
@@ -69,7 +69,7 @@ class XavierUniform(Initializer):
 @final
 @dataclass(frozen=True, slots=True)
 class Zeros(Initializer):
-    """All zero: for linear models, and to see why hidden layers need something else."""
+    """All zeros, for linear models and for demonstrations of symmetry in hidden layers."""
 
     type: ClassVar[str] = "zeros"
 

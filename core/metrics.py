@@ -1,4 +1,4 @@
-"""Metrics: how good predictions are, apart from the loss that trained them."""
+"""Metrics of predictions, independent of the loss."""
 
 from typing import Any
 
@@ -8,12 +8,16 @@ from core.arrays import Array
 
 
 def class_indices(outputs: Array) -> Array:
-    """Return the class of each row: the largest output, or for one sigmoid whether p > 0.5.
+    """Return the predicted class of each row.
 
     Parameters
     ----------
-    outputs
-        (rows, units)
+    outputs : (rows, units)
+        For one unit, class 1 is predicted if the output exceeds 0.5.
+
+    Returns
+    -------
+    indices : (rows,)
     """
     if outputs.shape[1] == 1:
         return np.asarray(outputs[:, 0] > 0.5, np.intp)
@@ -21,25 +25,63 @@ def class_indices(outputs: Array) -> Array:
 
 
 def accuracy(predicted: Array, actual: Array) -> float:
-    """Return the share of rows whose class is right."""
+    """Return the fraction of rows whose class is predicted correctly.
+
+    Parameters
+    ----------
+    predicted, actual : (rows,)
+        Class indices.
+    """
     return float(np.mean(predicted == actual))
 
 
 def top_k_accuracy(outputs: Array, actual: Array, k: int) -> float:
-    """Return the share of rows whose class is among the ``k`` largest of (rows, units)."""
+    """Return the fraction of rows whose class is among the ``k`` largest outputs.
+
+    Parameters
+    ----------
+    outputs : (rows, units)
+    actual : (rows,)
+        Class indices.
+    k
+        Values above the number of units are reduced to it.
+    """
     k = min(k, outputs.shape[1])
     best = np.argpartition(outputs, -k, axis=1)[:, -k:]
     return float(np.mean((best == actual[:, None]).any(axis=1)))
 
 
 def confusion_matrix(predicted: Array, actual: Array, classes: int) -> Array:
-    """Return (classes, classes) counts: a row is the actual class, a column the predicted."""
+    """Return the counts by actual and predicted class.
+
+    Parameters
+    ----------
+    predicted, actual : (rows,)
+        Class indices.
+    classes
+        Number of classes.
+
+    Returns
+    -------
+    confusion : (classes, classes)
+        Rows are actual classes, columns are predicted classes.
+    """
     counts = np.bincount(actual * classes + predicted, minlength=classes * classes)
     return counts.reshape(classes, classes)
 
 
 def precision_recall_f1(confusion: Array) -> tuple[Array, Array, Array]:
-    """Return each class's precision, recall and F1, (classes,); 0 where nothing was counted."""
+    """Return the precision, recall and F1 score of each class. Undefined values are 0.
+
+    Parameters
+    ----------
+    confusion : (classes, classes)
+        As returned by `confusion_matrix`.
+
+    Returns
+    -------
+    precision, recall, f1 : (classes,)
+    """
     correct = np.diag(confusion).astype(np.float64)
     predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
     precision = _ratio(correct, predicted)
@@ -48,27 +90,36 @@ def precision_recall_f1(confusion: Array) -> tuple[Array, Array, Array]:
 
 
 def _ratio(part: Array, whole: Array) -> Array:
-    """Return part / whole, and 0 where the whole is 0."""
+    """Return part / whole, or 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 
 def mean_squared_error(outputs: Array, targets: Array) -> float:
-    """Return the mean of the squared differences."""
+    """Return the mean of the squared differences.
+
+    Parameters
+    ----------
+    outputs, targets : (rows, units)
+    """
     return float(np.mean(np.square(outputs - targets)))
 
 
 def mean_absolute_error(outputs: Array, targets: Array) -> float:
-    """Return the mean of the absolute differences."""
+    """Return the mean of the absolute differences.
+
+    Parameters
+    ----------
+    outputs, targets : (rows, units)
+    """
     return float(np.mean(np.abs(outputs - targets)))
 
 
 def r2_score(outputs: Array, targets: Array) -> float:
-    """Return 1 - residual / total sum of squares, averaged over outputs; 0 for constant targets.
+    """Return 1 - residual / total sum of squares, averaged over outputs. Constant targets give 0.
 
     Parameters
     ----------
-    outputs, targets
-        (rows, units)
+    outputs, targets : (rows, units)
     """
     residual = np.square(outputs - targets).sum(axis=0)
     total = np.square(targets - targets.mean(axis=0)).sum(axis=0)
@@ -76,14 +127,23 @@ def r2_score(outputs: Array, targets: Array) -> float:
 
 
 def classification_report(outputs: Array, actual: Array, classes: int) -> dict[str, Any]:
-    """Return all classification metrics of (rows, units) outputs against (rows,) classes."""
+    """Return all classification metrics.
+
+    Parameters
+    ----------
+    outputs : (rows, units)
+    actual : (rows,)
+        Class indices.
+    classes
+        Number of classes.
+    """
     predicted = class_indices(outputs)
     confusion = confusion_matrix(predicted, actual, classes)
     precision, recall, f1 = precision_recall_f1(confusion)
-    spread = np.hstack([1.0 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+    probabilities = np.hstack([1.0 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
     return {
         "accuracy": accuracy(predicted, actual),
-        "top_3_accuracy": top_k_accuracy(spread, actual, 3),
+        "top_3_accuracy": top_k_accuracy(probabilities, actual, 3),
         "confusion_matrix": confusion.tolist(),
         "precision": precision.tolist(),
         "recall": recall.tolist(),
@@ -92,7 +152,12 @@ def classification_report(outputs: Array, actual: Array, classes: int) -> dict[s
 
 
 def regression_report(outputs: Array, targets: Array) -> dict[str, float]:
-    """Return all regression metrics of (rows, units) outputs against targets."""
+    """Return all regression metrics.
+
+    Parameters
+    ----------
+    outputs, targets : (rows, units)
+    """
     return {
         "mse": mean_squared_error(outputs, targets),
         "mae": mean_absolute_error(outputs, targets),

@@ -1,4 +1,4 @@
-"""NumPy's npz and npy, looked at before anything is allocated."""
+"""NumPy's npz and npy, validated before memory is allocated."""
 
 import io
 import lzma
@@ -15,13 +15,15 @@ from core.arrays import Array
 from core.errors import FormatError
 
 KINDS: Final = frozenset("fiub")
-"""Kinds of dtype that hold numbers."""
+"""Kinds of numeric dtypes."""
 MAX_HEADER_BYTES: Final = 4096
 MAX_MEMBERS: Final = 1000
 MAX_DIRECTORY_BYTES: Final = 256 << 10
-END: Final = struct.Struct("<4s4H2LH")
-"""Of a zip's end record: signature, numbers of disks and entries, size and offset of the
-directory, length of the comment that follows."""
+END_RECORD: Final = struct.Struct("<4s4H2LH")
+"""End record of a zip archive.
+
+Signature, disk numbers and entry counts, size and offset of the directory, length of the comment.
+"""
 UNREADABLE: Final = (
     zipfile.BadZipFile,
     zlib.error,
@@ -31,60 +33,72 @@ UNREADABLE: Final = (
     EOFError,
     OSError,
     OverflowError,
-    ValueError,  # offsets and names that no archive has
+    ValueError,  # invalid offsets and names
 )
 
 
 def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and dtype of an npy; the header's length is looked at before it is read.
+    """Return the shape, the Fortran order flag and the dtype of an npy file.
+
+    The length of the header is checked before the header is read.
 
     Raises
     ------
     FormatError
-        When it is no npy, or its header is none.
+        If the file is not an npy file or has an invalid header.
     """
     magic = file.read(8)
     size_bytes = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}.get(magic)
     if size_bytes is None:
-        raise FormatError(f"{name} is no npy file")
+        raise FormatError(f"{name} is not an npy file")
     size = file.read(size_bytes)
     length = int.from_bytes(size, "little")
     if length > MAX_HEADER_BYTES:
-        raise FormatError(f"{name} has a header of {length} bytes")
+        raise FormatError(
+            f"{name} has a header of {length} bytes, the maximum is {MAX_HEADER_BYTES}"
+        )
     header = io.BytesIO(size + file.read(length))
     read = npy.read_array_header_1_0 if size_bytes == 2 else npy.read_array_header_2_0
     try:
         shape, fortran, dtype = read(header, max_header_size=MAX_HEADER_BYTES)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise FormatError(f"{name} has no npy header: {error}") from error
+        raise FormatError(f"{name} has an invalid npy header: {error}") from error
     if any(type(part) is not int or part < 0 for part in shape):
-        raise FormatError(f"{name} has the shape {shape}")
+        raise FormatError(f"{name} has the invalid shape {shape}")
     return shape, fortran, dtype
 
 
 def read_array(file: IO[bytes], name: str, max_bytes: int) -> Array:
-    """Return the array of an npy that takes at most so many bytes."""
-    shape, fortran, dtype = read_header(file, name)
-    size = math.prod(shape) * dtype.itemsize
-    if dtype.kind not in KINDS:
-        raise FormatError(f"{name} holds {dtype}; numbers are due")
-    if size > max_bytes:
-        raise FormatError(f"{name} of shape {shape} is too large")
-    data = file.read(size + 1)
-    if len(data) != size:
-        raise FormatError(f"{name} does not hold as many numbers as its header says")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def read_archive(data: bytes, max_bytes: int) -> dict[str, Array]:
-    """Return the arrays of an npz, all together of at most so many bytes.
+    """Return the array of an npy file.
 
     Raises
     ------
     FormatError
-        When it is no npz, or is larger inside than it may be.
+        If the file is invalid, is not numeric or has more than ``max_bytes`` bytes of data.
     """
-    found: dict[str, Array] = {}
+    shape, fortran, dtype = read_header(file, name)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in KINDS:
+        raise FormatError(f"{name} has the dtype {dtype}, expected a numeric dtype")
+    if size > max_bytes:
+        raise FormatError(
+            f"{name} of shape {shape} has {size} bytes, the remaining maximum is {max_bytes}"
+        )
+    data = file.read(size + 1)
+    if len(data) != size:
+        raise FormatError(f"{name} does not have as many values as its header declares")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def read_archive(data: bytes, max_bytes: int) -> dict[str, Array]:
+    """Return the arrays of an npz file by name.
+
+    Raises
+    ------
+    FormatError
+        If the file is not an npz file, or its arrays have more than ``max_bytes`` bytes in total.
+    """
+    arrays: dict[str, Array] = {}
     check_end(io.BytesIO(data))
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -93,45 +107,47 @@ def read_archive(data: bytes, max_bytes: int) -> dict[str, Array]:
             for info in members:
                 name = info.filename.removesuffix(".npy")
                 with archive.open(info) as file:
-                    found[name] = read_array(file, name[:80], max_bytes)
-                max_bytes -= found[name].nbytes
+                    arrays[name] = read_array(file, name[:80], max_bytes)
+                max_bytes -= arrays[name].nbytes
     except FormatError:
         raise
     except UNREADABLE as error:
-        raise FormatError(f"this is no npz file: {error!s:.200}") from error
-    return found
+        raise FormatError(f"not a valid npz file: {error!s:.200}") from error
+    return arrays
 
 
 def check_end(file: IO[bytes]) -> None:
-    """Refuse an archive by its end record: its whole directory would be read into memory.
+    """Validate the end record of an archive.
+
+    It is checked first, because `zipfile` reads the whole directory into memory.
 
     Raises
     ------
     FormatError
-        When there are too many members, or no end.
+        If there are too many members, or the end record is missing.
     """
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - END.size - 0xFFFF))
+    file.seek(max(0, size - END_RECORD.size - 0xFFFF))
     tail = file.read()
-    place = tail.rfind(b"PK\x05\x06")
-    if place < 0 or len(tail) - place < END.size:
-        raise FormatError("this is no npz file: it has no end record")
-    _, _, _, _, entries, directory, _, _ = END.unpack_from(tail, place)
-    extended = tail[max(0, place - 20) : place].startswith(b"PK\x06\x07")
+    position = tail.rfind(b"PK\x05\x06")
+    if position < 0 or len(tail) - position < END_RECORD.size:
+        raise FormatError("not a valid npz file: the end record is missing")
+    _, _, _, _, entries, directory, _, _ = END_RECORD.unpack_from(tail, position)
+    extended = tail[max(0, position - 20) : position].startswith(b"PK\x06\x07")
     if extended or entries > MAX_MEMBERS or directory > MAX_DIRECTORY_BYTES:
-        raise FormatError(f"the npz holds more than {MAX_MEMBERS} members")
+        raise FormatError(f"the npz file has more than {MAX_MEMBERS} members")
 
 
 def _check_directory(members: list[zipfile.ZipInfo]) -> None:
-    """Refuse an archive that is no npz by what its directory says."""
+    """Raise FormatError if the directory has too many or encrypted members."""
     if len(members) > MAX_MEMBERS:
-        raise FormatError(f"the npz holds {len(members)} members")
+        raise FormatError(f"the npz file has {len(members)} members, the maximum is {MAX_MEMBERS}")
     if any(info.flag_bits & 0x1 for info in members):
-        raise FormatError("the npz is encrypted")
+        raise FormatError("the npz file is encrypted")
 
 
 def write_archive(arrays: dict[str, Array]) -> bytes:
-    """Return an npz, the same bytes for the same arrays."""
+    """Return an npz file. Equal arrays give equal bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Optimizers: a handful of whole-vector calls over one flat parameter vector."""
+"""Optimizers: a few calls on whole vectors over one flat parameter vector."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,47 +12,68 @@ from core.tape import Tape, scalar
 
 
 class Optimizer(ABC):
-    """How a gradient moves the parameters.
+    """An update rule for the parameters.
 
     Attributes
     ----------
-    memories
-        Vectors that it remembers from step to step, each as long as the parameters.
-    scalars
-        Numbers that it needs anew at each step.
+    state_size
+        Number of state vectors, each as long as the parameters.
+    scalar_count
+        Number of scalars that change with each step.
+    learning_rate
+        The initial learning rate.
     """
 
     type: ClassVar[str]
     state_size: ClassVar[int]
-    scalars: ClassVar[int]
+    scalar_count: ClassVar[int]
     learning_rate: float
 
     @abstractmethod
     def step_scalars(self, learning_rates: Array, steps: Array) -> tuple[Array, ...]:
-        """Return ``scalars`` arrays of numbers, one for each of ``steps``, counted from 1."""
+        """Return the scalars of each step.
+
+        Parameters
+        ----------
+        learning_rates : (steps,)
+        steps : (steps,)
+            Step numbers, counted from 1.
+
+        Returns
+        -------
+        scalars
+            ``scalar_count`` arrays of shape (steps,).
+        """
 
     @abstractmethod
     def record(
-        self, tape: Tape, vectors: "Vectors", memory: Array, numbers: tuple[Array, ...]
+        self, tape: Tape, vectors: "Vectors", state: Array, step_scalars: tuple[Array, ...]
     ) -> None:
-        """Record one step, for which the gradient may be used up.
+        """Record one step. A replay may overwrite the gradient.
 
         Parameters
         ----------
         tape
-            Where the calls go.
+            Receives the calls.
         vectors
-            Parameters, gradient and scratch, (n,) each.
-        memory
-            (memories, n), zero before the first step.
-        numbers
-            The 0-d arrays that `step_scalars` fills before each replay.
+            Parameters, gradient and scratch space, (n,) each.
+        state : (state_size, n)
+            The optimizer state, zero before the first step.
+        step_scalars
+            ``scalar_count`` 0-d arrays, set to the results of `step_scalars` before each replay.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """The flat vectors of a step, (n,) each; ``decayed`` is 1 for weights and 0 for biases."""
+    """The flat vectors of a step.
+
+    Attributes
+    ----------
+    parameters, gradient, scratch : (n,)
+    decayed : (n,)
+        1 for weights and 0 for biases.
+    """
 
     parameters: Array
     gradient: Array
@@ -63,14 +84,14 @@ class Vectors:
 @final
 @dataclass(frozen=True, slots=True)
 class SGD(Optimizer):
-    """w <- w - lr v with v <- momentum v + g; Nesterov looks ahead by g + momentum v.
+    """w <- w - lr v with v <- momentum v + g. With Nesterov, w <- w - lr (g + momentum v).
 
-    Sutskever et al., 2013, in the form in which the rate multiplies the whole velocity.
+    Sutskever et al., 2013, in the variant in which the learning rate multiplies the whole velocity.
     """
 
     type: ClassVar[str] = "sgd"
     state_size: ClassVar[int] = 1
-    scalars: ClassVar[int] = 1
+    scalar_count: ClassVar[int] = 1
     learning_rate: float = 0.1
     momentum: float = 0.0
     nesterov: bool = False
@@ -83,10 +104,10 @@ class SGD(Optimizer):
         return (learning_rates,)
 
     def record(
-        self, tape: Tape, vectors: Vectors, memory: Array, numbers: tuple[Array, ...]
+        self, tape: Tape, vectors: Vectors, state: Array, step_scalars: tuple[Array, ...]
     ) -> None:
         w, g, scratch = vectors.parameters, vectors.gradient, vectors.scratch
-        (rate,), velocity = numbers, memory[0]
+        (rate,), velocity = step_scalars, state[0]
         momentum = scalar(self.momentum, tape.dtype)
         direction = g
         if self.momentum:
@@ -104,13 +125,13 @@ class SGD(Optimizer):
 def _record_adam(
     tape: Tape,
     vectors: Vectors,
-    memory: Array,
-    numbers: tuple[Array, ...],
+    state: Array,
+    step_scalars: tuple[Array, ...],
     betas: tuple[float, float],
 ) -> None:
-    """Record w <- w - rate m / (sqrt(v) + epsilon), m and v held without their (1 - beta)."""
+    """Record w <- w - rate m / (sqrt(v) + epsilon). m and v omit their factors (1 - beta)."""
     w, g = vectors.parameters, vectors.gradient
-    (m, v), (rate, epsilon) = memory, numbers[:2]
+    (m, v), (rate, epsilon) = state, step_scalars[:2]
     beta1, beta2 = (scalar(beta, tape.dtype) for beta in betas)
     tape.add(np.multiply, m, beta1, m)
     tape.add(np.add, m, g, m)
@@ -127,7 +148,7 @@ def _record_adam(
 def _adam_scalars(
     learning_rates: Array, steps: Array, betas: tuple[float, float], epsilon: float
 ) -> tuple[Array, Array]:
-    """Return rate and epsilon with both bias corrections, and both (1 - beta), folded in."""
+    """Return rate and epsilon, (steps,) each, including bias corrections and (1 - beta) factors."""
     beta1, beta2 = betas
     root = np.sqrt((1.0 - beta2**steps) / (1.0 - beta2))
     rate = learning_rates * (1.0 - beta1) / (1.0 - beta1**steps) * root
@@ -144,7 +165,7 @@ class Adam(Optimizer):
 
     type: ClassVar[str] = "adam"
     state_size: ClassVar[int] = 2
-    scalars: ClassVar[int] = 2
+    scalar_count: ClassVar[int] = 2
     learning_rate: float = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
@@ -157,22 +178,22 @@ class Adam(Optimizer):
         return _adam_scalars(learning_rates, steps, (self.beta1, self.beta2), self.epsilon)
 
     def record(
-        self, tape: Tape, vectors: Vectors, memory: Array, numbers: tuple[Array, ...]
+        self, tape: Tape, vectors: Vectors, state: Array, step_scalars: tuple[Array, ...]
     ) -> None:
-        _record_adam(tape, vectors, memory, numbers, (self.beta1, self.beta2))
+        _record_adam(tape, vectors, state, step_scalars, (self.beta1, self.beta2))
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class AdamW(Optimizer):
-    """Adam, with weights shrunk by lr * weight_decay apart from it (Loshchilov, Hutter, 2019).
+    """Adam with decoupled weight decay, w <- w - lr weight_decay w (Loshchilov and Hutter, 2019).
 
-    Biases are not shrunk.
+    Biases do not decay.
     """
 
     type: ClassVar[str] = "adamw"
     state_size: ClassVar[int] = 2
-    scalars: ClassVar[int] = 3
+    scalar_count: ClassVar[int] = 3
     learning_rate: float = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
@@ -189,17 +210,17 @@ class AdamW(Optimizer):
         return rate, epsilon, learning_rates * self.weight_decay
 
     def record(
-        self, tape: Tape, vectors: Vectors, memory: Array, numbers: tuple[Array, ...]
+        self, tape: Tape, vectors: Vectors, state: Array, step_scalars: tuple[Array, ...]
     ) -> None:
         w, scratch = vectors.parameters, vectors.scratch
         tape.add(np.multiply, w, vectors.decayed, scratch)
-        tape.add(np.multiply, scratch, numbers[2], scratch)
+        tape.add(np.multiply, scratch, step_scalars[2], scratch)
         tape.add(np.subtract, w, scratch, w)
-        _record_adam(tape, vectors, memory, numbers, (self.beta1, self.beta2))
+        _record_adam(tape, vectors, state, step_scalars, (self.beta1, self.beta2))
 
 
 def _check_adam(part: Adam | AdamW) -> None:
-    """Refuse rates outside their ranges; with beta = 1 nothing would ever be forgotten."""
+    """Raise ConfigurationError for values out of range. With beta = 1 nothing would decay."""
     require("learning_rate", part.learning_rate, low=0.0)
     require("beta1", part.beta1, low=0.0, high=0.999999)
     require("beta2", part.beta2, low=0.0, high=0.999999)
@@ -209,11 +230,11 @@ def _check_adam(part: Adam | AdamW) -> None:
 @final
 @dataclass(frozen=True, slots=True)
 class RMSprop(Optimizer):
-    """w <- w - lr g / (sqrt(v) + epsilon), v the running mean of g^2 (Hinton, 2012)."""
+    """w <- w - lr g / (sqrt(v) + epsilon), where v is the running mean of g^2 (Hinton, 2012)."""
 
     type: ClassVar[str] = "rmsprop"
     state_size: ClassVar[int] = 1
-    scalars: ClassVar[int] = 1
+    scalar_count: ClassVar[int] = 1
     learning_rate: float = 0.001
     decay: float = 0.9
     epsilon: float = 1e-8
@@ -227,10 +248,10 @@ class RMSprop(Optimizer):
         return (learning_rates,)
 
     def record(
-        self, tape: Tape, vectors: Vectors, memory: Array, numbers: tuple[Array, ...]
+        self, tape: Tape, vectors: Vectors, state: Array, step_scalars: tuple[Array, ...]
     ) -> None:
         w, g, scratch = vectors.parameters, vectors.gradient, vectors.scratch
-        (rate,), v = numbers, memory[0]
+        (rate,), v = step_scalars, state[0]
         tape.add(np.multiply, v, scalar(self.decay, tape.dtype), v)
         tape.add(np.multiply, g, g, scratch)
         tape.add(np.multiply, scratch, scalar(1.0 - self.decay, tape.dtype), scratch)

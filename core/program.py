@@ -1,8 +1,8 @@
-"""A training step recorded once, for a run of batches, as a flat list of calls.
+"""Training steps, recorded once as a flat list of calls.
 
-A `Program` is a tape of `steps` batches. Each slot has its own rows, targets, outputs, dropout
-masks and step scalars, laid side by side in arrays that are filled for all slots at once; all
-else is scratch that the slots share. The caller fills the `batches`, and replays.
+A `Program` is a tape of `steps` batches. Each step has its own rows, targets, outputs, dropout
+masks and scalars. They are stored contiguously, so that all steps are filled at once. All other
+buffers are shared by the steps. The caller fills the `batches` and then replays.
 """
 
 from typing import NamedTuple
@@ -18,59 +18,79 @@ from core.regularization import Regularization
 from core.tape import Backward, Tape, scalar
 
 BLOCK = 65_536
-"""Elements of the flat vectors that one optimizer call takes: what fits the second cache."""
+"""Elements of the flat vectors per optimizer call, chosen to fit the second-level cache."""
 
 ROW_MAJOR_INPUTS = 256
-"""Inputs from which on the tape is a wide one."""
+"""From this many inputs on, tapes are row-major."""
 
 
 def is_row_major(network: Network) -> bool:
-    """Tell whether the network's program is recorded on a wide tape."""
+    """Return True if the network's programs use row-major tapes."""
     return network.inputs >= ROW_MAJOR_INPUTS
 
 
 def pack_rows_for(network: Network, rows: Rows) -> PackedRows:
-    """Return rows as the network's programs take them, laid once for all of them."""
-    return pack_rows(rows, network.dtype, row_major=is_row_major(network))
-
-
-class UpdateStep(NamedTuple):
-    """What happens to the parameters after each gradient."""
-
-    optimizer: Optimizer
-    memory: Array  # (memories, n)
-    regularization: Regularization
-    snapshots: Array | None = None  # (slots, n), the parameters after each step where wanted
-
-
-class Program:
-    """The recorded step.
+    """Return rows in the layout that all programs of the network read.
 
     Parameters
     ----------
     network
-        Its parameters are trained in place.
+        The network to train.
+    rows
+        Inputs of shape (rows, inputs) with their targets.
+    """
+    return pack_rows(rows, network.dtype, row_major=is_row_major(network))
+
+
+class UpdateStep(NamedTuple):
+    """The update of the parameters after each gradient.
+
+    Attributes
+    ----------
+    optimizer
+        The update rule.
+    optimizer_state : (state_size, n)
+        Updated in place.
+    regularization
+        Applied to the gradient before the optimizer.
+    snapshots : (steps, n)
+        Receives the parameters after each step, if given.
+    """
+
+    optimizer: Optimizer
+    optimizer_state: Array
+    regularization: Regularization
+    snapshots: Array | None = None
+
+
+class Program:
+    """Recorded training steps.
+
+    Parameters
+    ----------
+    network
+        Its parameters, (n,), are trained in place.
     loss
-        What is minimised.
-    laid
-        The rows that batches are taken from, by `pack_rows_for`.
+        The loss to minimize.
+    packed
+        The rows that batches are selected from, by `pack_rows_for`.
     batch
-        Rows of each batch.
-    slots
-        Batches in one replay.
+        Rows per batch.
+    steps
+        Batches per replay.
     updates
-        None records the gradient alone.
+        None records only the gradient.
 
     Attributes
     ----------
     batches
-        What is learned from next.
-    outputs
-        (slots, units, batch), as the last layer has them.
-    gradient
-        (n,), of the batch replayed last; updates use it up.
-    squared_norms
-        (slots,), of each gradient, before anything is done to it.
+        Inputs and targets of the next replay.
+    outputs : (steps, units, batch)
+        Outputs of the last replay.
+    gradient : (n,)
+        Gradient of the last batch. Updates overwrite it.
+    squared_norms : (steps,)
+        Squared norm of each gradient, before regularization.
     """
 
     def __init__(
@@ -91,7 +111,9 @@ class Program:
         self.outputs = np.empty((steps, network.units, batch), dtype)
         self.squared_norms = np.zeros(steps, dtype)
         self._optimizer = updates.optimizer if updates else None
-        self._numbers = np.empty((updates.optimizer.scalars if updates else 0, steps), dtype)
+        self._step_scalars = np.empty(
+            (updates.optimizer.scalar_count if updates else 0, steps), dtype
+        )
         vectors = Vectors(
             network.parameters,
             self.gradient,
@@ -109,7 +131,7 @@ class Program:
             self._tape.end_step()
 
     def _record_gradient(self, network: Network, loss: Loss, step: int) -> None:
-        """Record one batch forward and backward."""
+        """Record the forward and the backward pass of one batch."""
         activation, outputs = self.batches.record(step), self.outputs[step]
         parameters, gradients = self._views
         recorded = network.record(self._tape, activation, parameters, gradients, outputs)
@@ -123,19 +145,19 @@ class Program:
                 delta = upstream
 
     def _record_delta(self, loss: Loss, step: int, through_activation: Backward) -> Array:
-        """Record dL/dz of the last layer, scaled to the mean over rows, and return it."""
+        """Record dL/dz of the last layer, (units, batch), averaged over rows, and return it."""
         tape, outputs, targets = self._tape, self.outputs[step], self.batches.targets[step]
         delta = tape.buffer(outputs)
         loss.record_gradient(tape, outputs, targets, delta)
-        if loss.after is None:
+        if loss.required_activation is None:
             through_activation(delta)
-        share = loss.row_scale(len(outputs)) / self.batch
-        tape.add(np.multiply, delta, scalar(share, tape.dtype), delta)
+        scale = loss.row_scale(len(outputs)) / self.batch
+        tape.add(np.multiply, delta, scalar(scale, tape.dtype), delta)
         return delta
 
     def _record_update(self, updates: UpdateStep, vectors: Vectors, step: int) -> None:
-        """Record the optimizer, block by block so that long vectors stay in cache."""
-        numbers = tuple(row[step : step + 1].reshape(()) for row in self._numbers)
+        """Record the optimizer in blocks, so that they stay in cache."""
+        step_scalars = tuple(row[step : step + 1].reshape(()) for row in self._step_scalars)
         for start in range(0, self.gradient.size, BLOCK):
             block = slice(start, start + BLOCK)
             part = Vectors(
@@ -144,23 +166,31 @@ class Program:
                 vectors.scratch[block],
                 vectors.decayed[block],
             )
-            updates.optimizer.record(self._tape, part, updates.memory[:, block], numbers)
+            updates.optimizer.record(
+                self._tape, part, updates.optimizer_state[:, block], step_scalars
+            )
         if updates.snapshots is not None:
             self._tape.add(np.copyto, updates.snapshots[step], vectors.parameters)
 
     def schedule(self, learning_rates: Array, steps: Array) -> None:
-        """Set the rate and the step number, counted from 1, of the first slots."""
+        """Set the learning rates and the step numbers of the first steps of the next replay.
+
+        Parameters
+        ----------
+        learning_rates, steps : (steps,)
+            Step numbers are counted from 1.
+        """
         if self._optimizer is not None:
-            numbers = self._optimizer.step_scalars(learning_rates, steps)
-            for row, values in zip(self._numbers, numbers, strict=True):
+            step_scalars = self._optimizer.step_scalars(learning_rates, steps)
+            for row, values in zip(self._step_scalars, step_scalars, strict=True):
                 row[: len(steps)] = values
 
     def draw_masks(self, generator: np.random.Generator, first: int, last: int) -> None:
-        """Draw the dropout masks of the slots from ``first`` up to ``last``."""
+        """Draw the dropout masks of steps ``first`` (inclusive) to ``last`` (exclusive)."""
         self._tape.draw_masks(generator, first, last)
 
     def disable_dropout(self) -> None:
-        """Fill the dropout masks with ones, as in inference."""
+        """Set the dropout masks to ones, as in inference."""
         for masks, _ in self._tape.masks:
             masks.fill(1.0)
 
@@ -170,7 +200,7 @@ class Program:
 
 
 def _ones_at_weights(network: Network) -> Array:
-    """Return 1 where a weight stands in the flat vector and 0 where a bias does."""
+    """Return a vector, (n,), with 1 for weights and 0 for biases."""
     flat = np.ones_like(network.parameters)
     for _, matrix in network.dense(flat):
         matrix[-1] = 0.0

@@ -1,7 +1,7 @@
-"""Named arrays as bytes, in the safetensors layout: a JSON header, then raw numbers.
+"""Named arrays as bytes in the safetensors format: a JSON header, then raw values.
 
-Eight bytes with the header's length, the header, the arrays one after the other, all
-little-endian. Nothing in it can run code.
+The file has eight bytes with the length of the header, the header, and the arrays, all
+little-endian. It cannot contain code.
 """
 
 import json
@@ -20,7 +20,15 @@ MAX_HEADER_BYTES: Final = 1 << 24
 
 
 def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """Return the arrays and the metadata as one block of bytes, the same for the same input."""
+    """Return arrays and metadata as bytes. Equal input gives equal bytes.
+
+    Parameters
+    ----------
+    tensors
+        Arrays of any shape by name.
+    metadata
+        Strings by name.
+    """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     parts, start = [], 0
     for name, tensor in tensors.items():
@@ -38,36 +46,38 @@ def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
 
 
 def decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return what `encode` was given; the arrays are read-only views of ``data``.
+    """Return the arrays and the metadata. The arrays are read-only views of ``data``.
 
     Raises
     ------
     FormatError
-        When a length, a type or an offset does not fit the bytes that are there.
+        If a length, type or offset does not match the size of ``data``.
     """
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(MAX_HEADER_BYTES, len(data) - 8):
-        raise FormatError("the header is longer than the file")
+        raise FormatError("the header exceeds the size of the file")
     try:
         header = json.loads(data[8 : 8 + size])
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict):
-            raise FormatError("the metadata are no object")
+            raise FormatError("the metadata must be an object")
         body = memoryview(data)[8 + size :]
         tensors = {name: _tensor(name, entry, body) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError("the header is not a safetensors header") from error
+        raise FormatError("the header is not a valid safetensors header") from error
     return tensors, metadata
 
 
 def _tensor(name: str, entry: Mapping[str, Any], body: memoryview) -> Array:
-    """Return one array, its offsets checked against its shape and the bytes there are."""
+    """Return one array after a check of its offsets against its shape and the size of the data."""
     dtype = np.dtype(DTYPES[entry["dtype"]])
     shape = tuple(entry["shape"])
     start, end = entry["data_offsets"]
-    wanted = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or end - start != wanted or not 0 <= start <= end <= len(body):
-        raise FormatError(f"tensor {name[:80]!r} does not fit its bytes")
+    byte_count = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or end - start != byte_count or not 0 <= start <= end <= len(body):
+        raise FormatError(
+            f"the offsets of tensor {name[:80]!r} do not match its shape or the size of the file"
+        )
     return np.frombuffer(body[start:end], dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""Schedules: the learning rate of each epoch."""
+"""Learning rate schedules."""
 
 import math
 from abc import ABC, abstractmethod
@@ -9,19 +9,29 @@ from core.configuration import require
 
 
 class Schedule(ABC):
-    """How the learning rate moves from epoch to epoch."""
+    """The learning rate as a function of the epoch."""
 
     type: ClassVar[str]
 
     @abstractmethod
     def learning_rate(self, initial: float, epoch: int, epochs: int) -> float:
-        """Return the rate of ``epoch``, counted from 0, of ``epochs``."""
+        """Return the learning rate of an epoch.
+
+        Parameters
+        ----------
+        initial
+            The initial learning rate.
+        epoch
+            Index of the epoch, counted from 0.
+        epochs
+            Total number of epochs.
+        """
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Constant(Schedule):
-    """The same rate throughout."""
+    """A constant learning rate."""
 
     type: ClassVar[str] = "constant"
 
@@ -48,7 +58,7 @@ class Cosine(Schedule):
 @final
 @dataclass(frozen=True, slots=True)
 class Step(Schedule):
-    """Multiplied by ``factor`` after every ``every`` epochs."""
+    """Multiplies the rate by ``factor`` after every ``every`` epochs."""
 
     type: ClassVar[str] = "step"
     every: int = 100
@@ -65,7 +75,7 @@ class Step(Schedule):
 @final
 @dataclass(frozen=True, slots=True)
 class LinearDecay(Schedule):
-    """A straight line from the initial rate to the minimum."""
+    """Linear decay from the initial rate to the minimum."""
 
     type: ClassVar[str] = "linear"
     min_learning_rate: float = 0.0
@@ -80,7 +90,7 @@ class LinearDecay(Schedule):
 @final
 @dataclass(frozen=True, slots=True)
 class Exponential(Schedule):
-    """Multiplied by ``decay`` after every epoch."""
+    """Multiplies the rate by ``decay`` after every epoch."""
 
     type: ClassVar[str] = "exponential"
     decay: float = 0.99
@@ -95,7 +105,7 @@ class Exponential(Schedule):
 @final
 @dataclass(frozen=True, slots=True)
 class WarmupCosine(Schedule):
-    """A straight rise over the first epochs, then `Cosine` over the rest."""
+    """A linear increase over the first epochs, followed by `Cosine`."""
 
     type: ClassVar[str] = "warmup_cosine"
     warmup_epochs: int = 5

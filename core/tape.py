@@ -1,7 +1,7 @@
-"""A flat list of NumPy calls on arrays made beforehand, replayed without deciding anything.
+"""A flat list of NumPy calls on preallocated arrays, replayed without further decisions.
 
-Small networks are slow where every step pays for dispatch. A tape pays once: each view,
-buffer and scalar is made while recording, and a replay is one loop over
+For small networks the dispatch of each step dominates the cost. A tape pays it once: all views,
+buffers and scalars are created while recording. A replay is one loop over
 ``(function, arguments)``.
 """
 
@@ -19,15 +19,15 @@ RANDOM_WORD: Final = 1 << 16
 
 
 class ActivationBuffer(NamedTuple):
-    """What flows between layers: values over a row of ones, or alone on a wide tape.
+    """The output of a layer: values above a row of ones, or only values on row-major tapes.
 
     Attributes
     ----------
-    augmented
-        (units + 1, batch). The last row is one, so that a product with weights over a row of
-        biases needs no addition.
-    values
-        (units, batch), a view of ``augmented`` where there is one.
+    augmented : (units + 1, batch)
+        The last row is one, so that a product with weights above a row of biases includes the
+        biases. None on row-major tapes.
+    values : (units, batch)
+        A view of ``augmented``, if there is one.
     """
 
     augmented: Array | None
@@ -35,23 +35,23 @@ class ActivationBuffer(NamedTuple):
 
 
 class Tape:
-    """Records calls for a row of batches, its slots, that share all scratch buffers.
+    """Records the calls of consecutive batches, its steps. All steps share the scratch buffers.
 
     Parameters
     ----------
     batch
-        Rows in each batch.
-    slots
-        Batches that one replay runs through.
+        Rows per batch.
+    steps
+        Batches per replay.
     dtype
-        Of every buffer.
+        The dtype of all buffers.
     training
-        Whether training follows, which looks at the parameters after each epoch. Else nothing is
-        silenced, and what is not finite must come through to the outputs.
-    wide
-        Whether the (units, batch) arrays lie row after row of the batch, as BLAS likes large
-        ones, and without the ones, whose laying beside them costs more there than the two calls
-        that they save. Else they lie unit after unit.
+        True if the tape is for training, where parameters are checked after each epoch.
+        Otherwise dropout is disabled and non-finite values propagate to the outputs.
+    row_major
+        If True, the (units, batch) arrays are stored row by row of the batch (row-major),
+        otherwise unit by unit (feature-major). BLAS is faster on large row-major arrays. Row-major
+        buffers have no ones, because writing them costs more than the two calls that they save.
     """
 
     def __init__(
@@ -73,27 +73,33 @@ class Tape:
         self._buffers: list[Array] = []
         self._next_buffer = 0
         self._next_mask = 0
-        self._slot = -1
-        self._slot_ends = [0]
+        self._step = -1
+        self._step_ends = [0]
 
     def begin_step(self) -> int:
-        """Start recording the next batch; buffers are handed out again from the first."""
-        self._slot += 1
+        """Begin the next step. Its buffers are those of the first step, in order."""
+        self._step += 1
         self._next_buffer = self._next_mask = 0
-        return self._slot
+        return self._step
 
     def end_step(self) -> None:
-        """Note where the batch's calls end, so that a replay can run part of the slots."""
-        self._slot_ends.append(len(self.calls))
+        """Mark the end of the step, so that a replay can run the first steps only."""
+        self._step_ends.append(len(self.calls))
 
     def add(self, function: Callable[..., object], *arguments: Any) -> None:
         """Record one call."""
         self.calls.append((function, arguments))
 
     def product(self, a: Array, b: Array, out: Array) -> None:
-        """Record out <- a b, whichever way ``out`` lies.
+        """Record out <- a b for an ``out`` in C or Fortran order.
 
-        The method spares the function's way through Python, a third of a small product.
+        The method `dot` avoids the Python overhead of the function, a third of a small product.
+
+        Parameters
+        ----------
+        a : (rows, inner)
+        b : (inner, columns)
+        out : (rows, columns)
         """
         if out.flags.c_contiguous:
             self.add(a.dot, b, out)
@@ -101,22 +107,22 @@ class Tape:
             self.add(b.T.dot, a.T, out.T)
 
     def constant(self, make: Callable[[], Array]) -> Array:
-        """Return what every slot shares and none writes to."""
+        """Return an array that all steps share and no step modifies. ``make`` creates it."""
         return self._shared(make)
 
     def _shared(self, make: Callable[[], Array]) -> Array:
-        """Return what every slot shares: the n-th request of each gets the n-th array."""
+        """Return a shared array: the n-th request of each step returns the n-th array."""
         if self._next_buffer == len(self._buffers):
             self._buffers.append(make())
         self._next_buffer += 1
         return self._buffers[self._next_buffer - 1]
 
     def buffer(self, like: Array, dtype: Any = None) -> Array:
-        """Return scratch of the shape and the layout of ``like``."""
+        """Return a scratch buffer with the shape and the memory layout of ``like``."""
         return self._shared(lambda: np.empty_like(like, self.dtype if dtype is None else dtype))
 
     def activation(self, units: int) -> ActivationBuffer:
-        """Return a buffer for a layer's output."""
+        """Return a buffer for a layer's output, (units, batch)."""
         if self.row_major:
             return ActivationBuffer(
                 None, self._shared(lambda: np.empty((self.batch, units), self.dtype)).T
@@ -125,44 +131,53 @@ class Tape:
         augmented[-1] = 1.0
         return ActivationBuffer(augmented, augmented[:-1])
 
-    def mask(self, like: Array, keep: float) -> Array:
-        """Return this slot's dropout mask, laid like ``like``; `draw_masks` fills it."""
+    def mask(self, like: Array, keep_probability: float) -> Array:
+        """Return the dropout mask of this step. `draw_masks` fills it.
+
+        Parameters
+        ----------
+        like : (units, batch)
+            Determines shape and memory layout.
+        keep_probability
+            Probability that a unit remains.
+        """
         if self._next_mask == len(self.masks):
             shape = like.T.shape if self.row_major else like.shape
-            self.masks.append((np.empty((self.steps, *shape), self.dtype), keep))
+            self.masks.append((np.empty((self.steps, *shape), self.dtype), keep_probability))
         self._next_mask += 1
-        mask: Array = self.masks[self._next_mask - 1][0][self._slot]
+        mask: Array = self.masks[self._next_mask - 1][0][self._step]
         return mask.T if self.row_major else mask
 
     def draw_masks(self, generator: np.random.Generator, first: int, last: int) -> None:
-        """Fill the masks of slots ``first`` to ``last`` (exclusive): 0, or 1 / keep.
+        """Fill the masks of steps ``first`` (inclusive) to ``last`` (exclusive).
 
-        Sixteen random bits decide over a unit, so keep is a multiple of 2^-16.
+        Mask values are 0 or 1 / keep_probability. Each unit uses 16 random bits, so the probability
+        is rounded to a multiple of 2^-16.
         """
-        for masks, keep in self.masks:
-            drawn = masks[first:last]
-            kept = max(1, round(keep * RANDOM_WORD))
-            words = generator.bit_generator.random_raw(-(-drawn.size // 4)).view(np.uint16)
-            keeps = words[: drawn.size].reshape(drawn.shape) < kept
-            np.multiply(keeps, scalar(RANDOM_WORD / kept, self.dtype), out=drawn)
+        for masks, keep_probability in self.masks:
+            step_masks = masks[first:last]
+            threshold = max(1, round(keep_probability * RANDOM_WORD))
+            words = generator.bit_generator.random_raw(-(-step_masks.size // 4)).view(np.uint16)
+            survives = words[: step_masks.size].reshape(step_masks.shape) < threshold
+            np.multiply(survives, scalar(RANDOM_WORD / threshold, self.dtype), out=step_masks)
 
     def replay(self, steps: int) -> None:
         """Run the calls of the first ``steps`` batches."""
         calls = self.calls
         if steps != self.steps:
-            calls = calls[: self._slot_ends[steps]]
+            calls = calls[: self._step_ends[steps]]
         for function, arguments in calls:
             function(*arguments)
 
 
 Backward = Callable[[Array], None]
-"""Records, on the tape it was made for, how dL/da becomes dL/dz in place."""
+"""Takes dL/da and records, on its tape, the update to dL/dz in place."""
 
 
 def do_nothing(_: Array) -> None:
-    """Record nothing: the derivative is one."""
+    """Record nothing, because the derivative is one."""
 
 
 def scalar(value: float, dtype: np.dtype[Any]) -> Array:
-    """Return a 0-d array: NumPy takes it faster than a Python number."""
+    """Return a 0-d array, which NumPy processes faster than a Python number."""
     return np.array(value, dtype)

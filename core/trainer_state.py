@@ -1,4 +1,4 @@
-"""All there is to know of a training between two epochs, as bytes."""
+"""Serialization of the complete state of a trainer between two epochs."""
 
 import json
 import math
@@ -13,21 +13,28 @@ from core.arrays import Array
 from core.errors import FormatError, ShapeError
 
 FORMAT: Final = "neurond-trainer-3"
-OLDER: Final = "neurond-trainer-2"
-"""Dropout drew otherwise and the best weights moved by leaps alone: its weights can be had, but
-training cannot go on from it to the same bits."""
+PREVIOUS_FORMAT: Final = "neurond-trainer-2"
+"""An earlier format whose weights can still be read, but whose training cannot be resumed.
+
+It drew dropout masks differently, and updated the best weights only at larger improvements.
+"""
 
 
 @dataclass(slots=True)
 class Progress:
-    """The numbers of a state; its arrays stand beside it.
+    """The scalars of a trainer state. Its arrays are stored separately.
 
     Attributes
     ----------
+    epoch, step
+        Number of completed epochs and optimizer steps.
     best_loss, best_epoch
-        The least monitored loss, and when it was.
+        The lowest monitored loss, and its epoch.
     patience_loss, epochs_waited
-        The loss that patience waits to see improved by more than a bit, and for how many epochs.
+        The loss that early stopping compares with, and the number of epochs without an improvement
+        on it by more than ``min_delta``.
+    stop_reason
+        Why training ended. None while it continues.
     """
 
     epoch: int = 0
@@ -39,48 +46,73 @@ class Progress:
     stop_reason: str | None = None
 
 
-def encoded(
+def encode_state(
     progress: Progress, arrays: Mapping[str, Array], generator: np.random.Generator
 ) -> bytes:
-    """Return a state, the same bytes for equal states."""
-    numbers = {
+    """Return a state as bytes. Equal states give equal bytes.
+
+    Parameters
+    ----------
+    progress
+        The scalars.
+    arrays
+        Arrays of any shape by name.
+    generator
+        The random generator of the trainer.
+    """
+    progress_fields = {
         name: None if value == math.inf else value for name, value in asdict(progress).items()
     }
     metadata = {
         "format": FORMAT,
-        "progress": json.dumps(numbers),
+        "progress": json.dumps(progress_fields),
         "generator": json.dumps(generator.bit_generator.state, default=_as_list),
     }
     return tensors.encode(arrays, metadata)
 
 
-def decoded(state: bytes, homes: Mapping[str, Array], generator: np.random.Generator) -> Progress:
-    """Fill arrays and generator with what a state holds, and return its numbers.
+def decode_state(
+    state: bytes, destinations: Mapping[str, Array], generator: np.random.Generator
+) -> Progress:
+    """Restore arrays and generator in place, and return the scalars of a state.
+
+    Parameters
+    ----------
+    state
+        Bytes that `encode_state` returned.
+    destinations
+        Arrays by name that receive the arrays of the state.
+    generator
+        Receives the state of the random generator.
 
     Raises
     ------
-    FormatError, ShapeError
-        When the bytes are something else, of another version, or of another trainer.
+    FormatError
+        If the bytes are not a trainer state, are incomplete or were written by another version.
+    ShapeError
+        If an array has another shape or dtype than its destination.
     """
     arrays, metadata = read_state(state)
     if metadata["format"] != FORMAT:
-        raise FormatError("the state was written by an earlier version, which trained otherwise")
+        raise FormatError("the trainer state was written by an incompatible earlier version")
     try:
-        numbers: dict[str, Any] = json.loads(metadata["progress"])
-        words: dict[str, Any] = json.loads(metadata["generator"])
+        progress_fields: dict[str, Any] = json.loads(metadata["progress"])
+        generator_state: dict[str, Any] = json.loads(metadata["generator"])
         for name in ("best_loss", "patience_loss"):
-            numbers[name] = math.inf if numbers[name] is None else numbers[name]
-        progress = Progress(**numbers)
-        words["state"]["state"] = np.array(words["state"]["state"], np.uint64)
-        held = {name: arrays[name] for name in homes}
+            progress_fields[name] = (
+                math.inf if progress_fields[name] is None else progress_fields[name]
+            )
+        progress = Progress(**progress_fields)
+        generator_state["state"]["state"] = np.array(generator_state["state"]["state"], np.uint64)
+        restored = {name: arrays[name] for name in destinations}
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError("the state of the trainer is not whole") from error
-    for name, home in homes.items():
-        if held[name].shape != home.shape or held[name].dtype != home.dtype:
-            raise ShapeError(name, expected=home.shape, got=held[name].shape)
-    for name, home in homes.items():
-        home[:] = held[name]
-    generator.bit_generator.state = words
+        raise FormatError("the trainer state is incomplete or invalid") from error
+    for name, destination in destinations.items():
+        if restored[name].shape != destination.shape or restored[name].dtype != destination.dtype:
+            raise ShapeError(name, expected=destination.shape, got=restored[name].shape)
+    for name, destination in destinations.items():
+        destination[:] = restored[name]
+    generator.bit_generator.state = generator_state
     return progress
 
 
@@ -90,14 +122,14 @@ def read_state(state: bytes) -> tuple[dict[str, Array], dict[str, str]]:
     Raises
     ------
     FormatError
-        When the bytes are something else, or of another version.
+        If the bytes are not a trainer state, or were written by an unknown version.
     """
     arrays, metadata = tensors.decode(state)
-    if metadata.get("format") not in {FORMAT, OLDER}:
-        raise FormatError("these bytes are no trainer's state, or one of another version")
+    if metadata.get("format") not in {FORMAT, PREVIOUS_FORMAT}:
+        raise FormatError("not a trainer state of a supported version")
     return arrays, metadata
 
 
 def _as_list(array: Array) -> list[int]:
-    """Let JSON take the generator's array of words."""
+    """Convert the generator's array of words for JSON."""
     return array.tolist()  # type: ignore[no-any-return]

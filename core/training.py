@@ -1,4 +1,4 @@
-"""The one training loop, as an iterator of epochs whose whole state can be saved."""
+"""The training loop, an iterator over epochs whose state can be saved and restored."""
 
 import math
 from collections.abc import Iterator
@@ -12,33 +12,38 @@ from core.errors import DivergedError, ShapeError
 from core.metrics import class_indices
 from core.network import Network
 from core.program import Program, UpdateStep, is_row_major, pack_rows_for
-from core.trainer_state import Progress, decoded, encoded
+from core.trainer_state import Progress, decode_state, encode_state
 from core.training_config import TrainingConfig
 
 MAX_CHUNK_BYTES: Final = 4 << 20
-"""About what the inputs, targets, outputs and masks of one replay may take."""
+"""Approximate memory for the inputs, targets, outputs and masks of one replay."""
 
 MAX_CHUNK_STEPS: Final = 128
-"""Batches in one replay: beyond, a longer list gains nothing."""
+"""Maximum number of batches per replay. A longer list is not faster."""
 
 VALIDATION_ROWS: Final = 4096
-"""Rows of the validation set that go forward at once."""
+"""Validation rows per forward pass."""
 
 
 class Epoch(NamedTuple):
-    """What one epoch brought.
+    """The metrics of one epoch.
 
     Attributes
     ----------
     epoch
         Counted from 1.
     train_loss, train_accuracy
-        Over the batches as they were trained on, with the weights moving and dropout on.
+        Averages over the batches during training, with changing weights and active dropout.
     validation_loss, validation_accuracy
-        After the epoch, dropout off; None without a validation set. Accuracies are None for
-        regression.
+        Measured after the epoch without dropout. None without a validation set.
+    learning_rate
+        Learning rate of the epoch.
     gradient_norm
-        Mean Euclidean norm over the batches, before the update.
+        Mean Euclidean norm of the gradients of the batches, before the update.
+
+    Notes
+    -----
+    Accuracies are None for regression.
     """
 
     epoch: int
@@ -51,22 +56,37 @@ class Epoch(NamedTuple):
 
 
 def split(rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
-    """Return which rows train and which validate, each in ascending order.
+    """Return the indices of training and validation rows, each in ascending order.
 
-    At least one row trains; with a positive fraction at least one validates, where there are two.
+    There is at least one training row. With a positive fraction and at least two rows, there is at
+    least one validation row.
+
+    Parameters
+    ----------
+    rows
+        Total number of rows.
+    fraction
+        Fraction of validation rows.
+    seed
+        Seed of the random split.
+
+    Returns
+    -------
+    training : (training rows,)
+    validation : (validation rows,)
     """
     if fraction <= 0.0 or rows < 2:
         return np.arange(rows), np.arange(0)
-    held_out = min(max(round(rows * fraction), 1), rows - 1)
+    validation_count = min(max(round(rows * fraction), 1), rows - 1)
     order = np.random.Generator(np.random.SFC64([seed, rows])).permutation(rows)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    return np.sort(order[validation_count:]), np.sort(order[:validation_count])
 
 
 class _RollbackPoint(NamedTuple):
-    """A state to go back to, where more was run than counts."""
+    """A state to return to if some of the steps that ran do not count."""
 
     parameters: Array
-    memory: Array
+    optimizer_state: Array
     step: int
     generator: dict[str, Any]
 
@@ -75,31 +95,39 @@ class _RollbackPoint(NamedTuple):
 class Trainer:
     """Trains a network in place, epoch by epoch.
 
-    ``for epoch in trainer`` runs to the end; `advance` runs a number of epochs, faster where
-    whole epochs fit in one replay. After either, `state` is all there is to know: a trainer
-    made alike, given it by `restore`, goes on to the same bits.
+    ``for epoch in trainer`` runs until training stops. `advance` runs a number of epochs, and is
+    faster if several epochs fit into one replay. Between epochs, `state` is the complete state: a
+    trainer with the same arguments that restores it continues bit-for-bit.
 
     Parameters
     ----------
     network
-        Trained in place.
+        The network to train in place.
     training
-        The rows to learn.
-    plan
-        How.
+        Preprocessed inputs, (rows, inputs), and targets.
+    config
+        How to train.
     validation
-        Rows held out, looked at after each epoch.
+        Rows for validation after each epoch, with inputs of shape (rows, inputs).
 
     Attributes
     ----------
     training, validation
-        The rows as they are held, in the network's dtype; callers need not keep theirs.
+        The rows in the network's dtype. The caller's rows may be released.
+    progress
+        The scalars of the state.
+    best_parameters : (n,)
+        The parameters with the lowest monitored loss.
 
     Raises
     ------
+    ConfigurationError
+        If the loss does not support the output activation or the targets.
+    ShapeError
+        If the training set is empty.
     DivergedError
-        From `advance`, when loss or parameters are no longer finite. The network then holds
-        the parameters of the last finite epoch.
+        From `advance`, if loss, gradient or parameters are not finite. The network then has the
+        parameters of the last finite epoch.
     """
 
     def __init__(
@@ -125,121 +153,134 @@ class Trainer:
         self.progress = Progress()
         self.best_parameters = network.parameters.copy()
         self._rows = len(training.inputs)
-        self._classifies = training.targets.ndim == 1
+        self._is_classification = training.targets.ndim == 1
         self._generator = np.random.Generator(np.random.SFC64(config.seed))
-        self._memory = np.zeros(
+        self._optimizer_state = np.zeros(
             (config.optimizer.state_size, network.parameters.size), network.dtype
         )
-        self._whole = self._rows <= config.batch_size
+        self._full_batch = self._rows <= config.batch_size
         batch = min(config.batch_size, self._rows)
-        steps, rest = self._step_capacity(batch), self._rows % batch
+        steps, remainder = self._step_capacity(batch), self._rows % batch
         self._snapshots: Array | None = None
-        if self._whole and validation is None:
+        if self._full_batch and validation is None:
             self._snapshots = np.empty((steps, network.parameters.size), network.dtype)
-        updates = UpdateStep(config.optimizer, self._memory, config.regularization, self._snapshots)
-        self._mark = _RollbackPoint(network.parameters.copy(), self._memory.copy(), 0, {})
-        self._main = Program(network, config.loss, packed, batch, steps, updates)
-        self._rest = Program(network, config.loss, packed, rest, 1, updates) if rest else None
-        if self._whole:
+        updates = UpdateStep(
+            config.optimizer, self._optimizer_state, config.regularization, self._snapshots
+        )
+        self._rollback_point = _RollbackPoint(
+            network.parameters.copy(), self._optimizer_state.copy(), 0, {}
+        )
+        self._main_program = Program(network, config.loss, packed, batch, steps, updates)
+        self._remainder_program = (
+            Program(network, config.loss, packed, remainder, 1, updates) if remainder else None
+        )
+        if self._full_batch:
             for step in range(steps):
-                self._main.batches.fill(np.arange(self._rows), step)
+                self._main_program.batches.fill(np.arange(self._rows), step)
 
     def _step_capacity(self, batch: int) -> int:
-        """Return how many batches of one epoch, or epochs of one batch, to replay at once."""
-        floats = 3 * sum(self.network.widths[1:])
+        """Return the number of steps per replay: batches of an epoch, or epochs of one batch."""
+        values_per_row = 3 * sum(self.network.widths[1:])
         if not is_row_major(self.network):
-            floats += self.network.inputs
-        each = batch * floats * self.network.dtype.itemsize
-        wanted = self._rows // batch
-        if self._whole:
-            each += self.network.parameters.nbytes
-            # A validation set is looked at after each epoch, so an epoch is then a replay.
-            wanted = 1 if self.validation else self.config.epochs
-        return max(1, min(wanted, MAX_CHUNK_STEPS, MAX_CHUNK_BYTES // each))
+            values_per_row += self.network.inputs
+        bytes_per_step = batch * values_per_row * self.network.dtype.itemsize
+        steps = self._rows // batch
+        if self._full_batch:
+            bytes_per_step += self.network.parameters.nbytes
+            # Validation runs after each epoch, so a replay is then one epoch.
+            steps = 1 if self.validation else self.config.epochs
+        return max(1, min(steps, MAX_CHUNK_STEPS, MAX_CHUNK_BYTES // bytes_per_step))
 
     def __iter__(self) -> Iterator[Epoch]:
-        """Run to the end, yielding each epoch with a state that can be saved."""
+        """Run until training stops, yielding each epoch. The state can be saved after each one."""
         while self.progress.stop_reason is None:
             yield from self.advance(1)
 
     def advance(self, epochs: int) -> list[Epoch]:
-        """Run up to ``epochs`` more epochs and return what they brought.
+        """Run at most ``epochs`` more epochs and return their metrics.
 
-        Epochs that ended well before a divergence are returned; the next call raises.
+        Epochs that were completed before a divergence are returned. The next call raises.
+
+        Raises
+        ------
+        DivergedError
+            If the first of these epochs diverges.
         """
         done: list[Epoch] = []
         try:
-            with np.errstate(all="ignore"):  # what is not finite is looked for after each lap
+            with np.errstate(all="ignore"):  # non-finite values are detected after each chunk
                 while len(done) < epochs and self.progress.stop_reason is None:
-                    left = min(epochs - len(done), self.config.epochs - self.progress.epoch)
+                    remaining = min(epochs - len(done), self.config.epochs - self.progress.epoch)
                     if self._snapshots is not None:
-                        self._whole_epochs(done, min(left, self._main.steps), self._snapshots)
+                        self._run_full_batch_epochs(
+                            done, min(remaining, self._main_program.steps), self._snapshots
+                        )
                     else:
-                        self._epoch(done)
+                        self._run_epoch(done)
         except DivergedError:
             self._roll_back()
             if not done:
                 raise
         return done
 
-    def _epoch(self, done: list[Epoch]) -> None:
-        """Run one epoch, lap by lap."""
+    def _run_epoch(self, done: list[Epoch]) -> None:
+        """Run one epoch in chunks."""
         self._save_rollback_point()
         rate = self._learning_rate(self.progress.epoch)
-        shuffled = self.config.shuffle and not self._whole
+        shuffled = self.config.shuffle and not self._full_batch
         order = self._generator.permutation(self._rows) if shuffled else np.arange(self._rows)
         loss = norms = 0.0
         correct = start = 0
-        for program in (self._main, self._rest):
+        for program in (self._main_program, self._remainder_program):
             while program is not None and start + program.batch <= self._rows:
                 steps = min(program.steps, (self._rows - start) // program.batch)
                 rows = order[start : start + steps * program.batch]
-                if not self._whole:
+                if not self._full_batch:
                     program.batches.fill(rows)
                 program.draw_masks(self._generator, 0, steps)
                 self._replay(program, np.full(steps, rate))
                 loss += float(self._losses(program, steps).sum())
                 norms += float(np.sqrt(program.squared_norms[:steps]).sum())
-                correct += int(self._correct(program, rows).sum()) if self._classifies else 0
+                correct += int(self._correct(program, rows).sum()) if self._is_classification else 0
                 start += steps * program.batch
-        batches = self._rows // self._main.batch + (self._rest is not None)
+        batches = self._rows // self._main_program.batch + (self._remainder_program is not None)
         validation_loss, validation_accuracy = self._validate()
         epoch = Epoch(
             epoch=self.progress.epoch + 1,
             train_loss=loss / self._rows,
             validation_loss=validation_loss,
-            train_accuracy=correct / self._rows if self._classifies else None,
+            train_accuracy=correct / self._rows if self._is_classification else None,
             validation_accuracy=validation_accuracy,
             learning_rate=rate,
             gradient_norm=norms / batches,
         )
         monitored = epoch.train_loss if validation_loss is None else validation_loss
-        numbers = (epoch.train_loss, monitored, epoch.gradient_norm)
-        if not (all(map(math.isfinite, numbers)) and np.isfinite(self.network.parameters).all()):
+        reported = (epoch.train_loss, monitored, epoch.gradient_norm)
+        if not (all(map(math.isfinite, reported)) and np.isfinite(self.network.parameters).all()):
             raise DivergedError(epoch=epoch.epoch, loss=monitored)
         if self._finish_epoch(epoch, monitored):
             self.best_parameters[:] = self.network.parameters
         done.append(epoch)
 
-    def _whole_epochs(self, done: list[Epoch], epochs: int, snapshots: Array) -> None:
+    def _run_full_batch_epochs(self, done: list[Epoch], epochs: int, snapshots: Array) -> None:
         """Run several epochs of one batch each in one replay.
 
-        A batch of all rows tells the loss of the parameters before its step.
+        The loss of a batch belongs to the parameters before its step.
         """
         self._save_rollback_point()
         first = self.progress.epoch
         rates = [self._learning_rate(first + index) for index in range(epochs)]
         self._train_chunk(rates)
-        losses = self._losses(self._main, epochs) / self._rows
-        norms = np.sqrt(self._main.squared_norms[:epochs])
+        losses = self._losses(self._main_program, epochs) / self._rows
+        norms = np.sqrt(self._main_program.squared_norms[:epochs])
         finite = np.isfinite(snapshots[:epochs]).all(axis=1) & np.isfinite(losses + norms)
         finite_steps = epochs if finite.all() else int(finite.argmin())
         if not finite_steps:
             raise DivergedError(epoch=first + 1, loss=float(losses[0]))
         accuracies: list[float | None] = [None] * epochs
-        if self._classifies:
-            everywhere = np.tile(np.arange(self._rows), epochs)
-            accuracies = (self._correct(self._main, everywhere) / self._rows).tolist()
+        if self._is_classification:
+            rows = np.tile(np.arange(self._rows), epochs)
+            accuracies = (self._correct(self._main_program, rows) / self._rows).tolist()
         columns = (losses[:finite_steps].tolist(), accuracies, rates, norms.tolist())
         best = None
         for step, (loss, accuracy, rate, norm) in enumerate(zip(*columns, strict=False)):
@@ -250,32 +291,36 @@ class Trainer:
             if self.progress.stop_reason is not None:
                 break
         if best is not None:
-            self.best_parameters[:] = snapshots[best - 1] if best else self._mark.parameters
-        ran = self.progress.epoch - first
-        if ran < epochs:
-            # As if no more had been run. What diverged is met again by the next lap, and first.
+            self.best_parameters[:] = (
+                snapshots[best - 1] if best else self._rollback_point.parameters
+            )
+        completed = self.progress.epoch - first
+        if completed < epochs:
+            # Repeat only the counted epochs. If the next one diverged, it starts the next chunk.
             self._roll_back()
-            self._train_chunk(rates[:ran])
+            self._train_chunk(rates[:completed])
 
     def _train_chunk(self, rates: list[float]) -> None:
-        """Run as many epochs of one batch as there are rates."""
+        """Run one epoch of one batch for each learning rate."""
         for step in range(len(rates)):
-            self._main.draw_masks(self._generator, step, step + 1)
-        self._replay(self._main, np.array(rates))
+            self._main_program.draw_masks(self._generator, step, step + 1)
+        self._replay(self._main_program, np.array(rates))
 
     def _save_rollback_point(self) -> None:
-        """Note the state that `_roll_back` returns to."""
-        np.copyto(self._mark.parameters, self.network.parameters)
-        np.copyto(self._mark.memory, self._memory)
+        """Save the state for `_roll_back`."""
+        np.copyto(self._rollback_point.parameters, self.network.parameters)
+        np.copyto(self._rollback_point.optimizer_state, self._optimizer_state)
         generator = dict(self._generator.bit_generator.state)
-        self._mark = self._mark._replace(step=self.progress.step, generator=generator)
+        self._rollback_point = self._rollback_point._replace(
+            step=self.progress.step, generator=generator
+        )
 
     def _roll_back(self) -> None:
-        """Undo what was run since the mark, but for the epochs that were closed."""
-        self.network.parameters[:] = self._mark.parameters
-        self._memory[:] = self._mark.memory
-        self.progress.step = self._mark.step
-        self._generator.bit_generator.state = self._mark.generator
+        """Undo the steps since the rollback point. The progress of finished epochs remains."""
+        self.network.parameters[:] = self._rollback_point.parameters
+        self._optimizer_state[:] = self._rollback_point.optimizer_state
+        self.progress.step = self._rollback_point.step
+        self._generator.bit_generator.state = self._rollback_point.generator
 
     def _learning_rate(self, epoch: int) -> float:
         return self.config.schedule.learning_rate(
@@ -283,22 +328,22 @@ class Trainer:
         )
 
     def _replay(self, program: Program, rates: Array) -> None:
-        """Run as many slots as there are rates."""
+        """Run one step for each learning rate."""
         step = self.progress.step
         program.schedule(rates, np.arange(step + 1, step + 1 + len(rates)))
         program.replay(len(rates))
         self.progress.step += len(rates)
 
     def _losses(self, program: Program, steps: int) -> Array:
-        """Return the sum of the rows' losses, slot by slot."""
+        """Return the sum of the rows' losses for each step, (steps,)."""
         elements = self.config.loss.elements(
             program.outputs[:steps], program.batches.targets[:steps]
         )
-        share = self.config.loss.row_scale(self.network.units)
-        return np.asarray(elements.sum(axis=(1, 2), dtype=np.float64) * share)
+        scale = self.config.loss.row_scale(self.network.units)
+        return np.asarray(elements.sum(axis=(1, 2), dtype=np.float64) * scale)
 
     def _correct(self, program: Program, rows: Array) -> Array:
-        """Return how many of the rows were classified right, slot by slot."""
+        """Return the number of correctly classified rows for each step, (steps,)."""
         actual = self.training.targets[rows].reshape(-1, program.batch)
         outputs = program.outputs[: len(actual)]
         predicted = outputs[:, 0] > 0.5 if self.network.units == 1 else outputs.argmax(axis=1)
@@ -314,12 +359,12 @@ class Trainer:
             part = slice(start, start + VALIDATION_ROWS)
             outputs = self.network.forward(inputs[part])
             loss += self.config.loss.value(outputs, targets[part]) * len(outputs)
-            if self._classifies:
+            if self._is_classification:
                 correct += float(np.sum(class_indices(outputs) == targets[part]))
-        return loss / len(inputs), correct / len(inputs) if self._classifies else None
+        return loss / len(inputs), correct / len(inputs) if self._is_classification else None
 
     def _finish_epoch(self, epoch: Epoch, monitored: float) -> bool:
-        """Take an epoch's numbers into the progress; tell whether it is the best so far."""
+        """Update the progress after an epoch. Return True if the epoch is the best so far."""
         progress, config = self.progress, self.config
         progress.epoch = epoch.epoch
         best = monitored < progress.best_loss
@@ -339,31 +384,32 @@ class Trainer:
         return best
 
     def result(self) -> Array:
-        """Return the parameters that the training is for.
+        """Return the parameters that training produced, (n,).
 
-        The best with early stopping, those that reached the target where they did, else the last.
+        With early stopping these are the best parameters. If the target loss was reached, they are
+        those that reached it. Otherwise they are the last ones.
         """
         reached = self.progress.stop_reason == "target_reached"
         best = reached or self.config.early_stopping is not None
         return self.best_parameters if best else self.network.parameters
 
     def state(self) -> bytes:
-        """Return everything that `restore` needs, as bytes that are equal for equal states."""
-        return encoded(self.progress, self._arrays(), self._generator)
+        """Return the complete state for `restore`. Equal states give equal bytes."""
+        return encode_state(self.progress, self._arrays(), self._generator)
 
     def restore(self, state: bytes) -> None:
-        """Go back to a saved state of a trainer that was made with the same arguments.
+        """Restore the state of a trainer with the same arguments.
 
         Raises
         ------
         FormatError, ShapeError
-            When it is no such state.
+            If ``state`` is not a state of such a trainer.
         """
-        self.progress = decoded(state, self._arrays(), self._generator)
+        self.progress = decode_state(state, self._arrays(), self._generator)
 
     def _arrays(self) -> dict[str, Array]:
         return {
             "parameters": self.network.parameters,
             "best_parameters": self.best_parameters,
-            "memory": self._memory,
+            "memory": self._optimizer_state,  # the name is part of the stored format
         }

@@ -1,4 +1,4 @@
-"""How a network is to be trained."""
+"""Configuration of a training run."""
 
 from dataclasses import dataclass, field
 from typing import final
@@ -13,7 +13,7 @@ from core.schedules import Constant, Schedule
 @final
 @dataclass(frozen=True, slots=True)
 class EarlyStopping:
-    """Stop after ``patience`` epochs without an improvement by more than ``min_delta``."""
+    """Stops after ``patience`` epochs without an improvement by more than ``min_delta``."""
 
     patience: int = 20
     min_delta: float = 0.0
@@ -26,22 +26,30 @@ class EarlyStopping:
 @final
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How a network is trained.
+    """Configuration of a training run.
 
     Attributes
     ----------
     epochs
-        Times that every row is seen, at most.
+        Maximum number of passes over the training rows.
     batch_size
-        Rows of each step; a last, shorter batch takes what is left.
+        Rows per step. The last batch of an epoch may be smaller.
+    loss
+        The loss to minimize.
+    optimizer
+        The update rule.
+    schedule
+        Learning rate per epoch.
+    regularization
+        Changes to the gradient before the optimizer.
     early_stopping
-        With it, the best epoch's weights are the result, else the last epoch's.
+        If set, the weights of the best epoch are the result. Otherwise those of the last epoch are.
     shuffle
-        Whether each epoch has an order of its own; a batch of all rows needs none.
+        If True, rows are shuffled in each epoch. It has no effect if one batch has all rows.
     seed
-        Of shuffling and dropout.
+        Seed of shuffling and dropout.
     target_loss
-        Stop once the monitored loss is as low as this, with the weights that reached it.
+        Stop when the monitored loss is at most this. The result is the weights that reached it.
     """
 
     epochs: int

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Leaves of an environment what runs: no symbols for debuggers, no sources of extension modules, no
-# tests, no databases but ours, and bytecode of what a start loads. Takes the environment's folder.
+# Strips a virtual environment down to what is needed at run time: removes debug symbols, sources of
+# extension modules, tests and unused database dialects, and compiles only the bytecode of modules
+# that the server imports at start. Usage: slim.sh ENVIRONMENT
 set -eu
 cd "$1"/lib/python3*/site-packages
-# NumPy's own libraries have been patched in a way that strip breaks.
+# strip corrupts the patched libraries that NumPy bundles.
 find . -name '*.so' -not -path './numpy.libs/*' -exec strip --strip-unneeded {} +
 find . -type f -regex '.*\.\(c\|cpp\|h\|hpp\|pxd\|pxi\|pyi\|pyx\)' -delete
 find . -type d -name tests -prune -exec rm -r {} +

@@ -1,4 +1,4 @@
-"""Writes the parts of the reference that are made from the code: ``make docs``."""
+"""Generates the reference pages that are derived from the code: ``make reference``."""
 
 from pathlib import Path
 from typing import Any

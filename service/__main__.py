@@ -1,4 +1,4 @@
-"""``python -m service`` is ``neurond serve``."""
+"""Run ``neurond serve`` for ``python -m service``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The application for servers that import it: ``uvicorn --factory service.asgi:create_app``."""
+"""The ASGI factory for external servers: ``uvicorn --factory service.asgi:create_app``."""
 
 from fastapi import FastAPI
 
@@ -8,7 +8,7 @@ from service.settings import Settings
 
 
 def create_app() -> FastAPI:
-    """Return the application with the settings of the environment."""
+    """Return the application, configured from the environment."""
     settings = Settings()
     logging.configure(settings.log_level)
     return build(settings)

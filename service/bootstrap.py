@@ -1,4 +1,4 @@
-"""Builds every part from the settings and joins them; the only module that knows all rings."""
+"""Builds and wires all components from the settings; the only module that imports all layers."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fastapi import FastAPI
 
-from core.formats import FILE_FORMATS, WRITTEN_FORMATS, Reads, Writes
+from core.formats import FILE_FORMATS, WRITTEN_FORMATS, ModelReader, ModelWriter
 from service.api.app import create_api
 from service.api.dependencies import Services
 from service.api.protocols.azure_ml import routes as azure_ml
@@ -57,14 +57,14 @@ from service.infrastructure.model_cache import LeastRecentlyUsed
 from service.infrastructure.observability.metrics import Prometheus
 from service.infrastructure.onnx.format import Onnx
 from service.infrastructure.workers.pool import LocalExecutor
-from service.server import periodic_tasks as background
+from service.server import periodic_tasks
 from service.settings import Protocol, Settings
 
 log = logging.getLogger(__name__)
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Return the bounds that the settings name."""
+    """Return the limits that the settings define."""
     return Limits(
         json_bytes=settings.max_json_bytes,
         inference_bytes=settings.max_inference_bytes,
@@ -85,77 +85,80 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def prepare(settings: Settings) -> DataDirectory:
-    """Take the data folder and bring its database up to date.
+    """Lock the data directory and migrate its database.
 
     Raises
     ------
-    FolderUnusable, DatabaseUnusable
-        With one line for whoever starts the server.
+    DataDirectoryError, DatabaseUnusableError
+        If the server cannot start on them. The message is one line for the operator.
     """
-    folder = DataDirectory(settings.data_dir)
+    directory = DataDirectory(settings.data_dir)
     shared = settings.database_url is not None
-    folder.acquire(shared=shared)
+    directory.acquire(shared=shared)
     if settings.database_url is not None:
         postgres.migrate(settings.database_url.get_secret_value())
-    elif folder.has_orphaned_blobs():
-        problem = f"{folder.database} is missing or empty, and {folder.blobs} is not"
+    elif directory.has_orphaned_blobs():
+        problem = f"{directory.database} is missing or empty, but {directory.blobs} contains blobs"
         raise DatabaseUnusableError(f"{problem}; {REMEDY}")
     else:
-        migrate(folder.database)
+        migrate(directory.database)
     try:
-        FilesystemBlobs(folder.blobs).prepare(shared=shared)
+        FilesystemBlobs(directory.blobs).prepare(shared=shared)
     except OSError as error:
-        raise DataDirectoryError(f"{folder.blobs} cannot be written: {error.strerror}") from error
-    return folder
+        raise DataDirectoryError(
+            f"{directory.blobs} cannot be written to: {error.strerror}"
+        ) from error
+    return directory
 
 
-def database_of(settings: Settings, folder: DataDirectory) -> str:
-    """Return the address of the database."""
+def database_url_of(settings: Settings, directory: DataDirectory) -> str:
+    """Return the URL of the database."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
-    return sqlite_url(folder.database)
+    return sqlite_url(directory.database)
 
 
 def build(settings: Settings, prepared: DataDirectory | None = None) -> FastAPI:
-    """Return the application; its lifespan starts the workers."""
+    """Return the application; its lifespan starts and stops the server's components."""
     limits = limits_of(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        folder = prepared
-        if folder is None:
-            folder = await asyncio.to_thread(prepare, settings)
+        directory = prepared
+        if directory is None:
+            directory = await asyncio.to_thread(prepare, settings)
         try:
-            async with running(settings, limits, folder) as services:
+            async with running(settings, limits, directory) as services:
                 app.state.services = services
                 yield
         finally:
-            folder.release()
+            directory.release()
 
     return create_api(lifespan, inference_protocols(settings), traced=settings.telemetry)
 
 
 def inference_protocols(settings: Settings) -> list[InferenceProtocol]:
-    """Return the enabled inference protocols besides the native API."""
-    known = {
+    """Return the inference protocols to serve in addition to the native API."""
+    enabled = settings.protocols
+    available = {
         Protocol.OPEN_INFERENCE: open_inference.PROTOCOL,
         Protocol.KSERVE_V1: kserve_v1.PROTOCOL,
         Protocol.SAGEMAKER: sagemaker.PROTOCOL,
         Protocol.MLFLOW: mlflow.PROTOCOL,
         Protocol.AZURE_ML: azure_ml.PROTOCOL,
     }
-    enabled = [protocol for name, protocol in known.items() if name in settings.protocols]
-    codecs = [protocol.invocations for protocol in enabled if protocol.invocations is not None]
+    protocols = [protocol for name, protocol in available.items() if name in enabled]
+    codecs = [protocol.invocations for protocol in protocols if protocol.invocations is not None]
     if codecs:
-        enabled.append(invocations_protocol(codecs))
-    if Protocol.VERTEX in settings.protocols:
-        # First: its paths are set for this server, and may equal those of another protocol.
-        enabled.insert(0, vertex.protocol(settings.aip_health_route, settings.aip_predict_route))
-    return enabled
+        protocols.append(invocations_protocol(codecs))
+    if Protocol.VERTEX in enabled:
+        # First, because its paths are configurable and may coincide with another protocol's.
+        protocols.insert(0, vertex.protocol(settings.aip_health_route, settings.aip_predict_route))
+    return protocols
 
 
-def exchange_formats() -> tuple[list[Writes], list[Reads]]:
-    """Return what weights are written as and read from; ONNX where its package is installed."""
+def exchange_formats() -> tuple[list[ModelWriter], list[ModelReader]]:
+    """Return the export and import formats; ONNX is included if its package is installed."""
     written, read = [*WRITTEN_FORMATS], [*FILE_FORMATS]
     if importlib.util.find_spec("onnx") is not None:
         written.append(Onnx())
@@ -165,10 +168,10 @@ def exchange_formats() -> tuple[list[Writes], list[Reads]]:
 
 @asynccontextmanager
 async def open_authenticator(
-    settings: Settings, folder: DataDirectory
+    settings: Settings, directory: DataDirectory
 ) -> AsyncIterator[Authenticator]:
-    """Open the keys alone, for a command."""
-    database = SqlDatabase(database_of(settings, folder))
+    """Open the API keys without the rest of the server, for a command."""
+    database = SqlDatabase(database_url_of(settings, directory))
     authenticator = Authenticator(database, anywhere=settings.allow_anonymous)
     try:
         await authenticator.refresh()
@@ -178,34 +181,34 @@ async def open_authenticator(
 
 
 async def create_bootstrap_key(settings: Settings, authenticator: Authenticator) -> None:
-    """Make the key that the settings give, where there is none yet."""
+    """Create the admin key that the settings define, if no API key exists."""
     if not authenticator.anonymous:
         return
     secret = None
     if settings.bootstrap_key is not None:
         secret = settings.bootstrap_key.get_secret_value().strip()
     elif settings.bootstrap_key_file is not None:
-        secret = await asyncio.to_thread(_secret_in, settings.bootstrap_key_file)
+        secret = await asyncio.to_thread(_read_or_generate_secret, settings.bootstrap_key_file)
     if secret is not None:
         await authenticator.create_bootstrap_key(secret)
         await authenticator.refresh()
 
 
-def _secret_in(file: Path) -> str:
-    """Return the key in a file, drawn and written whole where there is no file."""
+def _read_or_generate_secret(file: Path) -> str:
+    """Return the key in a file; if the file does not exist, create it atomically with a new key."""
     if not file.exists():
-        drawn = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
-        drawn.touch(mode=0o600)
-        drawn.write_text(new_secret() + "\n")
+        temporary = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+        temporary.touch(mode=0o600)
+        temporary.write_text(new_secret() + "\n")
         with contextlib.suppress(FileExistsError):  # another server was faster
-            os.link(drawn, file)
-            log.warning("a first key was drawn; it is in %s", file)
-        drawn.unlink()
+            os.link(temporary, file)
+            log.warning("generated the initial admin key: %s", file)
+        temporary.unlink()
     return file.read_text().strip()
 
 
 class RunningServer(NamedTuple):
-    """What the API runs on, and what is started and stopped around it."""
+    """The services of the API, and the components that are started and stopped with them."""
 
     services: Services
     database: SqlDatabase
@@ -217,20 +220,23 @@ class RunningServer(NamedTuple):
 
 @asynccontextmanager
 async def running(
-    settings: Settings, limits: Limits, folder: DataDirectory
+    settings: Settings, limits: Limits, directory: DataDirectory
 ) -> AsyncIterator[Services]:
-    """Run everything behind the API."""
-    server = _built(settings, limits, folder)
+    """Start all components, yield the services of the API, and stop the components."""
+    server = _build_server(settings, limits, directory)
     services, closing = server.services, server.services.closing
-    beside = [
-        background.wake_streams(server.event_bus, closing),
-        background.refresh(services.authenticator),
-        background.watch(services.metrics),
+    coroutines = [
+        periodic_tasks.wake_streams(server.event_bus, closing),
+        periodic_tasks.refresh_keys(services.authenticator),
+        periodic_tasks.measure_lag(services.metrics),
     ]
     if not server.identity.alone:
-        acts = background.other_servers(server.cache, server.dispatcher, server.event_bus)
-        beside.append(postgres.listen(database_of(settings, folder), server.identity.id, *acts))
-    tasks = [asyncio.create_task(one) for one in beside]
+        url = database_url_of(settings, directory)
+        handlers = periodic_tasks.notification_handlers(
+            server.cache, server.dispatcher, server.event_bus
+        )
+        coroutines.append(postgres.listen(url, server.identity.id, *handlers))
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         await services.authenticator.refresh()
         await create_bootstrap_key(settings, services.authenticator)
@@ -244,16 +250,16 @@ async def running(
             task.cancel()
         for failure in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(failure, Exception):
-                log.error("what goes on beside requests had ended", exc_info=failure)
+                log.error("a background task failed", exc_info=failure)
         await asyncio.shield(server.dispatcher.stop())
         await server.database.close()
 
 
-def _built(settings: Settings, limits: Limits, folder: DataDirectory) -> RunningServer:
-    """Return every part, joined and not yet started."""
-    blobs = FilesystemBlobs(folder.blobs)
+def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) -> RunningServer:
+    """Return all components, wired but not yet started."""
+    blobs = FilesystemBlobs(directory.blobs)
     server = Server(secrets.token_hex(8), alone=settings.database_url is None)
-    database = SqlDatabase(database_of(settings, folder), server.id)
+    database = SqlDatabase(database_url_of(settings, directory), server.id)
     cache = LeastRecentlyUsed(settings.model_cache_bytes)
     live_snapshots = LiveSnapshots(database, blobs, alone=server.alone)
     event_bus, closing = EventBus(), asyncio.Event()
@@ -316,7 +322,7 @@ def _built(settings: Settings, limits: Limits, folder: DataDirectory) -> Running
         limits=limits,
         metrics=Prometheus(),
         events=EncodedEvents(),
-        uploads=folder.uploads,
+        uploads=directory.uploads,
         closing=closing,
     )
     return RunningServer(services, database, server, dispatcher, cache, event_bus)

@@ -1,4 +1,4 @@
-"""Settings: every one can be given as NEUROND_<NAME> in the environment."""
+"""Settings, read from the environment variables NEUROND_<NAME>."""
 
 import difflib
 import math
@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Protocol(StrEnum):
-    """Inference protocols that others made."""
+    """Third-party inference protocols."""
 
     OPEN_INFERENCE = "open_inference"
     KSERVE_V1 = "kserve_v1"
@@ -23,11 +23,11 @@ class Protocol(StrEnum):
 
 
 CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
-"""Where a container's share of the CPU is told: quota and period in microseconds, or "max"."""
+"""The container's CPU limit: quota and period in microseconds, or "max"."""
 
 
 def cores() -> int:
-    """Return how many cores this process may keep busy, going by its affinity and its quota."""
+    """Return the number of cores that CPU affinity and quota allow this process to use."""
     allowed = len(os.sched_getaffinity(0))
     try:
         quota, period = CPU_MAX.read_text().split()
@@ -37,7 +37,7 @@ def cores() -> int:
 
 
 def default_workers() -> int:
-    """Return one less than the cores this process may use, at least one."""
+    """Return the number of available cores minus one, at least one."""
     return max(1, cores() - 1)
 
 
@@ -50,7 +50,7 @@ Route = Annotated[str, StringConstraints(pattern="^/")]
 
 
 class Settings(BaseSettings):
-    """What can be set; the reference page is made from these descriptions."""
+    """All settings of the server; the reference page is generated from the descriptions."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, populate_by_name=True, env_ignore_empty=True
@@ -62,144 +62,191 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         validation_alias=AliasChoices("NEUROND_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"),
-        description="Port to listen on; 0 picks a free one. AIP_HTTP_PORT (Vertex AI) and "
-        "SAGEMAKER_BIND_TO_PORT set it too.",
+        description="Port to listen on; 0 chooses a free one. AIP_HTTP_PORT (Vertex AI) and "
+        "SAGEMAKER_BIND_TO_PORT are accepted as well.",
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="PostgreSQL instead of SQLite: postgresql://user:password@host/name; takes "
-        "neurond[postgres].",
+        description="URL of a PostgreSQL database, postgresql://user:password@host/name; SQLite "
+        "in the data directory by default. Requires the extra neurond[postgres].",
     )
     data_dir: Path = Field(
         Path("neurond-data"),
-        description="Folder that holds everything: the database, weights, datasets, checkpoints.",
+        description="Directory for all data: the database, weights, datasets and checkpoints.",
     )
     workers: int = Field(
         default_factory=default_workers,
         ge=1,
         le=256,
-        description="Trainings that run at the same time, each in a process of its own.",
+        description="Number of jobs that train at the same time, each in its own process.",
     )
     worker_memory_bytes: int = Field(
         8 << 30,
         ge=0,
-        description="Address space of a worker; 0 is no limit. Beyond, its job fails.",
+        description="Maximum address space of a worker process, in bytes; 0 disables the limit. A "
+        "job that exceeds it fails.",
     )
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: str = Field(
+        "info", description="Minimum level of log lines: debug, info, warning or error."
+    )
     telemetry: bool = Field(
         default=False,
-        description="Send traces where the OTEL_* variables say; takes neurond[telemetry], and "
-        "time on the hot path.",
+        description="Export traces as configured by the OTEL_* variables. Requires the extra "
+        "neurond[telemetry]. Increases the latency of every request.",
     )
     access_log: bool = Field(
-        default=False, description="Log every request; costs time on the hot path."
+        default=False, description="Log every request. Increases the latency of every request."
     )
     model_cache_bytes: int = Field(
-        256 << 20, ge=0, description="Memory for loaded networks; the least recently used go out."
+        256 << 20,
+        ge=0,
+        description="Memory for loaded networks, in bytes. Least recently used networks are "
+        "evicted.",
     )
     shutdown_grace_seconds: float = Field(
-        20.0, ge=0.0, description="How long requests in flight may take to end at a shutdown."
+        20.0,
+        ge=0.0,
+        description="Seconds that running requests are given to finish at shutdown.",
     )
     drain_seconds: float = Field(
         0.5,
         ge=0.0,
-        description="How long /readyz answers 503 before the server stops accepting connections.",
+        description="Seconds that /readyz answers 503 at shutdown before the server stops "
+        "accepting connections.",
     )
     allow_anonymous: bool = Field(
         default=False,
-        description="Answer everyone while there is no key, also on other addresses than loopback.",
+        description="While no API key exists, give every client full access, and allow the server "
+        "to listen on an address that other machines can reach.",
     )
     bootstrap_key: SecretStr | None = Field(
         None,
-        description="An admin key that is made at start where there is none: "
-        "nrd_<12 hexadecimal digits>_<at least 22 signs>.",
+        description="Admin key to create at start if no API key exists: "
+        "nrd_<12 hexadecimal digits>_<at least 22 characters>.",
     )
     bootstrap_key_file: Path | None = Field(
         None,
-        description="File with such a key; where it does not exist and there is no key yet, "
-        "one is drawn and written there.",
+        description="File with the admin key to create at start if no API key exists. If the "
+        "file does not exist either, a key is generated and written to it.",
     )
     default_network: str | None = Field(
         None,
-        description="Network that answers where a protocol names none; else the only one there is.",
+        description="Network for protocols whose requests do not name one. By default, the only "
+        "network if there is exactly one.",
     )
     protocols: frozenset[Protocol] = Field(
         frozenset(Protocol),
-        description="Protocols that are spoken beside the native one, as a JSON list.",
+        description="Inference protocols to serve in addition to the native API, as a JSON list; "
+        "all by default.",
     )
     model_dir: Path | None = Field(
         None,
-        description="Folder whose weights documents become networks at start, "
-        "each named after its file.",
+        description="Directory of weights documents to import as networks at start, each named "
+        "after its file.",
     )
     aip_health_route: Route | None = Field(
         None,
         validation_alias="AIP_HEALTH_ROUTE",
-        description="Vertex AI: path of the health check.",
+        description="Path of the health check for Vertex AI.",
     )
     aip_predict_route: Route | None = Field(
-        None, validation_alias="AIP_PREDICT_ROUTE", description="Vertex AI: path of predictions."
+        None,
+        validation_alias="AIP_PREDICT_ROUTE",
+        description="Path of predictions for Vertex AI.",
     )
     rate_limit_read: float = Field(
-        100.0, ge=0.0, description="Reads a second for each key, twice that at once; 0 is no limit."
+        100.0,
+        ge=0.0,
+        description="Read requests per second and key; 0 disables the limit. As with every rate "
+        "limit, bursts of twice this number are allowed.",
     )
     rate_limit_write: float = Field(
-        60.0, ge=0.0, description="Changes a second for each key; 0 is no limit."
+        60.0,
+        ge=0.0,
+        description="Write requests per second and key; 0 disables the limit.",
     )
     rate_limit_upload: float = Field(
-        30.0, ge=0.0, description="Files and weights taken a second for each key; 0 is no limit."
+        30.0,
+        ge=0.0,
+        description="Uploads of files and weights per second and key; 0 disables the limit.",
     )
     rate_limit_auth_failures: float = Field(
         1000.0,
         ge=0.0,
-        description="Requests a second without a valid key that are answered 401 to one address, "
-        "and 429 beyond; those with a valid key are answered all the same. 0 is no limit.",
+        description="Requests without a valid key per second and client address that are answered "
+        "401; further ones are answered 429. Requests with a valid key are not affected. 0 "
+        "disables the limit.",
     )
     rate_limit_predict: float = Field(
-        0.0, ge=0.0, description="Predictions a second for each key; 0 is no limit."
+        0.0,
+        ge=0.0,
+        description="Prediction requests per second and key; 0, the default, disables the limit.",
     )
-    max_streams: int = Field(1200, ge=1, description="Event streams at a time, in all.")
+    max_streams: int = Field(
+        1200, ge=1, description="Maximum concurrent event streams of all tenants together."
+    )
     max_streams_per_tenant: int = Field(
-        1200, ge=1, description="Event streams at a time for one tenant."
+        1200, ge=1, description="Maximum concurrent event streams per tenant."
     )
     max_connections: int = Field(
-        4096, ge=1, description="Connections at a time; beyond, requests are answered 503."
+        4096,
+        ge=1,
+        description="Maximum concurrent connections; requests on further ones are answered 503.",
     )
-    max_json_bytes: int = Field(8 << 20, ge=1024, description="Longest JSON body.")
+    max_json_bytes: int = Field(
+        8 << 20, ge=1024, description="Maximum size of a JSON body, in bytes."
+    )
     max_inference_bytes: int = Field(
-        32 << 20, ge=1024, description="Longest body of an inference protocol, unpacked."
+        32 << 20,
+        ge=1024,
+        description="Maximum size of a request body of an inference protocol after decompression, "
+        "in bytes.",
     )
     max_weights_bytes: int = Field(
-        64 << 20, ge=1024, description="Longest weights document or file."
+        64 << 20,
+        ge=1024,
+        description="Maximum size of a weights document or file, in bytes.",
     )
-    max_dataset_bytes: int = Field(256 << 20, ge=1024, description="Longest dataset upload.")
-    max_layers: int = Field(16, ge=1, le=1000, description="Most layers of a network.")
+    max_dataset_bytes: int = Field(
+        256 << 20, ge=1024, description="Maximum size of a dataset upload, in bytes."
+    )
+    max_layers: int = Field(16, ge=1, le=1000, description="Maximum layers of a network.")
     max_width: int = Field(
         4096,
         ge=1,
-        le=65_536,  # limits.WIDEST
-        description="Most inputs, columns or classes of a dataset, or units of a layer.",
+        le=65_536,  # limits.MAX_WIDTH
+        description="Maximum inputs of a network, units of a layer, and columns or classes of a "
+        "dataset.",
     )
-    max_parameters: int = Field(2_000_000, ge=1, description="Most parameters of a network.")
-    max_epochs: int = Field(100_000, ge=1, description="Most epochs of a job.")
+    max_parameters: int = Field(2_000_000, ge=1, description="Maximum parameters of a network.")
+    max_epochs: int = Field(100_000, ge=1, description="Maximum epochs of a job.")
     max_rows_per_call: int = Field(
-        10_000, ge=1, le=100_000, description="Most rows of one inference call."
+        10_000, ge=1, le=100_000, description="Maximum rows of one inference call."
     )
-    max_queued_jobs: int = Field(10_000, ge=1, description="Most queued jobs in all.")
+    max_queued_jobs: int = Field(
+        10_000, ge=1, description="Maximum queued jobs of all tenants together."
+    )
     max_queued_jobs_per_tenant: int = Field(
-        1000, ge=1, description="Most queued jobs of a tenant, where there are keys."
+        1000,
+        ge=1,
+        description="Maximum queued jobs per tenant; not applied while no API key exists.",
     )
     max_running_jobs_per_tenant: int | None = Field(
-        default=None, ge=1, description="Most running jobs of a tenant; as many as can run."
+        default=None,
+        ge=1,
+        description="Maximum running jobs per tenant; unlimited by default.",
     )
     max_attempts: int = Field(
-        3, ge=1, description="Attempts at a job whose worker is lost, before it fails."
+        3,
+        ge=1,
+        description="Maximum attempts at a job whose worker crashes; after the last one the job "
+        "fails.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def reject_unknown_variables(cls, values: Any) -> Any:
-        """Reject a variable that starts with NEUROND_ and is not a setting: a typo, mostly."""
+        """Reject a variable that starts with NEUROND_ and is not a setting, usually a typo."""
         known = {PREFIX + name.upper() for name in cls.model_fields} | CLIENT_VARIABLES
         known -= {"NEUROND_AIP_HEALTH_ROUTE", "NEUROND_AIP_PREDICT_ROUTE"}
         for name in os.environ:

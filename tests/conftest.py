@@ -1,4 +1,4 @@
-"""What tests of several folders share."""
+"""Fixtures that several test directories share."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,6 @@ from tests import postgres
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[postgres.Postgres]:
-    """Return a server that a module may stop."""
-    with postgres.running() as server:
+    """Yield a PostgreSQL server that the tests of one module may stop."""
+    with postgres.run_postgres() as server:
         yield server

@@ -1,11 +1,10 @@
-"""A real PostgreSQL server in a folder of its own."""
+"""A real PostgreSQL server with its own data directory."""
 
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,18 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.server import free_port
+from tests.waiting import block_until
 
 PROGRAMS = Path("/usr/lib/postgresql")
 
 
-def programs() -> Path | None:
-    """Return where the newest server's programs are."""
-    found = sorted(PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    return found[-1].parent if found else None
+def find_programs() -> Path | None:
+    """Return the directory of the newest server's programs, or None if it is not installed."""
+    matches = sorted(PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return matches[-1].parent if matches else None
 
 
 class Postgres:
-    """A server; it refuses to run as root, so it runs as somebody else there."""
+    """A PostgreSQL server. It refuses to run as root, so root starts it as another user."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder, self.programs = folder, programs
@@ -33,22 +33,22 @@ class Postgres:
         self._user: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid}
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            account = pwd.getpwnam("nobody")
+            self._user = {"user": account.pw_uid, "group": account.pw_gid}
+            os.chown(folder, account.pw_uid, account.pw_gid)
         self._run("initdb", "-D", str(folder / "data"), "-U", "neurond", "-A", "trust", "--no-sync")
 
     def url(self, database: str = "neurond") -> str:
-        """Return the address of a database."""
+        """Return the URL of a database."""
         return f"postgresql://neurond@127.0.0.1:{self.port}/{database}"
 
     def create(self, database: str) -> str:
-        """Make a database, and return its address."""
+        """Create a database, and return its URL."""
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "neurond", database)
         return self.url(database)
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the server, and wait until it accepts connections."""
         command = [str(self.programs / "postgres"), "-D", str(self.folder / "data")]
         options = {"port": self.port, "listen_addresses": "127.0.0.1", "fsync": "off"}
         options |= {"unix_socket_directories": ""}
@@ -57,14 +57,14 @@ class Postgres:
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, **self._user)  # type: ignore[call-overload]  # noqa: S603
         ready = [str(self.programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)]
-        for _ in range(200):
-            if subprocess.run(ready, check=False, stdout=quiet).returncode == 0:  # noqa: S603
-                return
-            time.sleep(0.05)
-        raise TimeoutError
+
+        def is_ready() -> bool:
+            return subprocess.run(ready, check=False, stdout=quiet).returncode == 0  # noqa: S603
+
+        block_until(is_ready, timeout=20.0)
 
     def stop(self) -> None:
-        """End at once, connections or not."""
+        """Stop the server without waiting for its clients."""
         if self.process is not None:
             self.process.terminate()
             self.process.send_signal(2)
@@ -77,14 +77,15 @@ class Postgres:
 
 
 @contextmanager
-def running() -> Iterator[Postgres]:
-    """Run a server in a folder that its user may enter; skip what needs one where there is none."""
-    found = programs()
-    if found is None:
+def run_postgres() -> Iterator[Postgres]:
+    """Run a server in a directory that its user may enter; skip without PostgreSQL."""
+    directory = find_programs()
+    if directory is None:
         pytest.skip("PostgreSQL is not installed")
     pytest.importorskip("asyncpg", reason="asyncpg is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="neurond-postgres-"))  # pytest's are root's alone
-    server = Postgres(folder, found)
+    # Only root may enter the directories of pytest.
+    folder = Path(tempfile.mkdtemp(prefix="neurond-postgres-"))
+    server = Postgres(folder, directory)
     try:
         server.start()
         yield server

@@ -1,1 +1,1 @@
-"""Serving beside its peers."""
+"""Serving, compared with other model servers."""

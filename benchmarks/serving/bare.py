@@ -1,4 +1,4 @@
-"""The floor: an ASGI application that reads the body and answers bytes made beforehand."""
+"""The lower bound: an ASGI application that reads the body and returns a fixed response."""
 
 import os
 from typing import Any

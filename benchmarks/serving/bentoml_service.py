@@ -15,5 +15,5 @@ class Network:
 
     @bentoml.api
     async def predict(self, x: list[list[float]]) -> list[list[float]]:
-        answer: list[list[float]] = forward(self._layers, np.array(x, np.float32)).tolist()
-        return answer
+        outputs: list[list[float]] = forward(self._layers, np.array(x, np.float32)).tolist()
+        return outputs

@@ -1,4 +1,4 @@
-"""What people write today: FastAPI with pydantic models, over scikit-learn or over NumPy."""
+"""A typical service: FastAPI with pydantic models, on scikit-learn or on NumPy."""
 
 import os
 from typing import Any
@@ -25,13 +25,13 @@ class Prediction(BaseModel):
     probabilities: list[float]
 
 
-class Answer(BaseModel):
+class Response(BaseModel):
     predictions: list[Prediction]
 
 
-def _answer(probabilities: Any) -> Answer:
+def _to_response(probabilities: Any) -> Response:
     best = probabilities.argmax(axis=1)
-    return Answer(
+    return Response(
         predictions=[
             Prediction(
                 label=LABELS[index],
@@ -45,8 +45,8 @@ def _answer(probabilities: Any) -> Answer:
 
 
 @app.post("/numpy")
-async def with_numpy(rows: Rows) -> Answer:
-    return _answer(forward(LAYERS, np.array(rows.inputs, np.float32)))
+async def with_numpy(rows: Rows) -> Response:
+    return _to_response(forward(LAYERS, np.array(rows.inputs, np.float32)))
 
 
 def _scikit_learn() -> Any:
@@ -66,5 +66,5 @@ if os.environ.get("PEER_SKLEARN"):
     MODEL = _scikit_learn()
 
     @app.post("/sklearn")
-    async def with_scikit_learn(rows: Rows) -> Answer:
-        return _answer(MODEL.predict_proba(np.array(rows.inputs)))
+    async def with_scikit_learn(rows: Rows) -> Response:
+        return _to_response(MODEL.predict_proba(np.array(rows.inputs)))

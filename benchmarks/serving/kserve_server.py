@@ -14,7 +14,7 @@ class Network(kserve.Model):
     def __init__(self) -> None:
         super().__init__("mlp")
         self._layers = parameters(int(os.environ.get("PEER_INPUTS", "25")))
-        self.get_loaded = True
+        self.ready = True
 
     async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
         rows = np.array(payload["instances"], np.float32)

@@ -1,4 +1,4 @@
-"""The network as an MLflow model: ``python -m benchmarks.serving.mlflow_model FOLDER`` saves it."""
+"""The network as an MLflow model; ``python -m benchmarks.serving.mlflow_model FOLDER`` saves it."""
 
 import os
 import sys

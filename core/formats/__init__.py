@@ -1,10 +1,10 @@
-"""The exchange formats: JSON documents, files, and code; one table for each."""
+"""The exchange formats: tables of JSON documents, readable files and writable files."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from core.errors import FormatError
-from core.formats.base import DocumentFormat, Model, Reads, Writes
+from core.formats.base import DocumentFormat, Model, ModelReader, ModelWriter
 from core.formats.code import JavaScriptCode, PythonCode
 from core.formats.json_format import NativeJson
 from core.formats.npz_format import Npz
@@ -13,25 +13,30 @@ from core.formats.seed_json import SeedJson
 from core.formats.sklearn_json import SklearnJson
 
 DOCUMENT_FORMATS: Final[tuple[DocumentFormat, ...]] = (NativeJson(), SklearnJson(), SeedJson())
-FILE_FORMATS: Final[tuple[Reads, ...]] = (Npz(), Safetensors())
-WRITTEN_FORMATS: Final[tuple[Writes, ...]] = (Npz(), Safetensors(), PythonCode(), JavaScriptCode())
-"""What a model can be downloaded as, beside the native document."""
+FILE_FORMATS: Final[tuple[ModelReader, ...]] = (Npz(), Safetensors())
+WRITTEN_FORMATS: Final[tuple[ModelWriter, ...]] = (
+    Npz(),
+    Safetensors(),
+    PythonCode(),
+    JavaScriptCode(),
+)
+"""The formats in which a model can be downloaded, in addition to the native document."""
 
 
 def read_document(document: Mapping[str, Any]) -> tuple[str, Model]:
-    """Return the name of the document's format, and its model.
+    """Detect the format of a document and return the name of the format with the model.
 
     Raises
     ------
     EngineError
-        With the path of what does not fit.
+        If the document has no known format, or violates its format. The path locates the error.
     """
     for candidate in DOCUMENT_FORMATS:
         if candidate.recognizes(document):
             return candidate.type, candidate.read(document)
     problem = (
-        'neither a neurond-weights document ("format"), nor one of the original ("layers"), nor '
-        'the numbers of scikit-learn ("coefs_")'
+        'unknown document format: expected a neurond-weights document ("format"), one of the '
+        'JavaScript original ("layers"), or scikit-learn attributes ("coefs_")'
     )
     raise FormatError(problem)
 
@@ -41,7 +46,7 @@ __all__ = [
     "FILE_FORMATS",
     "WRITTEN_FORMATS",
     "Model",
-    "Reads",
-    "Writes",
+    "ModelReader",
+    "ModelWriter",
     "read_document",
 ]

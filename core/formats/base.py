@@ -1,4 +1,4 @@
-"""What an exchange format reads and writes."""
+"""Interfaces of the exchange formats."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,16 +11,18 @@ from core.preprocessing import Preprocessing
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network with what belongs to it.
+    """A network with its labels and preprocessing.
 
     Attributes
     ----------
+    network
+        The network.
     labels
-        Names of the classes; None where nobody gave any.
+        Names of the classes. None if they are unknown.
     preprocessing
-        What raw rows go through first.
+        Preprocessing of raw inputs and targets.
     notes
-        What a read document did not carry, and what was assumed.
+        For a model that was read: what its file or document lacks, and what was assumed instead.
     """
 
     network: Network
@@ -36,7 +38,7 @@ class DocumentFormat(ABC):
 
     @abstractmethod
     def recognizes(self, document: Mapping[str, Any]) -> bool:
-        """Tell whether the document is meant to be of this format."""
+        """Return True if the document claims to be of this format."""
 
     @abstractmethod
     def read(self, document: Mapping[str, Any]) -> Model:
@@ -45,21 +47,21 @@ class DocumentFormat(ABC):
         Raises
         ------
         EngineError
-            With the path of what does not fit.
+            If the document violates the format. The path locates the error.
         """
 
 
-class Writes(Protocol):
-    """Something that a model can be downloaded as.
+class ModelWriter(Protocol):
+    """A format in which a model can be downloaded.
 
     Attributes
     ----------
     type
-        Its name in ``?format=``.
+        Name of the format in ``?format=``.
     media_type
-        Its name in an Accept header.
+        Name of the format in an Accept header.
     suffix
-        Of a file of this format, with the dot.
+        File name suffix, with the dot.
     """
 
     type: ClassVar[str]
@@ -67,11 +69,11 @@ class Writes(Protocol):
     suffix: ClassVar[str]
 
     def write(self, model: Model) -> bytes:
-        """Return the file, the same bytes for the same model."""
+        """Return the file. Equal models give equal bytes."""
 
 
-class Reads(Protocol):
-    """A format of files, not of JSON documents, that a model can be made of."""
+class ModelReader(Protocol):
+    """A file format, as opposed to a JSON document, that a model can be read from."""
 
     type: ClassVar[str]
     media_type: ClassVar[str]
@@ -80,11 +82,17 @@ class Reads(Protocol):
     def read(self, data: bytes, max_parameters: int) -> Model:
         """Return the model of a file.
 
-        A few kilobytes can stand for any number of parameters, so their bound is held while
-        reading.
+        A few kilobytes can declare any number of parameters, so the limit is checked while reading.
+
+        Parameters
+        ----------
+        data
+            The file.
+        max_parameters
+            Maximum number of parameters.
 
         Raises
         ------
         EngineError
-            When the file is not what its format says, or holds more.
+            If the file violates the format or has more parameters.
         """

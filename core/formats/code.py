@@ -1,4 +1,4 @@
-"""A model as one file of code that needs nothing else."""
+"""A model as one file of source code without dependencies."""
 
 import json
 from typing import Any, ClassVar, Final, final
@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Final, final
 from core.formats.base import Model
 from core.layers import Dense
 
-PYTHON: Final = '''"""A neural network as plain Python: no package is needed.
+PYTHON: Final = '''"""A neural network in plain Python without dependencies.
 
-    python network.py '[[...], [...]]'     prints what it says of each row
+    python network.py '[[...], [...]]'     prints the result for each row
 
-`predict(row)` returns the outputs, `classify(row)` the class; rows are raw numbers.
+`predict(row)` returns the outputs and `classify(row)` the class. A row is a list of raw values.
 """
 
 import json
@@ -48,9 +48,9 @@ def _activate(layer, z):
 
 
 def predict(row):
-    """Return the outputs for one row of numbers."""
+    """Return the outputs for one row."""
     if len(row) != MODEL["inputs"]:
-        raise ValueError(f"a row has {MODEL['inputs']} numbers, got {len(row)}")
+        raise ValueError(f"expected {MODEL['inputs']} values, got {len(row)}")
     x = [float(value) for value in row]
     if MODEL["input_scale"]:
         x = [(v - m) / s for v, m, s in zip(x, MODEL["input_mean"], MODEL["input_scale"])]
@@ -68,7 +68,7 @@ def predict(row):
 def classify(row):
     """Return the most probable class of one row, with all probabilities."""
     if MODEL["labels"] is None:
-        raise ValueError("this network's outputs are no probabilities; use predict")
+        raise ValueError("the outputs of this network are not probabilities; use predict")
     outputs = predict(row)
     probabilities = [1.0 - outputs[0], outputs[0]] if len(outputs) == 1 else outputs
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
@@ -81,16 +81,16 @@ def classify(row):
 
 
 if __name__ == "__main__":
-    answer = predict if MODEL["labels"] is None else classify
-    for given in json.loads(sys.argv[1]):
-        print(json.dumps(answer(given)))
+    function = predict if MODEL["labels"] is None else classify
+    for row in json.loads(sys.argv[1]):
+        print(json.dumps(function(row)))
 '''
 
-JAVASCRIPT: Final = """// A neural network as plain JavaScript: no package is needed.
+JAVASCRIPT: Final = """// A neural network in plain JavaScript without dependencies.
 //
 //   import { classify, predict } from './network.mjs';
 //
-// predict(row) returns the outputs, classify(row) the class; rows are raw numbers.
+// predict(row) returns the outputs and classify(row) the class. A row is an array of raw values.
 
 const MODEL = @MODEL@;
 
@@ -112,26 +112,26 @@ const activate = (layer, z) => {
   return layer.activation === 'softmax' ? softmax(z) : z.map(functions[layer.activation]);
 };
 
-/** Return the outputs for one row of numbers. */
+/** Return the outputs for one row. */
 export function predict(row) {
   if (row.length !== MODEL.inputs) {
-    throw new RangeError(`a row has ${MODEL.inputs} numbers, got ${row.length}`);
+    throw new RangeError(`expected ${MODEL.inputs} values, got ${row.length}`);
   }
   let x = row.map(Number);
   if (MODEL.input_scale) {
-    x = x.map((value, at) => (value - MODEL.input_mean[at]) / MODEL.input_scale[at]);
+    x = x.map((value, i) => (value - MODEL.input_mean[i]) / MODEL.input_scale[i]);
   }
   for (const layer of MODEL.layers) {
     const z = [...layer.biases];
-    x.forEach((value, at) => {
-      layer.weights[at].forEach((weight, unit) => {
+    x.forEach((value, i) => {
+      layer.weights[i].forEach((weight, unit) => {
         z[unit] += value * weight;
       });
     });
     x = activate(layer, z);
   }
   if (MODEL.output_scale) {
-    x = x.map((value, at) => value * MODEL.output_scale[at] + MODEL.output_mean[at]);
+    x = x.map((value, i) => value * MODEL.output_scale[i] + MODEL.output_mean[i]);
   }
   return x;
 }
@@ -139,7 +139,7 @@ export function predict(row) {
 /** Return the most probable class of one row, with all probabilities. */
 export function classify(row) {
   if (MODEL.labels === null) {
-    throw new TypeError("this network's outputs are no probabilities; use predict");
+    throw new TypeError("the outputs of this network are not probabilities; use predict");
   }
   const outputs = predict(row);
   const probabilities = outputs.length === 1 ? [1 - outputs[0], outputs[0]] : outputs;
@@ -156,7 +156,7 @@ export function classify(row) {
 
 @final
 class PythonCode:
-    """A Python file that classifies by itself."""
+    """A Python file that computes predictions without any package."""
 
     type: ClassVar[str] = "python"
     media_type: ClassVar[str] = "text/x-python"
@@ -164,13 +164,13 @@ class PythonCode:
 
     def write(self, model: Model) -> bytes:
         """Return the file."""
-        # In ASCII JSON three quotes never follow each other, so none can end the raw string.
-        return PYTHON.replace("@MODEL@", _document(model)).encode()
+        # ASCII JSON never contains three consecutive quotes, so it cannot end the raw string.
+        return PYTHON.replace("@MODEL@", _model_json(model)).encode()
 
 
 @final
 class JavaScriptCode:
-    """A JavaScript module that classifies by itself."""
+    """A JavaScript module that computes predictions without any package."""
 
     type: ClassVar[str] = "javascript"
     media_type: ClassVar[str] = "text/javascript"
@@ -178,11 +178,11 @@ class JavaScriptCode:
 
     def write(self, model: Model) -> bytes:
         """Return the file."""
-        return JAVASCRIPT.replace("@MODEL@", _document(model)).encode()
+        return JAVASCRIPT.replace("@MODEL@", _model_json(model)).encode()
 
 
-def _document(model: Model) -> str:
-    """Return all that the code needs, as ASCII JSON with shortest round-trip decimals."""
+def _model_json(model: Model) -> str:
+    """Return the model as ASCII JSON with shortest round-trip decimals."""
     layers: list[dict[str, Any]] = []
     for layer, part in zip(model.network.layers, model.network.layer_weights(), strict=True):
         if isinstance(layer, Dense) and part is not None:
@@ -194,9 +194,9 @@ def _document(model: Model) -> str:
                     "biases": part.biases.astype(float).tolist(),
                 }
             )
-    scales = model.preprocessing.to_document() or {}
-    inputs, targets = scales.get("inputs") or {}, scales.get("targets") or {}
-    document = {
+    preprocessing = model.preprocessing.config() or {}
+    inputs, targets = preprocessing.get("inputs") or {}, preprocessing.get("targets") or {}
+    data = {
         "inputs": model.network.inputs,
         "labels": None if model.labels is None else list(model.labels),
         "input_mean": inputs.get("mean"),
@@ -205,4 +205,4 @@ def _document(model: Model) -> str:
         "output_scale": targets.get("scale"),
         "layers": layers,
     }
-    return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    return json.dumps(data, ensure_ascii=True, separators=(",", ":"))

@@ -8,10 +8,10 @@ from core.errors import FormatError
 from core.formats.base import Model
 from core.formats.named_arrays import (
     MAX_DESCRIPTION_BYTES,
-    arrays_of,
-    description_of,
-    model_of,
-    model_of_others,
+    description_json,
+    read_described,
+    read_undescribed,
+    weights_by_name,
 )
 from core.npz import read_archive, write_archive
 
@@ -20,7 +20,7 @@ DESCRIPTION: Final = "description"
 
 @final
 class Npz:
-    """Named arrays, and the description as the bytes of its UTF-8."""
+    """Named arrays, and the description as an array of its UTF-8 bytes."""
 
     type: ClassVar[str] = "npz"
     media_type: ClassVar[str] = "application/x-npz"
@@ -28,19 +28,23 @@ class Npz:
 
     def write(self, model: Model) -> bytes:
         """Return the file."""
-        described = np.frombuffer(description_of(model).encode(), np.uint8)
-        return write_archive({DESCRIPTION: described, **arrays_of(model)})
+        description = np.frombuffer(description_json(model).encode(), np.uint8)
+        return write_archive({DESCRIPTION: description, **weights_by_name(model)})
 
     def read(self, data: bytes, max_parameters: int) -> Model:
-        """Return the model of a file: ours, scikit-learn's or Keras' lists as savez has them."""
+        """Return the model of a file.
+
+        Files of this server are supported, and lists of arrays of scikit-learn or Keras, saved by
+        ``savez``.
+        """
         arrays = read_archive(data, MAX_DESCRIPTION_BYTES + 8 * max_parameters)
-        described = arrays.pop(DESCRIPTION, None)
-        if described is None:
-            return model_of_others(arrays, max_parameters)
-        if described.nbytes > MAX_DESCRIPTION_BYTES:
-            raise FormatError(f"the description is longer than {MAX_DESCRIPTION_BYTES} bytes")
+        description = arrays.pop(DESCRIPTION, None)
+        if description is None:
+            return read_undescribed(arrays, max_parameters)
+        if description.nbytes > MAX_DESCRIPTION_BYTES:
+            raise FormatError(f"the description exceeds {MAX_DESCRIPTION_BYTES} bytes")
         try:
-            text = described.astype(np.uint8).tobytes().decode()
-            return model_of(text, arrays, max_parameters)
+            text = description.astype(np.uint8).tobytes().decode()
+            return read_described(text, arrays, max_parameters)
         except UnicodeDecodeError as error:
             raise FormatError("the description is not UTF-8") from error

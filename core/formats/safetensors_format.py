@@ -1,10 +1,15 @@
-"""Safetensors: a JSON header, then raw numbers; nothing in it can run code."""
+"""Safetensors: a JSON header, then raw values. It cannot contain code."""
 
 from typing import ClassVar, Final, final
 
 from core import safetensors as tensors
 from core.formats.base import Model
-from core.formats.named_arrays import arrays_of, description_of, model_of, model_of_others
+from core.formats.named_arrays import (
+    description_json,
+    read_described,
+    read_undescribed,
+    weights_by_name,
+)
 
 DESCRIPTION: Final = "neurond"
 
@@ -19,12 +24,15 @@ class Safetensors:
 
     def write(self, model: Model) -> bytes:
         """Return the file."""
-        return tensors.encode(arrays_of(model), {DESCRIPTION: description_of(model)})
+        return tensors.encode(weights_by_name(model), {DESCRIPTION: description_json(model)})
 
     def read(self, data: bytes, max_parameters: int) -> Model:
-        """Return the model of a file: ours, or a PyTorch state dictionary of linear layers."""
+        """Return the model of a file.
+
+        Files of this server are supported, and PyTorch state dictionaries of linear layers.
+        """
         arrays, metadata = tensors.decode(data)
-        described = metadata.get(DESCRIPTION)
-        if described is None:
-            return model_of_others(arrays, max_parameters)
-        return model_of(described, arrays, max_parameters)
+        description = metadata.get(DESCRIPTION)
+        if description is None:
+            return read_undescribed(arrays, max_parameters)
+        return read_described(description, arrays, max_parameters)

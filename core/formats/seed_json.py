@@ -1,4 +1,4 @@
-"""The JSON of the JavaScript original, in both shapes that it was ever written.
+"""The JSON of the JavaScript original, in both variants that it has written.
 
 (a) ``{"layers": [{"type": "Dense", "weights": [[in x out]], "biases": [[1 x out]], "inputSize",
 "outputSize", "activation": "relu"}], "loss": "mse"}``
@@ -6,7 +6,7 @@
 (b) ``{"version": 1, "layers": [{"type": "Dense", "weights": {"rows", "cols", "data"}, "biases":
 {...}, "inputSize", "outputSize", "activation": {"name": "tanh"}}, {"type": "Dropout", "rate"}]}``
 
-Its numbers are JavaScript's, so a network comes in as float64.
+JavaScript numbers are float64, so the network is read as float64.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from core.arrays import Array
 from core.configuration import build
 from core.errors import EngineError, FormatError, ShapeError, UnknownTypeError
 from core.formats.base import DocumentFormat, Model
-from core.formats.json_format import numbers
+from core.formats.json_format import parse_array
 from core.layers import Dense, Dropout, Layer
 from core.network import LayerWeights, Network
 
@@ -29,7 +29,7 @@ Path = tuple[str | int, ...]
 
 @final
 class SeedJson(DocumentFormat):
-    """Both shapes, told apart layer by layer."""
+    """Both variants. The reader detects the variant of each layer."""
 
     type: ClassVar[str] = "seed-json"
 
@@ -39,54 +39,54 @@ class SeedJson(DocumentFormat):
     def read(self, document: Mapping[str, Any]) -> Model:
         version = document.get("version", 1)
         if version != 1 or type(version) is not int:
-            problem = f"version {str(version)[:80]} is unknown; this reads version 1"
+            problem = f"unknown version {str(version)[:80]}, expected 1"
             raise FormatError(problem, path=("version",))
         entries = document.get("layers")
         if not isinstance(entries, list) or not entries:
             raise FormatError("layers must be a list of at least one layer", path=("layers",))
         layers: list[Layer] = []
         parts: list[LayerWeights | None] = []
-        notes = ["the numbers are float64, as JavaScript's are"]
+        notes = ["the weights are float64, as in JavaScript"]
         width: int | None = None
         for index, entry in enumerate(entries):
-            layer, part, turned = _read_layer(entry, ("layers", index), width)
+            layer, part, transposed = _read_layer(entry, ("layers", index), width)
             layers.append(layer)
             parts.append(part)
-            if turned:
-                notes.append(f"layer {index}: a column of biases was turned into a row")
+            if transposed:
+                notes.append(f"layer {index}: a column of biases was read as a row")
             if part is not None:
                 width = part.weights.shape[1]
         first = next((part for part in parts if part is not None), None)
         if first is None:
-            raise FormatError("there is no Dense layer", path=("layers",))
+            raise FormatError("the document must have at least one Dense layer", path=("layers",))
         network = Network(first.weights.shape[0], layers, "float64")
         network.load_layer_weights(parts)
-        notes += _carried(document)
+        notes += _notes(document)
         return Model(network, notes=tuple(notes))
 
 
-def _carried(document: Mapping[str, Any]) -> list[str]:
-    """Say what the document does not carry."""
-    notes = ["the document carries no labels, no preprocessing and no training history"]
+def _notes(document: Mapping[str, Any]) -> list[str]:
+    """Return notes on what the document lacks and what was ignored."""
+    notes = ["the document has no labels, no preprocessing and no training history"]
     if "loss" in document:
         notes.append(
             f"loss {str(document['loss'])[:40]!r} was ignored: the original writes "
-            '"mse" whatever it trained with'
+            '"mse" for every loss'
         )
-    strange = sorted(document.keys() - {"layers", "loss", "version"})
-    return notes + [f"{str(key)[:40]!r} was ignored" for key in strange]
+    unknown = sorted(document.keys() - {"layers", "loss", "version"})
+    return notes + [f"{str(key)[:40]!r} was ignored" for key in unknown]
 
 
 def _read_layer(
     entry: object, path: Path, width: int | None
 ) -> tuple[Layer, LayerWeights | None, bool]:
-    """Return one layer with its numbers, and whether its biases had to be turned."""
+    """Return a layer, its weights, and whether its biases were a column."""
     if not isinstance(entry, Mapping):
         raise FormatError("a layer must be an object", path=path)
     kind = entry.get("type")
     if kind == "Dropout":
         try:
-            return build({"dropout": Dropout}, "layer", _dropout(entry)), None, False
+            return build({"dropout": Dropout}, "layer", _dropout_config(entry)), None, False
         except EngineError as error:
             raise error.under(*path) from None
     if kind != "Dense":
@@ -95,59 +95,59 @@ def _read_layer(
     if width is not None and shape[0] != width:
         raise ShapeError("weights", expected=(width, None), got=shape, path=(*path, "weights"))
     weights = _matrix(entry.get("weights"), shape, (*path, "weights"))
-    biases, turned = _biases(entry.get("biases"), shape[1], (*path, "biases"))
+    biases, transposed = _biases(entry.get("biases"), shape[1], (*path, "biases"))
     activation = entry.get("activation")
     name = activation.get("name") if isinstance(activation, Mapping) else activation
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UnknownTypeError("activation", name, ACTIVATIONS, path=(*path, "activation"))
-    return Dense(shape[1], ACTIVATIONS[name]()), LayerWeights(weights, biases), turned
+    return Dense(shape[1], ACTIVATIONS[name]()), LayerWeights(weights, biases), transposed
 
 
-def _dropout(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our configuration of the original's dropout layer."""
+def _dropout_config(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return this engine's configuration for a dropout layer of the original."""
     return {"type": "dropout", "rate": entry["rate"]} if "rate" in entry else {"type": "dropout"}
 
 
 def _shape(entry: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    """Return (inputSize, outputSize), taken from the weights where they are not told."""
+    """Return (inputSize, outputSize). Missing sizes are taken from the weights."""
     weights = entry.get("weights")
-    told: tuple[object, object] = (None, None)
+    weight_shape: tuple[object, object] = (None, None)
     if isinstance(weights, Mapping):
-        told = (weights.get("rows"), weights.get("cols"))
+        weight_shape = (weights.get("rows"), weights.get("cols"))
     elif isinstance(weights, list) and weights and isinstance(weights[0], list):
-        told = (len(weights), len(weights[0]))
+        weight_shape = (len(weights), len(weights[0]))
     sizes = []
-    for key, own in zip(("inputSize", "outputSize"), told, strict=True):
-        size = entry.get(key, own)
+    for key, default in zip(("inputSize", "outputSize"), weight_shape, strict=True):
+        size = entry.get(key, default)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise FormatError(f"{key} must be a whole number of at least 1", path=(*path, key))
+            raise FormatError(f"{key} must be an integer of at least 1", path=(*path, key))
         sizes.append(size)
     return sizes[0], sizes[1]
 
 
 def _matrix(values: object, shape: tuple[int, int], path: Path) -> Array:
-    """Return a matrix of either shape: nested lists, or rows, cols and data."""
+    """Return a matrix from nested lists, or from an object with rows, cols and data."""
     if not isinstance(values, Mapping):
-        return numbers(values, shape, FLOAT64, path)
+        return parse_array(values, shape, FLOAT64, path)
     got = (values.get("rows"), values.get("cols"))
     if got != shape or not all(type(size) is int for size in got):
         sizes = tuple(size if type(size) is int else 0 for size in got)
         raise ShapeError(str(path[-1]), expected=shape, got=sizes, path=path)
     data, inner = values.get("data"), (*path, "data")
-    if isinstance(data, Mapping):  # a typed array that went through JSON.stringify
+    if isinstance(data, Mapping):  # a typed array after JSON.stringify
         data = [data.get(str(index)) for index in range(len(data))]
     if isinstance(data, list) and data and isinstance(data[0], list):
-        return numbers(data, shape, FLOAT64, inner)
-    return numbers(data, (shape[0] * shape[1],), FLOAT64, inner).reshape(shape)
+        return parse_array(data, shape, FLOAT64, inner)
+    return parse_array(data, (shape[0] * shape[1],), FLOAT64, inner).reshape(shape)
 
 
 def _biases(values: object, units: int, path: Path) -> tuple[Array, bool]:
-    """Return (units,) biases from a row, a column or a plain list, and whether it was a column."""
+    """Return (units,) biases from a row, a column or a flat list, and whether it was a column."""
     if isinstance(values, Mapping):
         column = values.get("cols") == 1 and values.get("rows") == units and units > 1
         return _matrix(values, (units, 1) if column else (1, units), path).ravel(), column
     nested = isinstance(values, list) and bool(values) and isinstance(values[0], list)
     if not nested:
-        return numbers(values, (units,), FLOAT64, path), False
+        return parse_array(values, (units,), FLOAT64, path), False
     column = isinstance(values, list) and len(values) == units and units > 1
-    return numbers(values, (units, 1) if column else (1, units), FLOAT64, path).ravel(), column
+    return parse_array(values, (units, 1) if column else (1, units), FLOAT64, path).ravel(), column

@@ -1,4 +1,4 @@
-"""The layers, one a file; the table below names them all."""
+"""The layers, one per file, and the table of all layers."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,9 +14,15 @@ LAYERS: Final[dict[str, type[Dense] | type[Dropout]]] = {
 
 
 def layer_from(config: object) -> Layer:
-    """Return the layer that ``config``, a mapping with a ``type``, describes."""
+    """Return the layer for a configuration, a mapping with a ``type``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the configuration is not a mapping, names no layer or has an invalid field.
+    """
     if not isinstance(config, Mapping):
-        raise ConfigurationError("a layer must be an object with a type")
+        raise ConfigurationError("a layer must be an object with the field type")
     name = config.get("type")
     if not isinstance(name, str) or name not in LAYERS:
         raise UnknownTypeError("layer", name, LAYERS, path=("type",))

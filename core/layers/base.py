@@ -1,4 +1,4 @@
-"""What every layer offers."""
+"""The interface of a layer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -16,12 +16,13 @@ class Recorded(NamedTuple):
     Attributes
     ----------
     output
-        What the next layer takes.
+        Input of the next layer.
     through_activation
-        Records dL/da -> dL/dz, in place; nothing where the layer has no activation.
+        Takes dL/da, (units, batch), and records the update to dL/dz in place. It does nothing for a
+        layer without activation.
     backward
-        Records, from dL/dz, the gradient of the layer's parameters, and returns dL/dx, or None
-        when nobody asked for it.
+        Takes dL/dz, (units, batch), and whether dL/dx is needed. It records the gradient of the
+        parameters and returns dL/dx, (inputs, batch), or None if it is not needed.
     """
 
     output: ActivationBuffer
@@ -30,32 +31,45 @@ class Recorded(NamedTuple):
 
 
 class Layer(ABC):
-    """A step from (batch, inputs) to (batch, units); its parameters live in a flat vector."""
+    """A map from (batch, inputs) to (batch, units). Its parameters are a view of a flat vector."""
 
     type: ClassVar[str]
 
     @abstractmethod
     def output_units(self, inputs: int) -> int:
-        """Return the width of what comes out when ``inputs`` go in."""
+        """Return the number of outputs for a number of inputs."""
 
     @abstractmethod
     def parameter_count(self, inputs: int) -> int:
-        """Return how many numbers of the flat vector are this layer's."""
+        """Return the number of elements of the flat vector that belong to this layer."""
 
     @abstractmethod
     def initialize(self, parameters: Array, inputs: int, generator: np.random.Generator) -> None:
-        """Draw initial values into ``parameters``, this layer's (parameter_count,) view."""
-
-    @abstractmethod
-    def forward(self, parameters: Array, x: Array) -> Array:
-        """Return the layer's answer in inference.
+        """Draw initial values.
 
         Parameters
         ----------
-        parameters
-            This layer's (parameter_count,) view.
-        x
-            (batch, inputs)
+        parameters : (parameter_count,)
+            This layer's view of the flat vector. It is overwritten.
+        inputs
+            Number of inputs.
+        generator
+            Source of randomness.
+        """
+
+    @abstractmethod
+    def forward(self, parameters: Array, x: Array) -> Array:
+        """Return the outputs for inference.
+
+        Parameters
+        ----------
+        parameters : (parameter_count,)
+            This layer's view of the flat vector.
+        x : (batch, inputs)
+
+        Returns
+        -------
+        a : (batch, units)
         """
 
     @abstractmethod
@@ -67,20 +81,20 @@ class Layer(ABC):
         gradient: Array,
         out: Array | None = None,
     ) -> Recorded:
-        """Record the layer; on a tape that is not for training it silences nobody.
+        """Record the layer. Dropout is disabled unless the tape is for training.
 
         Parameters
         ----------
         tape
-            Where the calls go.
+            Receives the calls.
         x
-            What the layer before gives.
-        parameters, gradient
+            Output of the previous layer, (inputs, batch).
+        parameters, gradient : (parameter_count,)
             This layer's views of the two flat vectors.
-        out
-            (units, batch) to write the output to; only a last layer is given one.
+        out : (units, batch)
+            Receives the output of the last layer. None for all other layers.
         """
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Return the document from which the layer is built again."""
+        """Return the configuration from which the layer can be rebuilt."""

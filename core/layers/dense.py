@@ -20,9 +20,9 @@ from core.tape import ActivationBuffer, Tape
 class Dense(Layer):
     """a = f(x W + b).
 
-    The parameters are held as one (inputs + 1, units) matrix, W over b: on signals with a row of
-    ones, forward and backward are one product each, with no addition of biases and no sum for
-    their gradient. On a wide tape signals come without the ones.
+    The parameters are one (inputs + 1, units) matrix, W above b. On inputs with a row of ones,
+    forward and backward are one product each. Neither the addition of biases nor the sum for their
+    gradient is a separate call. Row-major tapes have no row of ones.
     """
 
     type: ClassVar[str] = "dense"
@@ -32,7 +32,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
-            problem = f"units must be a whole number of at least 1, got {str(self.units)[:80]}"
+            problem = f"units must be an integer of at least 1, got {str(self.units)[:80]}"
             raise ConfigurationError(problem, path=("units",))
 
     def output_units(self, inputs: int) -> int:
@@ -43,17 +43,27 @@ class Dense(Layer):
 
     def initialize(self, parameters: Array, inputs: int, generator: np.random.Generator) -> None:
         matrix = self.matrix(parameters)
-        matrix[:-1] = self.initial().draw(inputs, self.units, generator)
+        matrix[:-1] = self.effective_initializer().draw(inputs, self.units, generator)
         matrix[-1] = 0.0
 
-    def initial(self) -> Initializer:
-        """Return the initializer in force: He for rectifiers, Xavier for the others."""
+    def effective_initializer(self) -> Initializer:
+        """Return the configured initializer, or the default: He for rectifiers, else Xavier."""
         if self.initializer is not None:
             return self.initializer
         return HeNormal() if isinstance(self.activation, ReLU | LeakyReLU) else XavierUniform()
 
     def matrix(self, parameters: Array) -> Array:
-        """Return ``parameters`` as (inputs + 1, units), biases last."""
+        """Return the parameters as a matrix whose last row is the biases.
+
+        Parameters
+        ----------
+        parameters : (parameter_count,)
+
+        Returns
+        -------
+        matrix : (inputs + 1, units)
+            A view.
+        """
         return parameters.reshape(-1, self.units)
 
     def forward(self, parameters: Array, x: Array) -> Array:
@@ -78,14 +88,14 @@ class Dense(Layer):
             tape.add(np.add, output.values, matrix[-1:].T, output.values)
         through_activation = self.activation.record(tape, output.values)
 
-        def backward(delta: Array, wants_input_gradient: bool) -> Array | None:  # noqa: FBT001
+        def backward(delta: Array, needs_input_gradient: bool) -> Array | None:  # noqa: FBT001
             if x.augmented is not None:
                 tape.product(x.augmented, delta.T, matrix_gradient)
             else:
                 tape.product(x.values, delta.T, matrix_gradient[:-1])
                 ones = tape.constant(lambda: np.ones(tape.batch, tape.dtype))
                 tape.product(delta, ones, matrix_gradient[-1])
-            if not wants_input_gradient:
+            if not needs_input_gradient:
                 return None
             upstream = tape.buffer(x.values)
             tape.product(matrix[:-1], delta, upstream)
@@ -103,20 +113,26 @@ class Dense(Layer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Dense":
-        """Return the layer that ``config`` describes.
+        """Return the layer for a configuration.
 
-        ``negative_slope`` may stand beside ``"activation": "leaky_relu"``.
+        ``negative_slope`` may be a field of the layer if its activation is "leaky_relu".
+
+        Raises
+        ------
+        ConfigurationError
+            If a field is missing, unknown or invalid. The path locates the field.
         """
         known = {"units", "activation", "initializer", "negative_slope"}
         for key in config.keys() - known:
-            problem = f"dense takes {', '.join(sorted(known))}; {str(key)[:80]!r} is unknown"
+            allowed = ", ".join(sorted(known))
+            problem = f"unknown field {str(key)[:80]!r} of dense; allowed: {allowed}"
             raise ConfigurationError(problem, path=(key,))
         if "units" not in config:
-            raise ConfigurationError("dense needs 'units'", path=("units",))
+            raise ConfigurationError("dense requires the field 'units'", path=("units",))
         activation: Any = config.get("activation", "linear")
         if "negative_slope" in config:
             if activation != "leaky_relu":
-                problem = "negative_slope belongs to the activation leaky_relu"
+                problem = "negative_slope requires the activation leaky_relu"
                 raise ConfigurationError(problem, path=("negative_slope",))
             activation = {"type": activation, "negative_slope": config["negative_slope"]}
         try:

@@ -1,4 +1,4 @@
-"""Dropout."""
+"""The dropout layer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from core.tape import ActivationBuffer, Tape, do_nothing
 @final
 @dataclass(frozen=True, slots=True)
 class Dropout(Layer):
-    """Silences units at random in training, and scales the others up (Srivastava et al., 2014).
+    """Sets random units to zero in training and scales up the others (Srivastava et al., 2014).
 
-    Inverted: what is kept is divided by the chance of being kept, so that inference is the
-    identity.
+    This is inverted dropout: units that remain are divided by the probability of remaining, so that
+    inference is the identity.
     """
 
     type: ClassVar[str] = "dropout"
@@ -35,7 +35,7 @@ class Dropout(Layer):
         return 0
 
     def initialize(self, parameters: Array, inputs: int, generator: np.random.Generator) -> None:
-        """Nothing to draw."""
+        """Do nothing, because the layer has no parameters."""
 
     def forward(self, parameters: Array, x: Array) -> Array:
         return x
@@ -49,16 +49,16 @@ class Dropout(Layer):
         out: Array | None = None,
     ) -> Recorded:
         if out is not None:
-            raise ConfigurationError("the last layer must be dense")
+            raise ConfigurationError("the last layer must be dense, got dropout")
         if not tape.training:
-            return Recorded(x, do_nothing, lambda delta, wanted: delta if wanted else None)
+            return Recorded(x, do_nothing, lambda delta, needed: delta if needed else None)
         mask = tape.mask(x.values, 1.0 - self.rate)
         output = tape.activation(len(x.values))
         tape.add(np.multiply, x.values, mask, output.values)
 
-        def backward(delta: Array, wants_input_gradient: bool) -> Array | None:  # noqa: FBT001
+        def backward(delta: Array, needs_input_gradient: bool) -> Array | None:  # noqa: FBT001
             tape.add(np.multiply, delta, mask, delta)
-            return delta if wants_input_gradient else None
+            return delta if needs_input_gradient else None
 
         return Recorded(output, do_nothing, backward)
 
@@ -67,5 +67,5 @@ class Dropout(Layer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Dropout":
-        """Return the layer that ``config`` describes."""
+        """Return the layer for a configuration."""
         return build({"dropout": cls}, "layer", {**config, "type": "dropout"})

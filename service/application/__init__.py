@@ -1,1 +1,1 @@
-"""Use cases, one file a feature."""
+"""Use cases, one package for each feature."""

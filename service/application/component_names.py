@@ -1,4 +1,4 @@
-"""The names that the engine's tables know, for documents that list them."""
+"""Names of the registered components of the engine, for API schemas that list them."""
 
 from typing import Final
 

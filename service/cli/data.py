@@ -7,30 +7,32 @@ from typing import Final
 import click
 
 from service.cli.exits import fail
-from service.infrastructure import backup as archive
+from service.infrastructure import backup as backups
 from service.infrastructure.backup import BackupError, IntegrityReport
 from service.infrastructure.data_directory import DataDirectory, DataDirectoryError
 from service.settings import Settings
 
 EXIT_DAMAGED: Final = 1
+"""Exit status of a command that found missing or damaged data."""
+
 data_dir = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Folder that holds everything."
+    "--data-dir", type=click.Path(path_type=Path), help="Directory for all data."
 )
 
 
-def _folder(root: Path | None) -> DataDirectory:
+def _directory(root: Path | None) -> DataDirectory:
     settings = Settings()
     if settings.database_url is not None:
-        fail("the rows are in PostgreSQL: use pg_dump, and copy the folder of blobs after it")
+        fail("the database is PostgreSQL: run pg_dump, then copy the blobs directory")
     return DataDirectory(settings.data_dir if root is None else root)
 
 
 @click.command()
 @data_dir
 def check(data_dir: Path | None) -> None:
-    """Look at every row's blob and every blob's digest; also while a server runs."""
+    """Verify that all referenced blobs exist and match their digests. A server may be running."""
     try:
-        _tell(archive.check(_folder(data_dir)), "sound")
+        _print_report(backups.check(_directory(data_dir)), "no problems found")
     except BackupError as error:
         fail(error)
 
@@ -39,9 +41,10 @@ def check(data_dir: Path | None) -> None:
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 @data_dir
 def backup(target: Path, data_dir: Path | None) -> None:
-    """Write one moment of the data into the tar file TARGET; also while a server runs."""
+    """Write a consistent copy of the data to the tar file TARGET. A server may be running."""
     try:
-        _tell(archive.backup(_folder(data_dir), target.absolute()), f"in {target}")
+        report = backups.backup(_directory(data_dir), target.absolute())
+        _print_report(report, f"written to {target}")
     except (BackupError, OSError) as error:
         fail(error)
 
@@ -50,21 +53,21 @@ def backup(target: Path, data_dir: Path | None) -> None:
 @click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @data_dir
 def restore(source: Path, data_dir: Path | None) -> None:
-    """Bring the tar file SOURCE back into an empty data folder."""
-    folder = _folder(data_dir)
+    """Restore the tar file SOURCE into an empty data directory."""
+    directory = _directory(data_dir)
     try:
-        folder.acquire()
-        _tell(archive.restore(source, folder), f"restored into {folder.root}")
+        directory.acquire()
+        _print_report(backups.restore(source, directory), f"restored to {directory.root}")
     except (BackupError, DataDirectoryError) as error:
         fail(error)
     finally:
-        folder.release()
+        directory.release()
 
 
-def _tell(findings: IntegrityReport, good: str) -> None:
-    """Say what was found, and end with a status that says it too."""
-    for problem in findings.problems:
+def _print_report(report: IntegrityReport, success: str) -> None:
+    """Print a report, and exit with `EXIT_DAMAGED` if it lists problems."""
+    for problem in report.problems:
         click.echo(f"neurond: {problem}", err=True)
-    if findings.problems:
+    if report.problems:
         sys.exit(EXIT_DAMAGED)
-    click.echo(f"{findings.rows} rows and {findings.blobs} blobs, {good}")
+    click.echo(f"{report.rows} rows and {report.blobs} blobs, {success}")

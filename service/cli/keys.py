@@ -1,4 +1,4 @@
-"""``neurond keys``: on a stopped server's data folder, or through a running server."""
+"""``neurond keys``: on the data directory, or through the server that is running on it."""
 
 import asyncio
 import json
@@ -30,66 +30,73 @@ Result = TypeVar("Result")
 
 
 @click.group()
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder that holds everything.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Directory for all data.")
 @click.pass_context
 def keys(context: click.Context, data_dir: Path | None) -> None:
-    """Make, list and revoke API keys.
+    """Create, list and revoke API keys.
 
-    While a server holds the folder, the command asks that server; NEUROND_API_KEY then holds an
-    admin key, where there are keys already.
+    While a server is running on the data directory, the command calls that server. Set
+    NEUROND_API_KEY to an admin key then, unless no key exists yet.
     """
     context.obj = Settings() if data_dir is None else Settings(data_dir=data_dir)
 
 
 @keys.command()
 @click.argument("name", default="key")
-@click.option("--tenant", default=DEFAULT_TENANT, help="Whose networks, datasets and jobs it sees.")
+@click.option(
+    "--tenant",
+    default=DEFAULT_TENANT,
+    help="Tenant whose networks, datasets and jobs it can access.",
+)
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What it may do; repeat it. Else read, predict and train, and for the first key admin.",
+    help="Scope of the key; can be repeated. Default: read, predict and train; the first key also "
+    "gets admin.",
 )
-@click.option("--expires", type=click.DateTime(), help="When it stops to work, UTC.")
+@click.option("--expires", type=click.DateTime(), help="Expiry time in UTC.")
 @click.pass_obj
 def create(
     settings: Settings, name: str, tenant: str, scopes: tuple[str, ...], expires: datetime | None
 ) -> None:
-    """Make a key called NAME and print it, once."""
-    chosen = list(scopes) or [Scope.READ.value, Scope.PREDICT.value, Scope.TRAIN.value]
+    """Create a key called NAME and print it. It cannot be shown again."""
+    requested = list(scopes) or [Scope.READ.value, Scope.PREDICT.value, Scope.TRAIN.value]
     at = None if expires is None else expires.replace(tzinfo=UTC)
 
     async def offline(authenticator: Authenticator) -> str:
-        first = [*chosen, Scope.ADMIN.value] if authenticator.anonymous and not scopes else chosen
-        return (await authenticator.create(name, tenant=tenant, scopes=first, expires_at=at))[1]
+        granted = requested
+        if authenticator.anonymous and not scopes:
+            granted = [*requested, Scope.ADMIN.value]
+        return (await authenticator.create(name, tenant=tenant, scopes=granted, expires_at=at))[1]
 
     def online() -> str:
-        body = {"name": name, "tenant": tenant, "scopes": chosen}
+        body = {"name": name, "tenant": tenant, "scopes": requested}
         if at is not None:
             body["expires_at"] = at.isoformat()
-        return str(_ask(settings, "POST", "/v1/keys", body)["key"])
+        return str(_call_server(settings, "POST", "/v1/keys", body)["key"])
 
-    click.echo(_either(settings, offline, online))
+    click.echo(_run(settings, offline, online))
 
 
 @keys.command("list")
 @click.pass_obj
 def list_keys(settings: Settings) -> None:
-    """List the keys, newest first; never the keys themselves."""
+    """List the keys, newest first, without their secrets."""
 
     async def offline(authenticator: Authenticator) -> list[dict[str, Any]]:
-        return [_told(key) for key in await authenticator.list_keys(Page(500))]
+        return [_summary(key) for key in await authenticator.list_keys(Page(500))]
 
     def online() -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = _ask(settings, "GET", "/v1/keys?limit=500")["data"]
-        return told
+        listed: list[dict[str, Any]] = _call_server(settings, "GET", "/v1/keys?limit=500")["data"]
+        return listed
 
-    _there(settings)
-    found = _either(settings, offline, online)
-    if not found:
-        click.echo(f"there are no keys in {settings.data_dir.absolute()}", err=True)
-    for key in found:
+    _require_database(settings)
+    listed = _run(settings, offline, online)
+    if not listed:
+        click.echo(f"no keys found in {settings.data_dir.absolute()}", err=True)
+    for key in listed:
         expiry = f"until {key['expires_at']}" if key["expires_at"] else "no expiry"
         state = "revoked" if key["revoked_at"] else expiry
         scopes = ",".join(key["scopes"])
@@ -100,58 +107,58 @@ def list_keys(settings: Settings) -> None:
 @click.argument("key_id")
 @click.pass_obj
 def revoke(settings: Settings, key_id: str) -> None:
-    """Let the key KEY_ID open nothing any more."""
+    """Revoke the key KEY_ID."""
 
     async def offline(authenticator: Authenticator) -> None:
         await authenticator.revoke(key_id)
 
     def online() -> None:
-        _ask(settings, "DELETE", f"/v1/keys/{key_id}")
+        _call_server(settings, "DELETE", f"/v1/keys/{key_id}")
 
-    _there(settings)
-    _either(settings, offline, online)
-    click.echo(f"{key_id} is revoked")
+    _require_database(settings)
+    _run(settings, offline, online)
+    click.echo(f"revoked {key_id}")
 
 
 @keys.command()
 def generate() -> None:
-    """Print a new key that is stored nowhere, for NEUROND_BOOTSTRAP_KEY."""
+    """Print a new key for NEUROND_BOOTSTRAP_KEY, without storing it."""
     click.echo(new_secret())
 
 
-def _there(settings: Settings) -> None:
-    """Refuse to look for keys where nothing was ever kept: the folder is another one."""
+def _require_database(settings: Settings) -> None:
+    """Exit if the data directory has no database, because the path is probably wrong."""
     if settings.database_url is None and not DataDirectory(settings.data_dir).database.exists():
-        fail(f"there is no database in {settings.data_dir.absolute()}")
+        fail(f"no database found in {settings.data_dir.absolute()}")
 
 
-def _either(
+def _run(
     settings: Settings,
     offline: Callable[[Authenticator], Awaitable[Result]],
     online: Callable[[], Result],
 ) -> Result:
-    """Work on the folder when it is free, else through the server that holds it."""
+    """Call ``offline`` if the data directory is not in use, otherwise ``online``."""
 
-    async def run() -> Result:
-        async with open_authenticator(settings, folder) as authenticator:
+    async def run_offline() -> Result:
+        async with open_authenticator(settings, directory) as authenticator:
             return await offline(authenticator)
 
     try:
-        folder = prepare(settings)
+        directory = prepare(settings)
     except DataDirectoryLockedError:
         return online()
     except (DataDirectoryError, DatabaseUnusableError) as error:
         fail(str(error))
     try:
-        return asyncio.run(run())
+        return asyncio.run(run_offline())
     except ServiceError as error:
         fail(error.detail)
     finally:
-        folder.release()
+        directory.release()
 
 
-def _ask(settings: Settings, method: str, path: str, body: object = None) -> dict[str, Any]:
-    """Return the running server's answer."""
+def _call_server(settings: Settings, method: str, path: str, body: object = None) -> dict[str, Any]:
+    """Send a request to the running server and return the body of its response."""
     address = (settings.data_dir / "address").read_text().strip()
     request = urllib.request.Request(  # noqa: S310 - the server's own address
         address + path, None if body is None else json.dumps(body).encode(), method=method
@@ -160,17 +167,17 @@ def _ask(settings: Settings, method: str, path: str, body: object = None) -> dic
     if "NEUROND_API_KEY" in os.environ:
         request.add_header("Authorization", f"Bearer {os.environ['NEUROND_API_KEY']}")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
-            told: dict[str, Any] = json.load(answer)
-            return told
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
+            decoded: dict[str, Any] = json.load(response)
+            return decoded
     except urllib.error.HTTPError as error:
         detail = json.load(error).get("detail", error.reason)
-        fail(f"the server at {address} says: {detail}")
+        fail(f"the server at {address} returned an error: {detail}")
     except OSError as error:
-        fail(f"the server at {address} does not answer: {error}")
+        fail(f"the server at {address} cannot be reached: {error}")
 
 
-def _told(key: Key) -> dict[str, Any]:
+def _summary(key: Key) -> dict[str, Any]:
     return {
         "id": key.id,
         "tenant": key.tenant,

@@ -1,1 +1,1 @@
-"""Plain Python: what the service is about."""
+"""Domain model of the service, in plain Python."""

@@ -1,4 +1,4 @@
-"""Datasets, as they are remembered."""
+"""The stored record of a dataset."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,14 +9,14 @@ Task = Literal["classification", "regression"]
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Rows with targets.
+    """Metadata of a dataset; its rows are stored in a blob.
 
     Attributes
     ----------
     sha256
-        Digest of the stored arrays, which is also the name of their blob.
+        Digest of the stored arrays; it is also the name of their blob.
     outputs
-        Width of a regression target; 1 for classification.
+        Numbers in a regression target; 1 for classification.
     """
 
     id: str

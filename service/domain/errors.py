@@ -1,22 +1,25 @@
-"""What the service refuses. An error carries a code, never an HTTP status.
+"""Errors of the service. An error carries a code, never an HTTP status.
 
 ::
 
     ServiceError
-    ├── InvalidRequest      validation_failed   what was sent cannot be used
-    │   └── MalformedBody   malformed_body      it is not what it says it is
-    ├── NotFound            not_found
-    ├── Conflict            conflict, name_taken, ...   the present state does not allow it
-    │   └── IllegalMove     invalid_transition        a job is not in a state for that
-    ├── Stale               precondition_failed If-Match names an older state
-    ├── KeyReused           idempotency_key_reused
-    ├── TooLarge            payload_too_large
-    ├── UnsupportedFormat   unsupported_media_type, not_acceptable
-    ├── Unauthorized        unauthorized        no key, or none that is known (application/access)
-    ├── Forbidden           insufficient_scope  the key may not do that (application/access)
-    ├── RateLimited         rate_limited        a key asks too often (application/rates)
-    ├── QueueFull           queue_full
-    └── Unavailable         storage_unavailable, storage_full, shutting_down
+    ├── InvalidRequestError         validation_failed       well-formed, but not valid
+    │   └── MalformedBodyError      malformed_body          not what its content type says
+    ├── NotFoundError               not_found
+    ├── ConflictError               conflict, name_taken, ...   not possible in the current state
+    │   └── InvalidTransitionError  invalid_transition      not possible in the job's status
+    ├── PreconditionFailedError     precondition_failed     If-Match names an older state
+    ├── IdempotencyKeyReusedError   idempotency_key_reused
+    ├── PayloadTooLargeError        payload_too_large
+    ├── UnsupportedMediaTypeError   unsupported_media_type
+    ├── FormatNotAvailableError     not_acceptable          (application/networks)
+    ├── UnauthorizedError           unauthorized            missing or unknown key
+    ├── ForbiddenError              insufficient_scope      the key lacks a scope
+    ├── RateLimitedError            rate_limited            too many requests
+    ├── QueueFullError              queue_full
+    └── UnavailableError            storage_unavailable, storage_full, shutting_down
+
+`UnauthorizedError`, `ForbiddenError` and `RateLimitedError` are in application/access.
 """
 
 import errno
@@ -25,23 +28,23 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 MAX_FIELD_ERRORS: Final = 20
-"""So many wrong places are told of one request."""
+"""Maximum number of errors reported for one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One wrong place in a request.
+    """An invalid value in a request.
 
     Attributes
     ----------
     pointer
-        JSON pointer into the body.
+        JSON pointer to the value in the body.
     code
-        Stable, snake_case.
+        Stable identifier of the error, in snake_case.
     detail
-        A sentence that says what is wrong and what is due.
+        A message: what is wrong and what was expected.
     where
-        More about the place: the row and column of a cell, the name of a parameter.
+        Details of the location: the row and column of a cell, or the name of a parameter.
     """
 
     pointer: str
@@ -56,7 +59,7 @@ def pointer(*path: str | int) -> str:
 
 
 class ServiceError(Exception):
-    """Root of all refusals."""
+    """Base class of the errors that clients receive."""
 
     code: ClassVar[str] = "internal_error"
 
@@ -68,7 +71,7 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError):
-    """What was sent is well-formed and cannot be used."""
+    """The request is well-formed but not valid."""
 
     code = "validation_failed"
 
@@ -79,7 +82,7 @@ class InvalidRequestError(ServiceError):
         super().__init__(detail, code=code)
 
     def under(self, *prefix: str | int) -> "InvalidRequestError":
-        """Return the refusal with its places prefixed, for callers that hold the outer body."""
+        """Return the error with ``prefix`` before each pointer, for parts of a larger body."""
         start = pointer(*prefix)
         field_errors = [
             replace(field_error, pointer=start + field_error.pointer)
@@ -88,85 +91,87 @@ class InvalidRequestError(ServiceError):
         return InvalidRequestError(self.detail, field_errors, code=self.error_code)
 
     @classmethod
-    def at(cls, place: str, code: str, detail: str) -> "InvalidRequestError":
-        """Return the refusal of a single place."""
-        return cls(detail, [FieldError(place, code, detail)])
+    def at(cls, location: str, code: str, detail: str) -> "InvalidRequestError":
+        """Return the error for a single location, given as a JSON pointer."""
+        return cls(detail, [FieldError(location, code, detail)])
 
 
 class MalformedBodyError(InvalidRequestError):
-    """The body is not JSON, or not what its content type says."""
+    """The body is not valid JSON, or does not match its content type."""
 
     code = "malformed_body"
 
 
 class NotFoundError(ServiceError):
-    """Nothing of that name is there."""
+    """The resource does not exist."""
 
     code = "not_found"
 
     def __init__(self, kind: str, reference: str) -> None:
-        super().__init__(f"there is no {kind} {reference[:200]!r}")
+        super().__init__(f"{kind} {reference[:200]!r} not found")
 
 
 class ConflictError(ServiceError):
-    """The present state does not allow it."""
+    """The current state does not allow the request."""
 
     code = "conflict"
 
 
 class InvalidTransitionError(ConflictError):
-    """A job is not in a state for that."""
+    """The status of a job does not allow the action."""
 
     code = "invalid_transition"
 
     def __init__(self, action: str, status: str, allowed: Sequence[str]) -> None:
-        choice = ", ".join(allowed) or "nothing"
+        choice = ", ".join(allowed) or "none"
         super().__init__(
-            f"a job that is {status} cannot {action}; what it can do: {choice}",
+            f"cannot {action} a job with status {status}; allowed actions: {choice}",
             current_status=status,
             allowed_actions=list(allowed),
         )
 
 
 class PreconditionFailedError(ServiceError):
-    """If-Match names a state that is no longer the present one."""
+    """If-Match does not name the current state."""
 
     code = "precondition_failed"
 
     def __init__(self, current: str) -> None:
-        super().__init__("it has changed since you read it; read it again", current_etag=current)
+        super().__init__(
+            "the resource has changed since it was read; read it again", current_etag=current
+        )
 
 
 class IdempotencyKeyReusedError(ServiceError):
-    """An Idempotency-Key came back with another request."""
+    """An Idempotency-Key was reused for a different request."""
 
     code = "idempotency_key_reused"
 
 
 class PayloadTooLargeError(ServiceError):
-    """More bytes than the limit."""
+    """The body exceeds the size limit."""
 
     code = "payload_too_large"
 
 
 class UnsupportedMediaTypeError(ServiceError):
-    """A media type that is not spoken here."""
+    """The media type is not supported."""
 
     code = "unsupported_media_type"
 
 
 class QueueFullError(ServiceError):
-    """No more jobs are taken for now."""
+    """The job queue is full."""
 
     code = "queue_full"
 
     def __init__(self, limit: int, retry_after: int) -> None:
         self.retry_after = retry_after
-        super().__init__(f"the queue holds {limit} jobs, its limit; try again later")
+        super().__init__(f"the queue has reached its limit of {limit} jobs; try again later")
 
 
 class UnavailableError(ServiceError):
-    """Storage does not answer, is full, or the server is stopping."""
+    """Storage is unavailable or full, or the server is stopping."""
 
     code = "storage_unavailable"
 
@@ -176,7 +181,7 @@ class UnavailableError(ServiceError):
 
     @classmethod
     def because_of(cls, error: OSError) -> "UnavailableError":
-        """Return the refusal for what the file system refused."""
+        """Return the error for a failed file operation."""
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return cls("the disk is full", code="storage_full")
-        return cls(f"storage does not work: {error.strerror or error}")
+        return cls(f"storage failed: {error.strerror or error}")

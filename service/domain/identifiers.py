@@ -1,4 +1,4 @@
-"""Identifiers that sort by time, and the names that people give."""
+"""Ids that sort by creation time, and the rules for user-defined names."""
 
 import re
 import secrets
@@ -17,49 +17,53 @@ _last = 0
 
 
 def new_id(prefix: str) -> str:
-    """Return an id of 26 signs after its prefix: 48 bits of milliseconds, 80 of chance.
+    """Return a new id: the prefix, 48 bits of milliseconds and 80 random bits.
 
-    Ids of one process never sort before an earlier one, also within a millisecond.
+    The bits are encoded as 26 characters of Crockford's base 32. Within a process, every id sorts
+    after the ids created before it, even in the same millisecond.
     """
     global _last
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     if number <= _last:
         number = _last + 1 + secrets.randbits(32)
     _last = number
-    signs = [_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
-    return f"{prefix}_{''.join(signs)}"
+    characters = [_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
+    return f"{prefix}_{''.join(characters)}"
 
 
 def is_id(reference: str) -> bool:
-    """Tell whether a reference is an id, not a name."""
+    """Return True if a reference is an id, not a name."""
     return _ID.fullmatch(reference) is not None
 
 
 def is_plain(text: str, allowed: str = "") -> bool:
-    """Tell whether a text holds no control characters but those, and no lone surrogates."""
-    return all(sign in allowed or unicodedata.category(sign) not in {"Cc", "Cs"} for sign in text)
+    """Return True if a text has no lone surrogates and only the ``allowed`` control characters."""
+    return all(
+        character in allowed or unicodedata.category(character) not in {"Cc", "Cs"}
+        for character in text
+    )
 
 
-def check_name(name: str, place: str = "/name") -> str:
-    """Return ``name``, or say why it cannot be one."""
+def check_name(name: str, location: str = "/name") -> str:
+    """Return ``name``; raise InvalidRequestError at ``location`` if it is not valid."""
     problem = None
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        problem = f"a name has 1 to {MAX_NAME_LENGTH} characters"
+        problem = f"a name must have 1 to {MAX_NAME_LENGTH} characters, got {len(name)}"
     elif not is_plain(name):
-        problem = "a name holds no control characters and no lone surrogates"
+        problem = "a name must not contain control characters or lone surrogates"
     elif _ID.fullmatch(name):
         problem = "a name must not look like an id"
     if problem is not None:
-        raise InvalidRequestError.at(place, "invalid_name", problem)
+        raise InvalidRequestError.at(location, "invalid_name", problem)
     return name
 
 
 def check_alias(alias: str) -> str:
-    """Return ``alias``, or say why it cannot be one."""
+    """Return ``alias``; raise InvalidRequestError if it is not valid."""
     if not _ALIAS.fullmatch(alias) or alias in RESERVED_ALIASES:
         problem = (
-            "an alias starts with a letter, holds letters from a to z, digits, '.', '_' and '-', "
-            "at most 63, and is neither 'latest' nor 'live'"
+            "an alias must have 1 to 63 letters from a to z, digits, '.', '_' and '-', must start "
+            "with a letter, and must not be 'latest' or 'live'"
         )
         raise InvalidRequestError.at("", "invalid_alias", problem)
     return alias

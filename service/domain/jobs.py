@@ -1,4 +1,4 @@
-"""A job's states and the moves between them: one table, nothing else decides.
+"""Jobs: their states and the table of transitions between them.
 
 ::
 
@@ -6,9 +6,9 @@
     running | starting -> pausing -> paused -> queued
     queued | paused -> cancelled
     running | starting | pausing -> cancelling -> cancelled
-    a lost worker or a restart: back to queued, or to paused or cancelled where that was asked for
+    lost worker or restart: back to queued, or to paused or cancelled if that was requested
 
-Why a job ended, or stands still, is a second field, its stop reason.
+The reason why a job ended or paused is in a separate field, ``stop_reason``.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from service.domain.errors import InvalidTransitionError
 
 
 class Status(StrEnum):
-    """Where a job is."""
+    """The state of a job."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -34,7 +34,7 @@ class Status(StrEnum):
 
 
 class Action(StrEnum):
-    """What a client may ask of a job."""
+    """A state change that a client can request."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -42,7 +42,7 @@ class Action(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why a job ended."""
+    """Why a job ended or paused."""
 
     EPOCHS_DONE = "epochs_done"
     EARLY_STOPPED = "early_stopped"
@@ -67,11 +67,11 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     _S.SUCCEEDED: frozenset(),
     _S.FAILED: frozenset(),
 }
-"""The legal moves."""
+"""The states that can follow each state."""
 
 TERMINAL: Final = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
 LEASED: Final = frozenset({_S.STARTING, _S.RUNNING, _S.PAUSING, _S.CANCELLING})
-"""States in which a worker has the job, under a lease."""
+"""States in which a server leases the job and a worker runs it."""
 ACTIVE: Final = frozenset(Status) - TERMINAL
 
 REQUESTS: Final[dict[Action, dict[Status, Status]]] = {
@@ -98,7 +98,7 @@ REQUESTS: Final[dict[Action, dict[Status, Status]]] = {
         _S.CANCELLED: _S.CANCELLED,
     },
 }
-"""Where a request takes a job from each state; staying put repeats what already holds."""
+"""The state that each action leads to; an action that was already applied changes nothing."""
 
 ON_WORKER_LOSS: Final = {
     _S.STARTING: _S.QUEUED,
@@ -106,16 +106,16 @@ ON_WORKER_LOSS: Final = {
     _S.PAUSING: _S.PAUSED,
     _S.CANCELLING: _S.CANCELLED,
 }
-"""Where a job goes when its worker is gone and attempts are left."""
+"""The state after a worker was lost, while the job may still be retried."""
 
 
 def requested(action: Action, status: Status) -> Status:
-    """Return where ``action`` takes a job that is ``status``.
+    """Return the state that ``action`` leads to from ``status``.
 
     Raises
     ------
-    IllegalMove
-        When it takes it nowhere.
+    InvalidTransitionError
+        If ``status`` does not allow the action.
     """
     try:
         return REQUESTS[action][status]
@@ -124,13 +124,13 @@ def requested(action: Action, status: Status) -> Status:
 
 
 def allowed_actions(status: Status) -> list[str]:
-    """Return the actions that change something."""
+    """Return the actions that change ``status``."""
     return [action for action, targets in REQUESTS.items() if targets.get(status, status) != status]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is; the losses are None before the first epoch."""
+    """The progress of a job; losses and metrics are None before the first epoch."""
 
     epoch: int = 0
     epochs: int = 0
@@ -149,18 +149,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A training, as it is remembered.
+    """The stored record of a training job.
 
     Attributes
     ----------
     attempt
-        Counted from 1; a lost worker and a lost server add to it.
-    losses
-        Counts the workers that were lost; after three the job fails.
-    run
-        Counts the starts; with the status it fences off a worker that was thought dead.
+        Number of starts. Together with the status it is a fencing token: a report of a worker
+        that was given up is rejected.
+    worker_crashes
+        Number of lost workers; the job fails when it reaches ``Limits.attempts``.
     fingerprint
-        Digest of what is trained on what and how, to know equal work.
+        Digest of network, base version, dataset and training config, to find duplicate jobs.
     """
 
     id: str
@@ -187,13 +186,19 @@ class Job:
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing will ever change any more."""
+        """True if the job has ended."""
         return self.status in TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A saved state of a job's training at the end of an epoch."""
+    """The stored record of a training state, saved at the end of an epoch.
+
+    Attributes
+    ----------
+    requested
+        True if a client requested the checkpoint.
+    """
 
     id: str
     job_id: str
@@ -209,14 +214,14 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """A run of events in a job's log.
+    """Consecutive events of one type in the log of a job.
 
     Attributes
     ----------
     first_id, last_id
-        Ids of the first and the last event; only epochs come several at a time.
+        Ids of the first and the last event; only ``epoch`` batches have more than one event.
     data
-        What happened; of epochs, columns of equal length.
+        The event; for epochs, columns of equal length with one value per epoch.
     """
 
     job_id: str
@@ -227,12 +232,12 @@ class EventBatch:
 
     @property
     def events(self) -> int:
-        """How many there are."""
+        """Number of events."""
         return self.last_id - self.first_id + 1
 
 
 def merged(batch: EventBatch, after: int) -> EventBatch:
-    """Return a run of epochs as its last one, which says for how many later than ``after``."""
+    """Return epochs as a single event: the last one, with the number of events after ``after``."""
     if batch.type != "epoch":
         return batch
     last = {name: values[-1:] for name, values in batch.data.items()}

@@ -1,4 +1,4 @@
-"""API keys: who calls, and what they may do."""
+"""API keys, scopes and callers."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ DEFAULT_TENANT: Final = "default"
 
 
 class Scope(StrEnum):
-    """What a caller may do."""
+    """A permission of a caller."""
 
     READ = "read"
     PREDICT = "predict"
@@ -24,12 +24,12 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it is remembered: never the key itself.
+    """The stored record of a key, without the key itself.
 
     Attributes
     ----------
     prefix
-        The part of the key that is no secret, by which it is looked up.
+        The part of the key that is not secret; it is used to look up the key.
     sha256
         Digest of the whole key. A fast digest is enough: the secret is random, not a password.
     """
@@ -47,12 +47,12 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls.
+    """The authenticated or anonymous sender of a request.
 
     Attributes
     ----------
     tenant
-        Whose networks, datasets and jobs are seen.
+        The tenant whose networks, datasets and jobs are visible.
     key_id
         None for an anonymous caller.
     """
@@ -62,26 +62,26 @@ class Caller:
     key_id: str | None = None
 
     def may(self, scope: Scope) -> bool:
-        """Tell whether the caller has a scope; admin has them all."""
+        """Return True if the caller has a scope; admin includes all scopes."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
 def new_secret() -> str:
-    """Return a new key: 48 bits to find it by, 256 bits that nobody guesses."""
+    """Return a new key: a 48-bit prefix for look-up and a 256-bit random secret."""
     return f"nrd_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
 
 
 def prefix_of(secret: str) -> str | None:
-    """Return the part by which a key is looked up; None for what is no key."""
+    """Return the prefix by which a key is looked up, or None if the key is malformed."""
     match = _KEY.fullmatch(secret)
     return match and match[1]
 
 
 def digest_of(secret: str) -> str:
-    """Return what is remembered of a key."""
+    """Return the digest that is stored for a key."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def is_tenant(name: str) -> bool:
-    """Tell whether a text can name a tenant."""
+    """Return True if a text is a valid tenant name."""
     return _TENANT.fullmatch(name) is not None

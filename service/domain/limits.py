@@ -1,4 +1,4 @@
-"""How much the service takes on."""
+"""Limits on requests, networks, datasets and jobs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,15 @@ from typing import Any, Final
 from service.domain.errors import FieldError, InvalidRequestError, pointer
 
 MAX_WIDTH: Final = 65_536
-"""What the schemas of bodies allow, whatever the settings do: numbers of a row, labels, classes."""
+"""Upper bound in the request schemas for numbers in a row, labels and classes.
+
+The settings cannot raise it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that hold whatever is asked for; the settings describe those that can be set."""
+    """Limits that apply to every request; `Settings` describes the configurable ones."""
 
     json_bytes: int = 8 << 20
     inference_bytes: int = 32 << 20
@@ -37,18 +40,21 @@ class Limits:
 
     @property
     def table_bytes(self) -> int:
-        """Most bytes of a dataset's numbers; written down, most take about half."""
+        """Maximum bytes of a dataset in memory; as text, most numbers take about half as many."""
         return 2 * self.dataset_bytes
 
     def check_network(self, input_shape: Sequence[Any], layers: Sequence[Any]) -> None:
-        """Refuse a network that is too large, in Python integers, before anything is made."""
+        """Raise InvalidRequestError if a network is too large.
+
+        The check uses Python integers, which cannot overflow, and allocates nothing.
+        """
         field_errors = []
         width = input_shape[0] if len(input_shape) == 1 else 0
         if not 1 <= width <= self.width:
-            problem = f"one dimension of 1 to {self.width} inputs is taken"
+            problem = f"expected one dimension of 1 to {self.width} inputs"
             field_errors.append(FieldError("/input_shape", "out_of_range", problem))
         if not 1 <= len(layers) <= self.layers:
-            problem = f"there may be 1 to {self.layers} layers, got {len(layers)}"
+            problem = f"expected 1 to {self.layers} layers, got {len(layers)}"
             field_errors.append(FieldError("/layers", "out_of_range", problem))
         widths = [
             (index, layer["units"])
@@ -58,14 +64,16 @@ class Limits:
         count = 0
         for index, units in widths:
             if not 1 <= units <= self.width:
-                problem = f"a layer may have 1 to {self.width} units"
+                problem = f"a layer must have 1 to {self.width} units"
                 field_errors.append(
                     FieldError(pointer("layers", index, "units"), "out_of_range", problem)
                 )
             count += units * (width + 1)
             width = units
         if count > self.parameters and not field_errors:
-            problem = f"{count} parameters are more than the {self.parameters} allowed"
+            problem = (
+                f"the network has {count} parameters, but at most {self.parameters} are allowed"
+            )
             field_errors.append(FieldError("/layers", "too_many_parameters", problem))
         if field_errors:
             raise InvalidRequestError(field_errors[0].detail, field_errors)

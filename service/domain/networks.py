@@ -1,4 +1,4 @@
-"""Networks and their versions, as they are remembered."""
+"""The stored records of networks and their versions."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -6,19 +6,19 @@ from typing import Any, Literal
 
 Origin = Literal["initial", "job", "upload", "import"]
 Metadata = dict[str, str | int | float | bool]
-"""What a client likes to remember."""
+"""User-defined keys and values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One immutable set of weights.
+    """An immutable set of weights.
 
     Attributes
     ----------
     weights_sha256
-        Digest of the parameters' bytes, which is also the name of their blob.
+        Digest of the parameters' bytes; it is also the name of their blob.
     preprocessing
-        What raw rows go through first; None where they go in as they are.
+        Config of the transformation that raw rows pass through first, or None.
     """
 
     network_id: str
@@ -36,14 +36,14 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecord:
-    """An architecture with a name, to which versions are added.
+    """A named architecture; its weights are added as versions.
 
     Attributes
     ----------
     labels
-        Names of the classes; None until someone gave them.
+        Names of the classes; None until a client or a dataset sets them.
     revision
-        Counts every change, for the ETag.
+        Number of changes; used for the ETag.
     """
 
     id: str
@@ -63,7 +63,7 @@ class NetworkRecord:
 
     @property
     def units(self) -> int:
-        """Width of the outputs."""
+        """Number of outputs."""
         return int(self.layers[-1]["units"])
 
     @property
@@ -74,18 +74,18 @@ class NetworkRecord:
 
     @property
     def classes(self) -> int:
-        """Number of classes that the outputs tell apart; 0 when they are no probabilities."""
+        """Number of classes; 0 if the outputs are not probabilities."""
         if self.output_activation == "sigmoid" and self.units == 1:
             return 2
         return self.units if self.output_activation in {"softmax", "sigmoid"} else 0
 
     @property
     def effective_labels(self) -> list[str] | None:
-        """The labels, or class indices where nobody gave any; None for regression."""
+        """The labels, or class indices as a default; None for regression."""
         if self.labels is not None or not self.classes:
             return self.labels
         return [str(index) for index in range(self.classes)]
 
-    def spec(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
         """Return what the engine builds the network from."""
         return {"input_shape": self.input_shape, "layers": self.layers, "dtype": self.dtype}

@@ -1,1 +1,1 @@
-"""The outside world behind the application's ports."""
+"""Implementations of the application's ports: SQL, files, worker processes, metrics."""

@@ -1,4 +1,4 @@
-"""The data folder: made, checked, and held by one server at a time."""
+"""The data directory and its lock: one server at a time uses it, unless it is shared."""
 
 import contextlib
 import fcntl
@@ -10,18 +10,18 @@ DATABASE: Final = "neurond.sqlite3"
 
 
 class DataDirectoryError(Exception):
-    """The folder cannot be the server's; the message is for whoever started it."""
+    """The data directory cannot be used; the message is for the operator."""
 
 
 class DataDirectoryLockedError(DataDirectoryError):
-    """Another server holds the folder."""
+    """Another server has locked the data directory."""
 
 
 @final
 class DataDirectory:
-    """A folder and the lock on it.
+    """A data directory and the lock on it.
 
-    The lock is the kernel's, on an open file: it ends with the process, however that ends.
+    The lock is an flock on an open file, which the kernel releases whenever the process ends.
     """
 
     def __init__(self, root: Path) -> None:
@@ -30,38 +30,43 @@ class DataDirectory:
 
     @property
     def database(self) -> Path:
-        """Return where the database is."""
+        """Return the path of the SQLite database."""
         return self.root / DATABASE
 
     @property
     def blobs(self) -> Path:
-        """Return where the blobs are."""
+        """Return the directory of the blobs."""
         return self.root / "blobs"
 
     @property
     def uploads(self) -> Path:
-        """Return where uploads stay while they are read."""
+        """Return the directory of uploads that are being read."""
         return self.root / "uploads"
 
     def has_orphaned_blobs(self) -> bool:
-        """Tell whether there are blobs and no database that knows them."""
+        """Return True if there are blobs, but the database is missing or empty."""
         empty = not self.database.exists() or self.database.stat().st_size == 0
         return empty and any(file.is_file() for file in self.blobs.glob("??/*"))
 
     def acquire(self, *, shared: bool = False) -> None:
-        """Make the folder ours, or one that servers of one database share.
+        """Create and lock the directory.
+
+        Parameters
+        ----------
+        shared
+            Lock it together with other servers on the same database.
 
         Raises
         ------
-        FolderUnusable
-            When it cannot be written, or another server holds it.
+        DataDirectoryError
+            If the directory cannot be written to, or another server has locked it.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self.uploads.mkdir(exist_ok=True)
             self._lock = (self.root / "lock").open("a+")
         except OSError as error:
-            message = f"the data folder {self.root} cannot be written: {error.strerror}"
+            message = f"the data directory {self.root} cannot be written to: {error.strerror}"
             raise DataDirectoryError(message) from error
         try:
             kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -70,9 +75,9 @@ class DataDirectory:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
             self.release()
-            message = f"the data folder {self.root} is held by another server (process {holder})"
+            message = f"the data directory {self.root} is in use by another server (pid {holder})"
             raise DataDirectoryLockedError(message) from error
-        with contextlib.suppress(OSError):  # a full disk: the number is a courtesy
+        with contextlib.suppress(OSError):  # the pid is only informative; the disk may be full
             self._lock.truncate(0)
             self._lock.write(str(os.getpid()))
             self._lock.flush()
@@ -81,12 +86,12 @@ class DataDirectory:
                 leftover.unlink(missing_ok=True)
 
     def write_address(self, url: str) -> None:
-        """Note where the server listens, for the commands that ask it."""
+        """Store the URL of the server, for commands that call it."""
         with contextlib.suppress(OSError):
             (self.root / "address").write_text(url)
 
     def release(self) -> None:
-        """Let another server have the folder."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None

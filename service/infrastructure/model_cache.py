@@ -1,4 +1,4 @@
-"""Loaded versions in memory, the least recently used out first."""
+"""An LRU cache of loaded network versions."""
 
 import asyncio
 from collections import OrderedDict
@@ -12,12 +12,12 @@ Key = tuple[str, ...]
 
 @final
 class LeastRecentlyUsed:
-    """See `service.application.inference.inference.ModelCache`.
+    """Implements `service.application.inference.inference.ModelCache`.
 
     Parameters
     ----------
     budget
-        Bytes that all loaded versions may take together; the one in use is never put out.
+        Maximum bytes of all loaded versions together. The most recent one is never evicted.
     """
 
     def __init__(self, budget: int) -> None:
@@ -29,38 +29,38 @@ class LeastRecentlyUsed:
         self.hits = self.misses = 0
 
     def peek(self, key: Key) -> LoadedModel | None:
-        """Return what is loaded under that key, and count it as used."""
-        served = self._loaded.get(key)
-        if served is not None:
+        """Return the model loaded under that key, or None, and mark it as used."""
+        model = self._loaded.get(key)
+        if model is not None:
             self._loaded.move_to_end(key)
             self.hits += 1
-        return served
+        return model
 
     async def get(self, key: Key, load: Callable[[], Awaitable[LoadedModel]]) -> LoadedModel:
-        """Return what ``load`` gives; many first requests load once."""
-        served = self.peek(key)
-        if served is not None:
-            return served
+        """Return the model under that key; concurrent calls for a missing one load it once."""
+        model = self.peek(key)
+        if model is not None:
+            return model
         task = self._loading.get(key)
         if task is None:
             task = asyncio.ensure_future(self._load(key, load))
             self._loading[key] = task
-            task.add_done_callback(lambda done: self._finished(key, done))
+            task.add_done_callback(lambda done: self._on_load_end(key, done))
         return await asyncio.shield(task)
 
     async def _load(self, key: Key, load: Callable[[], Awaitable[LoadedModel]]) -> LoadedModel:
         changes = self._changes
         self.misses += 1
-        served = await load()
-        # What changed while it was read may be old already: it answers, and is not kept.
+        model = await load()
+        # If anything was dropped during the load, the model may be stale: do not cache it.
         if changes == self._changes:
-            self._loaded[key] = served
-            self._bytes += served.bytes
+            self._loaded[key] = model
+            self._bytes += model.bytes
             while self._bytes > self._budget and len(self._loaded) > 1:
                 self._bytes -= self._loaded.popitem(last=False)[1].bytes
-        return served
+        return model
 
-    def _finished(self, key: Key, task: asyncio.Task[LoadedModel]) -> None:
+    def _on_load_end(self, key: Key, task: asyncio.Task[LoadedModel]) -> None:
         if self._loading.get(key) is task:
             del self._loading[key]
 
@@ -77,15 +77,15 @@ class LeastRecentlyUsed:
         ]
         for key in stale:
             self._bytes -= self._loaded.pop(key).bytes
-        self._loading.clear()  # later requests must not be given what is being read now
+        self._loading.clear()  # later requests must not get a version that is being loaded now
 
     def clear(self) -> None:
-        """Forget everything that is loaded."""
+        """Evict all versions."""
         self._changes += 1
         self._loaded.clear()
         self._loading.clear()
         self._bytes = 0
 
     def __len__(self) -> int:
-        """Return how many entries are loaded."""
+        """Return the number of loaded versions."""
         return len(self._loaded)

@@ -1,4 +1,4 @@
-"""What goes on beside requests, from a server's start to its end."""
+"""Background tasks that run from the start of a server to its shutdown."""
 
 import asyncio
 import contextlib
@@ -21,38 +21,38 @@ LAG_SAMPLE_SECONDS: Final = 0.25
 
 
 async def wake_streams(event_bus: EventBus, closing: asyncio.Event) -> None:
-    """Let streams show that they live, and let all who wait go when the server stops."""
+    """Wake all event streams for keepalives, and once more when the server stops."""
     while not closing.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(closing.wait(), KEEPALIVE_SECONDS)
         event_bus.wake_all()
 
 
-async def watch(metrics: Metrics) -> None:
-    """Note how late the event loop is."""
+async def measure_lag(metrics: Metrics) -> None:
+    """Record the lag of the event loop."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + LAG_SAMPLE_SECONDS
+        expected = loop.time() + LAG_SAMPLE_SECONDS
         await asyncio.sleep(LAG_SAMPLE_SECONDS)
-        metrics.lag(loop.time() - due)
+        metrics.lag(loop.time() - expected)
 
 
-async def refresh(access: Authenticator) -> None:
-    """See keys that another process made or revoked."""
+async def refresh_keys(authenticator: Authenticator) -> None:
+    """Reload the keys, because another process may have created or revoked some."""
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
         try:
-            await access.refresh()
-        except UnavailableError:  # what is known still holds
+            await authenticator.refresh()
+        except UnavailableError:  # the loaded keys stay valid
             pass
-        except Exception:  # the top frame: a revoked key must not stay valid for a fault of ours
-            log.exception("the keys cannot be read")
+        except Exception:  # top frame: if the task ended, revoked keys would stay valid
+            log.exception("failed to reload the API keys")
 
 
-def other_servers(
+def notification_handlers(
     cache: LeastRecentlyUsed, dispatcher: Dispatcher, event_bus: EventBus
 ) -> tuple[Callable[[str, str], None], Callable[[], None]]:
-    """Return what acts on the word of another server, and on words that may have been missed."""
+    """Return a handler of notifications from other servers, and one of possibly missed ones."""
 
     def on_notification(kind: str, reference: str) -> None:
         if kind == "network":

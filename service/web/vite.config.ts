@@ -6,7 +6,7 @@ export default defineConfig({
   base: '/page/',
   build: {
     target: 'es2022',
-    assetsInlineLimit: 0, // the content security policy takes no data: scripts or styles
+    assetsInlineLimit: 0, // the content security policy blocks data: URLs for scripts and styles
     modulePreload: { polyfill: false },
   },
   server: { proxy: { '/v1': 'http://127.0.0.1:8000' } },

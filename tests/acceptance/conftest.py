@@ -10,7 +10,7 @@ from tests.acceptance.server import Server
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Return a function that starts a server; all are ended afterwards."""
+    """Return a function that starts a server; all servers are stopped afterwards."""
     started: list[Server] = []
 
     def start(name: str = "data", *, workers: int = 2, **environment: str) -> Server:

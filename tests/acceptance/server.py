@@ -1,4 +1,4 @@
-"""A real server process, started and ended as its users would."""
+"""A real server process, started and stopped like its users do."""
 
 import contextlib
 import os
@@ -6,14 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.waiting import block_until
+
 READY_SECONDS = 30.0
-ENDED_SECONDS = 90.0
+JOB_SECONDS = 90.0
 
 
 def free_port() -> int:
@@ -23,7 +24,7 @@ def free_port() -> int:
 
 
 class Server:
-    """One process of ``neurond serve``."""
+    """A process of ``neurond serve``."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Server:
         self.client = httpx.Client(base_url=self.url, timeout=30.0)
 
     def start(self) -> "Server":
-        """Start, and wait until it is ready."""
+        """Start the server, and wait until it is ready."""
         log = (self.folder.parent / f"{self.folder.name}.log").open("ab")
         with log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
@@ -50,69 +51,73 @@ class Server:
                 stdout=log,
                 env=dict(os.environ) | {"NEUROND_DRAIN_SECONDS": "0"} | self.environment,
             )
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, "the server ended"
-            with contextlib.suppress(httpx.TransportError):
-                if self.client.get("/readyz").status_code == 200:
-                    return self
-            time.sleep(0.02)
-        raise TimeoutError
+        block_until(self._is_ready, timeout=READY_SECONDS)
+        return self
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, "the server exited"
+        with contextlib.suppress(httpx.TransportError):
+            return self.client.get("/readyz").status_code == 200
+        return False
 
     def command(self) -> list[str]:
-        """Return the command."""
+        """Return the program and its first arguments."""
         return [sys.executable, "-m", "service"]
 
     def options(self) -> list[str]:
-        """Return the command's options."""
+        """Return the command-line options."""
         return [
             f"--port={self.port}",
             f"--data-dir={self.folder}",
             f"--workers={self.workers}",
         ]
 
-    def workers_alive(self) -> list[int]:
-        """Return the process ids of the server's workers."""
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of the workers."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
     def kill(self) -> None:
-        """End the process as a power cut of its own would."""
+        """Kill the process with SIGKILL."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> int:
-        """End the process as an operator would, and return its exit status."""
+        """Stop the process with SIGTERM, and return its exit status."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=20.0)
 
-    def ended(self, job: str) -> dict[str, Any]:
-        """Return a job that has ended."""
-        deadline = time.monotonic() + ENDED_SECONDS
-        while time.monotonic() < deadline:
-            body: dict[str, Any] = self.client.get(f"/v1/jobs/{job}?wait=10").json()
-            if body["terminal"]:
-                return body
-        raise TimeoutError(job)
+    def wait_until_finished(self, job: str) -> dict[str, Any]:
+        """Return the job when it is in a terminal status."""
 
-    def reaches(self, job: str, *statuses: str, epoch: int = 0) -> dict[str, Any]:
-        """Return a job that is in one of these states, at least so far."""
-        deadline = time.monotonic() + ENDED_SECONDS
-        while time.monotonic() < deadline:
+        def finished() -> dict[str, Any] | None:
+            body: dict[str, Any] = self.client.get(f"/v1/jobs/{job}?wait=10").json()
+            return body if body["terminal"] else None
+
+        body: dict[str, Any] = block_until(finished, timeout=JOB_SECONDS)
+        return body
+
+    def wait_for_status(self, job: str, *statuses: str, epoch: int = 0) -> dict[str, Any]:
+        """Return the job when it has one of these statuses and has trained at least `epoch`."""
+
+        def reached() -> dict[str, Any] | None:
             body: dict[str, Any] = self.client.get(f"/v1/jobs/{job}").json()
             if body["status"] in statuses and body["progress"]["epoch"] >= epoch:
                 return body
             assert not body["terminal"], body
-            time.sleep(0.02)
-        raise TimeoutError(job)
+            return None
+
+        body: dict[str, Any] = block_until(reached, timeout=JOB_SECONDS)
+        return body
 
 
-def alive(pid: int) -> bool:
-    """Tell whether a process runs."""
+def is_alive(pid: int) -> bool:
+    """Return True if the process runs and is not a zombie."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:

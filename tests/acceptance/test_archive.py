@@ -1,4 +1,4 @@
-"""A data folder looked through, copied beside a running server, and brought back."""
+"""Check, back up and restore a data directory; create keys on the command line."""
 
 import io
 import subprocess
@@ -22,117 +22,117 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def filled(serve: Callable[..., Server]) -> Server:
+def trained_server(serve: Callable[..., Server]) -> Server:
     server = serve(workers=1)
     client = server.client
     client.post("/v1/networks", json={"name": "n", "input_shape": [25], "layers": LAYERS})
     client.post("/v1/datasets", json={"name": "d", "builtin": "digits", "samples": 100})
     body = {"network": "n", "dataset": "d", "training": {"epochs": 20}}
     job = client.post("/v1/jobs", json=body).json()["id"]
-    assert server.ended(job)["status"] == "succeeded"
+    assert server.wait_until_finished(job)["status"] == "succeeded"
     return server
 
 
-def test_a_backup_beside_a_running_server_comes_back_whole(
-    filled: Server, serve: Callable[..., Server], tmp_path: Path
+def test_a_backup_of_a_running_server_is_restored_completely(
+    trained_server: Server, serve: Callable[..., Server], tmp_path: Path
 ) -> None:
     target, restored = tmp_path / "data.tar", tmp_path / "restored"
     rows = {"inputs": [[0.5] * 25]}
-    before = filled.client.post("/v1/networks/n/classify", json=rows).json()
+    before = trained_server.client.post("/v1/networks/n/classify", json=rows).json()
 
-    made = run("backup", str(target), "--data-dir", str(filled.folder))
-    brought = run("restore", str(target), "--data-dir", str(restored))
+    backup = run("backup", str(target), "--data-dir", str(trained_server.folder))
+    restore = run("restore", str(target), "--data-dir", str(restored))
     checked = run("check", "--data-dir", str(restored))
 
-    assert made.returncode == 0, made.stderr
-    assert brought.returncode == 0, brought.stderr
-    assert "sound" in checked.stdout
-    counted = [told.stdout.split(",")[0] for told in (made, brought, checked)]
-    assert counted == counted[:1] * 3
-    assert not counted[0].startswith("0 ")
-    assert run("check", "--data-dir", str(filled.folder)).returncode == 0
-    again = serve("restored", workers=1)
-    assert again.client.post("/v1/networks/n/classify", json=rows).json() == before
-    assert len(again.client.get("/v1/jobs").json()["data"]) == 1
+    assert backup.returncode == 0, backup.stderr
+    assert restore.returncode == 0, restore.stderr
+    assert "no problems found" in checked.stdout
+    summaries = [completed.stdout.split(",")[0] for completed in (backup, restore, checked)]
+    assert summaries == summaries[:1] * 3
+    assert not summaries[0].startswith("0 ")
+    assert run("check", "--data-dir", str(trained_server.folder)).returncode == 0
+    restored_server = serve("restored", workers=1)
+    assert restored_server.client.post("/v1/networks/n/classify", json=rows).json() == before
+    assert len(restored_server.client.get("/v1/jobs").json()["data"]) == 1
 
 
-def test_damage_is_named(filled: Server) -> None:
-    digest = filled.client.get("/v1/networks/n/versions/1").json()["weights_sha256"]
-    blob = next(filled.folder.glob(f"blobs/*/*{digest[-20:]}"))
+def test_a_check_reports_corrupt_weights(trained_server: Server) -> None:
+    digest = trained_server.client.get("/v1/networks/n/versions/1").json()["weights_sha256"]
+    blob = next(trained_server.folder.glob(f"blobs/*/*{digest[-20:]}"))
     blob.write_bytes(b"x" + blob.read_bytes()[1:])
 
-    checked = run("check", "--data-dir", str(filled.folder))
+    checked = run("check", "--data-dir", str(trained_server.folder))
 
     assert checked.returncode == 1
     assert "version 1 of" in checked.stderr
     assert digest in checked.stderr
 
 
-def test_nothing_is_restored_over_data_or_from_something_else(
-    filled: Server, tmp_path: Path
+def test_restore_rejects_existing_data_and_invalid_archives(
+    trained_server: Server, tmp_path: Path
 ) -> None:
     target = tmp_path / "data.tar"
-    assert run("backup", str(target), "--data-dir", str(filled.folder)).returncode == 0
-    filled.stop()
+    assert run("backup", str(target), "--data-dir", str(trained_server.folder)).returncode == 0
+    trained_server.stop()
 
-    over = run("restore", str(target), "--data-dir", str(filled.folder))
-    assert over.returncode == 2
-    assert "holds data already" in over.stderr
+    overwriting = run("restore", str(target), "--data-dir", str(trained_server.folder))
+    assert overwriting.returncode == 2
+    assert "already contains data" in overwriting.stderr
 
-    strange = tmp_path / "strange.tar"
-    with tarfile.open(strange, "w") as archive:
+    foreign = tmp_path / "foreign.tar"
+    with tarfile.open(foreign, "w") as archive:
         entry = tarfile.TarInfo("../escape")
         entry.size = 1
         archive.addfile(entry, io.BytesIO(b"x"))
-    refused = run("restore", str(strange), "--data-dir", str(tmp_path / "new"))
+    refused = run("restore", str(foreign), "--data-dir", str(tmp_path / "new"))
     assert refused.returncode == 2
     assert not (tmp_path / "escape").exists()
     assert not (tmp_path / "new" / "neurond.sqlite3").exists()
 
-    cut = tmp_path / "cut.tar"
-    cut.write_bytes(target.read_bytes()[: target.stat().st_size // 2])
-    assert run("restore", str(cut), "--data-dir", str(tmp_path / "new2")).returncode == 2
+    truncated = tmp_path / "cut.tar"
+    truncated.write_bytes(target.read_bytes()[: target.stat().st_size // 2])
+    assert run("restore", str(truncated), "--data-dir", str(tmp_path / "new2")).returncode == 2
     nowhere = run("check", "--data-dir", str(tmp_path / "nowhere"))
     assert nowhere.returncode == 2
 
 
-def test_keys_are_made_for_a_stopped_and_through_a_running_server(
+def test_keys_are_created_offline_and_through_a_running_server(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
     folder = tmp_path / "keyed"
-    made = run("keys", "--data-dir", str(folder), "create", "boss", "--scope", "admin")
-    assert made.returncode == 0, made.stderr
-    admin = made.stdout.strip()
+    created = run("keys", "--data-dir", str(folder), "create", "boss", "--scope", "admin")
+    assert created.returncode == 0, created.stderr
+    admin = created.stdout.strip()
     server = serve("keyed", workers=1)
     assert server.client.get("/v1/networks").status_code == 401
     assert server.client.get("/readyz").json()["checks"]["access"] == "keys"
 
-    through = subprocess.run(  # noqa: S603 - our own command
+    created_online = subprocess.run(  # noqa: S603 - our own command
         [str(NEUROND), "keys", "--data-dir", str(folder), "create", "app", "--scope", "read"],
         capture_output=True,
         text=True,
         check=False,
         env={"PATH": "/usr/bin:/bin", "NEUROND_API_KEY": admin},
     )
-    assert through.returncode == 0, through.stderr
-    headers = {"Authorization": f"Bearer {through.stdout.strip()}"}
+    assert created_online.returncode == 0, created_online.stderr
+    headers = {"Authorization": f"Bearer {created_online.stdout.strip()}"}
     assert server.client.get("/v1/networks", headers=headers).status_code == 200
     assert server.client.post("/v1/networks", headers=headers, json={}).status_code == 403
     refused = run("keys", "--data-dir", str(folder), "list")
     assert refused.returncode == 2
-    assert "valid key" in refused.stderr
+    assert "missing or invalid API key" in refused.stderr
 
 
 @pytest.mark.parametrize("command", [["list"], ["revoke", "key_1"]])
-def test_keys_are_not_looked_for_where_nothing_is_kept(command: list[str], tmp_path: Path) -> None:
+def test_key_commands_fail_without_a_database(command: list[str], tmp_path: Path) -> None:
     refused = run("keys", "--data-dir", str(tmp_path / "nowhere"), *command)
 
     assert refused.returncode == 2
-    assert "there is no database" in refused.stderr
+    assert "no database found" in refused.stderr
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_an_open_address_without_a_key_is_refused(tmp_path: Path) -> None:
+def test_serving_a_public_address_without_a_key_fails(tmp_path: Path) -> None:
     refused = run("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "d"))  # noqa: S104
 
     assert refused.returncode == 2

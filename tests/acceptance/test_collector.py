@@ -1,4 +1,4 @@
-"""What the garbage collector of a server has to look at."""
+"""The objects that the garbage collector of a server traverses."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ cli.neurond(["serve", "--port", "0", "--data-dir", sys.argv[1]])
 """
 
 
-def test_what_was_imported_is_not_looked_through_while_serving(tmp_path: Path) -> None:
+def test_objects_of_the_start_are_frozen_while_serving(tmp_path: Path) -> None:
     done = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-c", SERVE_AND_COUNT, str(tmp_path / "data")],
         capture_output=True,
@@ -25,6 +25,6 @@ def test_what_was_imported_is_not_looked_through_while_serving(tmp_path: Path) -
         check=True,
     )
 
-    out_of_sight, looked_at = map(int, done.stdout.split())
-    assert out_of_sight > 50_000
-    assert looked_at < 5_000
+    frozen, tracked = map(int, done.stdout.split())
+    assert frozen > 50_000
+    assert tracked < 5_000

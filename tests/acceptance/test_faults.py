@@ -1,4 +1,4 @@
-"""Real processes, killed for real."""
+"""Kills, shutdowns and failed starts of real server processes."""
 
 import os
 import signal
@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.server import Server, alive
+from tests.acceptance.server import Server, is_alive
+from tests.waiting import block_until
 
 pytestmark = pytest.mark.slow
 Serve = Callable[..., Server]
@@ -37,9 +38,13 @@ def submit(server: Server, *, name: str = "net", **training: Any) -> str:
     data = {"name": "digits", "builtin": "digits", "samples": 600, "seed": 2}
     assert server.client.post("/v1/datasets", json=data).status_code in {201, 409}
     job = {"network": name, "dataset": "digits", "training": TRAINING | training}
-    answer = server.client.post("/v1/jobs", json=job)
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
+    response = server.client.post("/v1/jobs", json=job)
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
+
+
+def status(server: Server, job: str) -> str:
+    return str(server.client.get(f"/v1/jobs/{job}").json()["status"])
 
 
 def digest(server: Server, name: str) -> str:
@@ -47,64 +52,62 @@ def digest(server: Server, name: str) -> str:
     return str(version["weights_sha256"])
 
 
-def test_a_training_ends_in_the_same_bits_however_often_everything_is_killed(serve: Serve) -> None:
+def test_an_interrupted_training_is_bit_identical_to_an_uninterrupted_one(serve: Serve) -> None:
     server = serve(workers=1)
-    twin = submit(server, name="twin")
-    assert server.ended(twin)["status"] == "succeeded"
+    reference = submit(server, name="reference")
+    assert server.wait_until_finished(reference)["status"] == "succeeded"
     job = submit(server, name="killed")
 
-    server.reaches(job, "running", epoch=600)
-    os.kill(server.workers_alive()[0], signal.SIGKILL)
-    server.reaches(job, "running", epoch=1200)
-    workers = server.workers_alive()
+    server.wait_for_status(job, "running", epoch=600)
+    os.kill(server.worker_pids()[0], signal.SIGKILL)
+    server.wait_for_status(job, "running", epoch=1200)
+    workers = server.worker_pids()
     server.kill()
-    time.sleep(0.5)
-    orphans = [pid for pid in workers if alive(pid)]
+    block_until(lambda: not any(map(is_alive, workers)), timeout=0.5)
     server.start()
-    server.reaches(job, "running", "succeeded", epoch=1800)
+    server.wait_for_status(job, "running", "succeeded", epoch=1800)
     assert server.client.post(f"/v1/jobs/{job}/pause").status_code in {200, 409}
-    server.reaches(job, "paused", "succeeded")
+    server.wait_for_status(job, "paused", "succeeded")
     server.client.post(f"/v1/jobs/{job}/resume")
-    ended = server.ended(job)
+    ended = server.wait_until_finished(job)
 
-    assert orphans == []
     assert ended["status"] == "succeeded", ended
     assert ended["attempt"] == 3
-    assert digest(server, "killed") == digest(server, "twin")
+    assert digest(server, "killed") == digest(server, "reference")
     history = server.client.get(f"/v1/jobs/{job}/history?max_points=100000").json()
     assert history["epoch"] == list(range(1, 3001))
     assert list((server.folder / "blobs" / "tmp").iterdir()) == []
 
 
-def test_a_job_whose_workers_are_lost_three_times_fails_and_says_so(serve: Serve) -> None:
+def test_a_job_fails_with_the_signal_after_three_killed_workers(serve: Serve) -> None:
     server = serve(workers=1)
     job = submit(server, epochs=100_000)
 
     for _ in range(3):
-        server.reaches(job, "running")
-        for pid in server.workers_alive():
+        server.wait_for_status(job, "running")
+        for pid in server.worker_pids():
             os.kill(pid, signal.SIGKILL)
-        while server.client.get(f"/v1/jobs/{job}").json()["status"] == "running":
-            time.sleep(0.02)
-    ended = server.ended(job)
+        block_until(lambda: status(server, job) != "running")
+    ended = server.wait_until_finished(job)
 
     assert (ended["status"], ended["stop_reason"]) == ("failed", "interrupted")
     assert "signal 9" in ended["error"]["detail"]
-    assert server.ended(submit(server, epochs=5))["status"] == "succeeded"
+    assert server.wait_until_finished(submit(server, epochs=5))["status"] == "succeeded"
 
 
-def test_killed_idle_workers_are_replaced_and_cost_no_job_anything(serve: Serve) -> None:
+def test_killed_idle_workers_are_replaced_before_the_next_job(serve: Serve) -> None:
     server = serve(workers=2)
-    for pid in server.workers_alive():
+    killed = server.worker_pids()
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    time.sleep(0.2)
+    block_until(lambda: len(set(server.worker_pids()) - set(killed)) == 2)
 
-    ended = server.ended(submit(server, epochs=5))
+    ended = server.wait_until_finished(submit(server, epochs=5))
 
     assert (ended["status"], ended["attempt"]) == ("succeeded", 1)
 
 
-def test_cancel_frees_the_cpu_within_a_second_even_in_a_long_epoch(serve: Serve) -> None:
+def test_a_cancel_in_a_long_epoch_ends_the_worker_within_two_seconds(serve: Serve) -> None:
     server = serve(workers=1)
     rows = {"name": "wide", "builtin": "digits", "samples": 200_000}
     assert server.client.post("/v1/datasets", json=rows).status_code == 201
@@ -112,22 +115,21 @@ def test_cancel_frees_the_cpu_within_a_second_even_in_a_long_epoch(serve: Serve)
     body = {"name": "wide", "input_shape": [25], "layers": layers}
     server.client.post("/v1/networks", json=body)
     job = server.client.post("/v1/jobs", json={"network": "wide", "dataset": "wide"}).json()["id"]
-    server.reaches(job, "running")
-    worker = server.workers_alive()[0]
-    time.sleep(0.5)
+    server.wait_for_status(job, "running")
+    worker = server.worker_pids()[0]
+    time.sleep(0.5)  # into the first epoch
 
     begun = time.monotonic()
     server.client.post(f"/v1/jobs/{job}/cancel")
-    ended = server.ended(job)
-    while alive(worker):
-        time.sleep(0.01)
+    ended = server.wait_until_finished(job)
+    block_until(lambda: not is_alive(worker))
 
     assert ended["status"] == "cancelled"
     assert time.monotonic() - begun < 2.0
 
 
 class Load:
-    """Clients that classify until the server no longer listens, and one that waits for a job."""
+    """Two clients that classify until the server stops listening, and one that waits for a job."""
 
     def __init__(self, server: Server, job: str) -> None:
         self.statuses: list[int] = []
@@ -149,55 +151,55 @@ class Load:
         with httpx.Client(base_url=self._server.url, timeout=10.0) as client:
             while True:
                 try:
-                    answer = client.post("/v1/networks/net/classify", json=body)
+                    response = client.post("/v1/networks/net/classify", json=body)
                 except httpx.ConnectError:
-                    return  # it no longer listens: nothing was accepted
+                    return  # the server stopped listening before it accepted the request
                 except httpx.TransportError as error:
                     self.broken.append(error)
                     return
-                self.statuses.append(answer.status_code)
+                self.statuses.append(response.status_code)
 
     def _wait(self) -> None:
         with httpx.Client(base_url=self._server.url, timeout=30.0) as client:
             self.statuses.append(client.get(f"/v1/jobs/{self._job}?wait=25").status_code)
 
 
-def test_a_shutdown_loses_no_request_and_no_job(serve: Serve) -> None:
+def test_a_shutdown_completes_requests_and_requeues_the_job(serve: Serve) -> None:
     server = serve(workers=1, NEUROND_DRAIN_SECONDS="0.3")
     job = submit(server, epochs=100_000)
-    server.reaches(job, "running", epoch=10)
+    server.wait_for_status(job, "running", epoch=10)
     load = Load(server, job)
     load.start()
-    time.sleep(0.5)
+    block_until(lambda: len(load.statuses) > 100)
 
     begun = time.monotonic()
     status = server.stop()
-    took = time.monotonic() - begun
+    seconds = time.monotonic() - begun
     load.join()
 
     assert status == 0
-    assert took < 10.0
+    assert seconds < 10.0
     assert set(load.statuses) == {200}
     assert load.broken == []
     server.start()
-    resumed = server.reaches(job, "running")
+    resumed = server.wait_for_status(job, "running")
     assert resumed["attempt"] == 1
     assert resumed["progress"]["epoch"] >= 10
 
 
-def test_a_stream_goes_on_across_a_restart_without_gap_or_repeat(serve: Serve) -> None:
+def test_a_stream_resumes_across_restarts_without_gaps_or_repeats(serve: Serve) -> None:
     server = serve(workers=1)
     job = submit(server, epochs=1500)
-    seen: list[int] = []
+    event_ids: list[int] = []
 
-    def follow(until: int) -> None:
-        headers = {"Last-Event-ID": str(seen[-1])} if seen else {}
+    def follow(count: int) -> None:
+        headers = {"Last-Event-ID": str(event_ids[-1])} if event_ids else {}
         url = f"/v1/jobs/{job}/events"
         with server.client.stream("GET", url, headers=headers) as stream:
             for line in stream.iter_lines():
                 if line.startswith("id: "):
-                    seen.append(int(line[4:]))
-                    if len(seen) >= until:
+                    event_ids.append(int(line[4:]))
+                    if len(event_ids) >= count:
                         return
 
     follow(300)
@@ -208,12 +210,14 @@ def test_a_stream_goes_on_across_a_restart_without_gap_or_repeat(serve: Serve) -
     server.start()
     follow(10**9)
 
-    assert seen == list(range(1, len(seen) + 1))
-    events = server.client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": str(seen[-1])})
+    assert event_ids == list(range(1, len(event_ids) + 1))
+    events = server.client.get(
+        f"/v1/jobs/{job}/events", headers={"Last-Event-ID": str(event_ids[-1])}
+    )
     assert events.status_code == 204
 
 
-def refused(options: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+def run_server(options: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-m", "service", *options],
         capture_output=True,
@@ -223,7 +227,7 @@ def refused(options: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_cannot_be_served_ends_in_one_line_and_status_two(
+def test_a_failed_start_prints_one_line_and_exits_with_status_two(
     serve: Serve, tmp_path: Path
 ) -> None:
     server = serve()
@@ -231,31 +235,31 @@ def test_what_cannot_be_served_ends_in_one_line_and_status_two(
     file.write_text("")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
-    (damaged / "neurond.sqlite3").write_bytes(b"no database" * 500)
+    (damaged / "neurond.sqlite3").write_bytes(b"not a database" * 500)
     lost = tmp_path / "lost"
     (lost / "blobs" / "ab").mkdir(parents=True)
     (lost / "blobs" / "ab" / "cd").write_bytes(b"weights")
 
     reasons = {
         (f"--port={server.port}", f"--data-dir={tmp_path / 'other'}"): "cannot listen",
-        ("--port=0", f"--data-dir={server.folder}"): "held by another server",
-        ("--port=0", f"--data-dir={file / 'below'}"): "cannot be written",
+        ("--port=0", f"--data-dir={server.folder}"): "in use by another server",
+        ("--port=0", f"--data-dir={file / 'below'}"): "cannot be written to",
         ("--port=0", f"--data-dir={damaged}"): "neurond restore",
         ("--port=0", f"--data-dir={lost}"): "missing or empty",
         ("--port=99999",): "port",
     }
 
     with ThreadPoolExecutor(2) as pool:
-        all_ended = list(pool.map(refused, reasons))
+        completed = list(pool.map(run_server, reasons))
 
-    for ended, reason in zip(all_ended, reasons.values(), strict=True):
-        assert ended.returncode == 2, ended.stderr
-        assert reason in ended.stderr
-        assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    for process, reason in zip(completed, reasons.values(), strict=True):
+        assert process.returncode == 2, process.stderr
+        assert reason in process.stderr
+        assert len(process.stderr.strip().splitlines()) == 1, process.stderr
     assert (lost / "blobs" / "ab" / "cd").exists()
 
 
-def test_a_start_that_is_killed_at_any_moment_leaves_a_folder_that_starts(
+def test_a_server_starts_after_its_first_start_was_killed(
     tmp_path: Path,
 ) -> None:
     def starts_after_a_kill(delay: float) -> None:
@@ -263,7 +267,7 @@ def test_a_start_that_is_killed_at_any_moment_leaves_a_folder_that_starts(
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "service", *server.options()], stderr=subprocess.DEVNULL
         )
-        time.sleep(delay)
+        time.sleep(delay)  # the moment of the kill
         process.kill()
         process.wait()
         server.start()

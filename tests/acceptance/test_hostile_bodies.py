@@ -1,6 +1,6 @@
-"""Bodies that cost far more to read than to write: each is refused, and memory stays where it was.
+"""Small bodies that are expensive to parse are rejected with bounded memory.
 
-The bound is on the largest that the server is meanwhile.
+The bound applies to the peak memory of the server during the request.
 """
 
 import io
@@ -19,28 +19,28 @@ from tests.acceptance.server import Server
 
 MEGABYTE = 1 << 20
 JSON = "application/json"
-Made = Callable[[], bytes]
+BodyFactory = Callable[[], bytes]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("hostile") / "data"
-    made = Server(folder, workers=1, environment={"NEUROND_DEFAULT_NETWORK": "net"}).start()
+    server = Server(folder, workers=1, environment={"NEUROND_DEFAULT_NETWORK": "net"}).start()
     layers = [{"type": "dense", "units": 2, "activation": "softmax"}]
     body = {"name": "net", "input_shape": [2], "layers": layers}
-    made.client.post("/v1/networks", json=body).raise_for_status()
-    yield made
-    made.client.close()
-    made.stop()
+    server.client.post("/v1/networks", json=body).raise_for_status()
+    yield server
+    server.client.close()
+    server.stop()
 
 
-def largest(server: Server) -> float:
-    """Return the most megabytes that the server ever held."""
+def peak_megabytes(server: Server) -> float:
+    """Return the peak resident memory of the server in MiB."""
     assert server.process is not None
     status = Path(f"/proc/{server.process.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) / 1024
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert match is not None
+    return int(match[1]) / 1024
 
 
 def rows(cell: str, width: int, count: int) -> str:
@@ -49,7 +49,7 @@ def rows(cell: str, width: int, count: int) -> str:
     return "[" + ",".join([row] * count) + "]"
 
 
-def zip_of_many() -> bytes:
+def zip_with_many_members() -> bytes:
     """Return a zip with 600,000 members."""
     name = b"a"
     entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", *[0] * 9, 1, *[0] * 6) + name
@@ -60,8 +60,8 @@ def zip_of_many() -> bytes:
     return entry * count + big + locator + end
 
 
-def zip_that_lies() -> bytes:
-    """Return 60 kB that say that they are 400 MB, and unpack to as much."""
+def zip_with_false_sizes() -> bytes:
+    """Return an archive that declares members of 400 MB compressed each."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, shape in (("inputs", (3_000_000, 12)), ("targets", (3_000_000,))):
@@ -74,20 +74,20 @@ def zip_that_lies() -> bytes:
     return bytes(data)
 
 
-def npy_of_minuses() -> bytes:
-    """Return an npy whose shape is a sum of thousands of signs."""
+def npy_with_many_signs() -> bytes:
+    """Return an npy file whose shape starts with thousands of minus signs."""
     head = b"{'descr':'<f8','fortran_order':False,'shape':" + b"-" * 3900 + b"1,}\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head
 
 
-CASES: dict[str, tuple[str, str, Made, int]] = {
+CASES: dict[str, tuple[str, str, BodyFactory, int]] = {
     "targets that are objects": (
         "/v1/jobs",
         JSON,
         lambda: b'{"network":"net","inputs":[[1,2]],"targets":[' + b"{}," * 2_000_000 + b"{}]}",
         422,
     ),
-    "targets that are lists of words": (
+    "targets that are lists of strings": (
         "/v1/jobs",
         JSON,
         lambda: (
@@ -95,13 +95,13 @@ CASES: dict[str, tuple[str, str, Made, int]] = {
         ),
         422,
     ),
-    "rows of words": (
+    "rows of strings": (
         "/v1/datasets",
         JSON,
         lambda: f'{{"inputs":{rows(chr(34) * 2, 20, 90_000)},"targets":[1,2]}}'.encode(),
         422,
     ),
-    "rows of words to classify": (
+    "rows of strings to classify": (
         "/v1/networks/net/classify",
         JSON,
         lambda: f'{{"inputs":{rows(chr(34) * 2, 20, 90_000)}}}'.encode(),
@@ -131,7 +131,7 @@ CASES: dict[str, tuple[str, str, Made, int]] = {
         lambda: b'{"instances":[' + b"[]," * 10_000_000 + b"[]]}",
         400,
     ),
-    "empty rows, anybody's": (
+    "empty rows, invocations": (
         "/invocations",
         JSON,
         lambda: b"[" + b"[]," * 9_000_000 + b"[]]",
@@ -167,22 +167,27 @@ CASES: dict[str, tuple[str, str, Made, int]] = {
         lambda: b"a,t\n1,2\n" + b'1,"\n",' * (5 * MEGABYTE),
         400,
     ),
-    "a label a row": (
+    "a label for each row": (
         "/v1/datasets?task=classification",
         "text/csv",
         lambda: b"a,t\n" + b"".join(b"1,w%d\n" % n for n in range(1_000_000)),
         422,
     ),
-    "an archive of many": ("/v1/datasets", "application/x-npz", zip_of_many, 400),
-    "an archive that lies": ("/v1/datasets", "application/x-npz", zip_that_lies, 422),
-    "a shape of signs": ("/invocations", "application/x-npy", npy_of_minuses, 400),
-    "a drawn set of gigabytes": (
+    "an archive with many members": (
+        "/v1/datasets",
+        "application/x-npz",
+        zip_with_many_members,
+        400,
+    ),
+    "an archive with false sizes": ("/v1/datasets", "application/x-npz", zip_with_false_sizes, 422),
+    "a shape of minus signs": ("/invocations", "application/x-npy", npy_with_many_signs, 400),
+    "a generated dataset of gigabytes": (
         "/v1/datasets",
         JSON,
         lambda: b'{"builtin":"digits","samples":5000000}',
         422,
     ),
-    "packed nothing": (
+    "compressed zeros": (
         "/v1/models/net:predict",
         JSON,
         lambda: zlib.compress(bytes(300 * MEGABYTE)),
@@ -193,17 +198,18 @@ CASES: dict[str, tuple[str, str, Made, int]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(CASES))
-def test_a_body_that_costs_much_is_refused_for_little(server: Server, name: str) -> None:
-    path, kind, made, status = CASES[name]
-    body = made()
-    headers = {"content-type": kind} | ({"content-encoding": "deflate"} if status == 413 else {})
+def test_an_expensive_body_is_rejected_with_bounded_memory(server: Server, name: str) -> None:
+    path, content_type, create, status = CASES[name]
+    body = create()
+    encoding = {"content-encoding": "deflate"} if status == 413 else {}
+    headers = {"content-type": content_type} | encoding
     assert server.process is not None
-    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the largest begins anew
-    before = largest(server)
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # resets the peak
+    before = peak_megabytes(server)
 
-    answer = server.client.post(path, content=body, headers=headers)
+    response = server.client.post(path, content=body, headers=headers)
 
-    assert answer.status_code == status, answer.text[:300]
-    assert len(answer.content) < 20_000
-    assert largest(server) - before < 250
+    assert response.status_code == status, response.text[:300]
+    assert len(response.content) < 20_000
+    assert peak_megabytes(server) - before < 250
     assert server.client.get("/healthz").status_code == 200

@@ -1,4 +1,4 @@
-"""A listener that turns away clients: who was on the way is served, who comes after is told."""
+"""A listener that rejects new connections still serves those in its queue."""
 
 import socket
 import sys
@@ -8,8 +8,8 @@ import pytest
 from service.server.sockets import bind, reject_new_connections
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
-def test_who_is_queued_is_accepted_and_who_comes_later_is_refused() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the socket filter needs Linux")
+def test_queued_connections_are_accepted_and_later_ones_rejected() -> None:
     listener = bind("127.0.0.1", 0)
     listener.listen(8)
     address = listener.getsockname()

@@ -1,4 +1,4 @@
-"""Real data through HTTP, with the default training values."""
+"""Real datasets over HTTP, with the default training configuration."""
 
 import csv
 import io
@@ -18,14 +18,14 @@ MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist_10k.npz"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("real") / "data", workers=2).start()
-    yield made
-    made.stop()
-    made.client.close()
+    server = Server(tmp_path_factory.mktemp("real") / "data", workers=2).start()
+    yield server
+    server.stop()
+    server.client.close()
 
 
 def table(name: str) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows, shuffled once and for all."""
+    """Return the header and the rows, shuffled with a fixed seed."""
     header, *rows = csv.reader((DATA / name).read_text().splitlines())
     order = np.random.default_rng(2).permutation(len(rows))
     return header, [rows[index] for index in order]
@@ -34,18 +34,18 @@ def table(name: str) -> tuple[list[str], list[list[str]]]:
 def upload(server: Server, name: str, header: list[str], rows: list[list[str]]) -> dict[str, Any]:
     text = io.StringIO()
     csv.writer(text).writerows([header, *rows])
-    answer = server.client.post(
+    response = server.client.post(
         f"/v1/datasets?name={name}",
         content=text.getvalue().encode(),
         headers={"content-type": "text/csv"},
     )
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
+    assert response.status_code == 201, response.text
+    dataset: dict[str, Any] = response.json()
+    return dataset
 
 
-def trained(server: Server, name: str, hidden: int, dataset: dict[str, Any]) -> None:
-    """Train one hidden layer without a word about training."""
+def train(server: Server, name: str, hidden: int, dataset: dict[str, Any]) -> None:
+    """Train a network with one hidden layer and the default training configuration."""
     labels = dataset["labels"]
     last = {"type": "dense", "units": len(labels or [0])}
     last["activation"] = "softmax" if labels else "linear"
@@ -53,18 +53,18 @@ def trained(server: Server, name: str, hidden: int, dataset: dict[str, Any]) -> 
     body = {"name": name, "input_shape": dataset["input_shape"], "layers": layers, "seed": 1}
     assert server.client.post("/v1/networks", json=body).status_code == 201
     job = {"network": name, "dataset": dataset["id"], "training": {"seed": 1}}
-    ended = server.ended(server.client.post("/v1/jobs", json=job).json()["id"])
+    ended = server.wait_until_finished(server.client.post("/v1/jobs", json=job).json()["id"])
     assert ended["status"] == "succeeded", ended
 
 
-def evaluate_model(server: Server, name: str, dataset: str) -> dict[str, Any]:
-    answer = server.client.post(f"/v1/networks/{name}/evaluate", json={"dataset": dataset})
-    report: dict[str, Any] = answer.json()
+def evaluate(server: Server, name: str, dataset: str) -> dict[str, Any]:
+    response = server.client.post(f"/v1/networks/{name}/evaluate", json={"dataset": dataset})
+    report: dict[str, Any] = response.json()
     return report
 
 
 @pytest.mark.parametrize(
-    ("name", "hidden", "metric", "least"),
+    ("name", "hidden", "metric", "minimum"),
     [
         ("optdigits", 64, "accuracy", 0.97),
         ("iris", 16, "accuracy", 0.93),
@@ -72,40 +72,40 @@ def evaluate_model(server: Server, name: str, dataset: str) -> dict[str, Any]:
     ],
 )
 def test_tables_are_learned_with_the_defaults(
-    server: Server, name: str, hidden: int, metric: str, least: float
+    server: Server, name: str, hidden: int, metric: str, minimum: float
 ) -> None:
     header, rows = table(f"{name}.csv")
-    held_out = len(rows) // 5
-    training = upload(server, f"{name}-train", header, rows[held_out:])
-    upload(server, f"{name}-test", header, rows[:held_out])
+    test_rows = len(rows) // 5
+    training = upload(server, f"{name}-train", header, rows[test_rows:])
+    upload(server, f"{name}-test", header, rows[:test_rows])
 
-    trained(server, name, hidden, training)
+    train(server, name, hidden, training)
 
-    assert evaluate_model(server, name, f"{name}-test")[metric] >= least
+    assert evaluate(server, name, f"{name}-test")[metric] >= minimum
 
 
-@pytest.mark.skipif(not MNIST.exists(), reason="the MNIST digits are not beside the checkout")
+@pytest.mark.skipif(not MNIST.exists(), reason="the MNIST digits are not available")
 def test_mnist_is_learned_with_the_defaults(server: Server) -> None:
     with np.load(MNIST) as file:
         images, labels = file["images"].reshape(-1, 784), file["labels"]
     sets = {}
     for name, part in (("mnist-train", slice(2000, None)), ("mnist-test", slice(2000))):
-        compress = io.BytesIO()
-        np.savez(compress, inputs=images[part], targets=labels[part])
-        answer = server.client.post(
+        archive = io.BytesIO()
+        np.savez(archive, inputs=images[part], targets=labels[part])
+        response = server.client.post(
             f"/v1/datasets?name={name}",
-            content=compress.getvalue(),
+            content=archive.getvalue(),
             headers={"content-type": "application/x-npz"},
         )
-        assert answer.status_code == 201, answer.text
-        sets[name] = answer.json()
+        assert response.status_code == 201, response.text
+        sets[name] = response.json()
 
-    trained(server, "mnist", 128, sets["mnist-train"])
+    train(server, "mnist", 128, sets["mnist-train"])
 
-    assert evaluate_model(server, "mnist", "mnist-test")["accuracy"] >= 0.95
+    assert evaluate(server, "mnist", "mnist-test")["accuracy"] >= 0.95
 
 
-def test_xor_is_learned_over_http_from_ten_of_ten_seeds(server: Server) -> None:
+def test_xor_is_learned_with_each_of_ten_seeds(server: Server) -> None:
     corners = {"name": "xor", "builtin": "xor"}
     assert server.client.post("/v1/datasets", json=corners).status_code == 201
     layers = [
@@ -123,6 +123,6 @@ def test_xor_is_learned_over_http_from_ten_of_ten_seeds(server: Server) -> None:
         body = {"name": f"xor-{seed}", "input_shape": [2], "layers": layers, "seed": seed}
         assert server.client.post("/v1/networks", json=body).status_code == 201
         job = {"network": f"xor-{seed}", "dataset": "xor", "training": {**training, "seed": seed}}
-        ended = server.ended(server.client.post("/v1/jobs", json=job).json()["id"])
+        ended = server.wait_until_finished(server.client.post("/v1/jobs", json=job).json()["id"])
         assert ended["progress"]["train_loss"] < 0.01
-        assert evaluate_model(server, f"xor-{seed}", "xor")["accuracy"] == 1.0
+        assert evaluate(server, f"xor-{seed}", "xor")["accuracy"] == 1.0

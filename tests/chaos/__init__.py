@@ -1,1 +1,1 @@
-"""Everything is killed at random instants; nothing may be lost, no bit may differ."""
+"""Random kills of servers and workers; no acknowledged data is lost and results are identical."""

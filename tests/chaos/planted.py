@@ -1,4 +1,4 @@
-"""Servers with a planted fault, to see that the chaos run finds it.
+"""Servers with a planted fault that the chaos run must find.
 
 python -m tests.chaos.planted FAULT --port ... --data-dir ...
 """
@@ -16,19 +16,19 @@ import numpy as np
 from core.training import Trainer
 from service.cli.main import neurond
 from service.infrastructure.database import engine
-from service.infrastructure.workers import pool as local_executor
+from service.infrastructure.workers import pool
 from service.infrastructure.workers import process as worker
 
 FAULTS = ("acknowledge_before_commit", "lost_generator_state", "orphaned_worker")
 
 
 def acknowledge_before_commit() -> None:
-    """Let every third creation of a network be answered for and then rolled back."""
-    honest, created = engine.SqlDatabase.write, [0]
+    """Acknowledge every third creation of a network, and then roll it back."""
+    original, created = engine.SqlDatabase.write, [0]
 
     @asynccontextmanager
     async def write(self: Any) -> AsyncIterator[Any]:
-        async with honest(self) as work:
+        async with original(self) as work:
             added, adds = work.networks.add, [0]
 
             async def add(network: Any) -> None:
@@ -45,11 +45,11 @@ def acknowledge_before_commit() -> None:
 
 
 def lost_generator_state() -> None:
-    """Forget where the random numbers were when a training is restored."""
-    honest = Trainer.restore
+    """Reset the random generator when a training is restored."""
+    original = Trainer.restore
 
     def restore(self: Trainer, state: bytes) -> None:
-        honest(self, state)
+        original(self, state)
         self._generator = np.random.Generator(np.random.SFC64(0))
 
     Trainer.restore = restore  # type: ignore[method-assign]
@@ -58,26 +58,26 @@ def lost_generator_state() -> None:
 def orphaned_worker() -> None:
     """Let workers outlive their server."""
 
-    def settle(**_: int) -> None:
+    def configure_process(**_: int) -> None:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(worker.PR_SET_PDEATHSIG, 0)
 
-    worker._configure_process = settle
-    stubborn = SimpleNamespace(**{**vars(os), "_exit": lambda _: None})
-    worker.os = stubborn  # type: ignore[attr-defined, assignment]
+    worker._configure_process = configure_process
+    without_exit = SimpleNamespace(**{**vars(os), "_exit": lambda _: None})
+    worker.os = without_exit  # type: ignore[attr-defined, assignment]
 
 
 def main() -> None:
-    """Plant the fault, and start the server, or one of its workers, with it."""
-    field_error, *rest = sys.argv[1:]
-    globals()[field_error]()
-    if rest[0] == "worker":
-        sys.argv = ["worker", *rest[1:]]
+    """Plant the fault, and start the server or one of its workers with it."""
+    fault, *arguments = sys.argv[1:]
+    globals()[fault]()
+    if arguments[0] == "worker":
+        sys.argv = ["worker", *arguments[1:]]
         worker.main()
     else:
-        command = ("-m", "tests.chaos.planted", field_error, "worker")
-        local_executor.WORKER_COMMAND = command
-        neurond(["serve", *rest])
+        command = ("-m", "tests.chaos.planted", fault, "worker")
+        pool.WORKER_COMMAND = command
+        neurond(["serve", *arguments])
 
 
 if __name__ == "__main__":

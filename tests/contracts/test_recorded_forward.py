@@ -1,4 +1,4 @@
-"""What training computes forward is what inference computes."""
+"""The forward pass of training and the forward pass of inference agree."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
     activation: str, dtype: str, scale: float, row_major: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.program.ROW_MAJOR_INPUTS", row_major)
-    spec = {
+    config = {
         "input_shape": [6],
         "dtype": dtype,
         "layers": [
@@ -27,7 +27,7 @@ def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
             {"type": "dense", "units": 4, "activation": activation},
         ],
     }
-    network = Network.from_spec(spec)
+    network = Network.from_config(config)
     network.initialize(np.random.default_rng(0))
     rows = (np.random.default_rng(1).normal(0.0, scale, (7, 6))).astype(dtype)
     order = np.array([5, 0, 3, 3, 6, 1])
@@ -46,10 +46,10 @@ def test_the_recorded_forward_pass_agrees_and_does_not_overflow(
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_losses_stay_finite_at_the_ends_of_their_range(loss: str, dtype: type) -> None:
+def test_losses_are_finite_at_the_limits_of_their_range(loss: str, dtype: type) -> None:
     outputs: Array = np.array([[0.0, 1.0], [1.0, 0.0]], dtype)
     targets: Array = np.array([[1.0, 0.0], [1.0, 0.0]], dtype)
-    if LOSSES[loss].after is None:
+    if LOSSES[loss].required_activation is None:
         outputs = outputs * dtype(1e4)
 
     assert np.isfinite(LOSSES[loss]().value(outputs, targets))

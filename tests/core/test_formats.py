@@ -1,4 +1,4 @@
-"""The exchange formats: every bit comes back, and every trap is named."""
+"""Document formats restore weights bit by bit, and errors contain the path."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ from core.preprocessing import Preprocessing, Standardization
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_native_document_brings_every_bit_back(dtype: str, data: st.DataObject) -> None:
+def test_the_native_document_restores_every_bit(dtype: str, data: st.DataObject) -> None:
     layers = [
         {"type": "dense", "units": 3, "activation": {"type": "leaky_relu", "negative_slope": 0.3}},
         {"type": "dropout", "rate": 0.1},
         {"type": "dense", "units": 2, "activation": "softmax"},
     ]
-    network = Network.from_spec({"input_shape": [4], "layers": layers, "dtype": dtype})
+    network = Network.from_config({"input_shape": [4], "layers": layers, "dtype": dtype})
     finite = st.floats(
         allow_nan=False, allow_infinity=False, width=32 if dtype == "float32" else 64
     )
@@ -35,42 +35,42 @@ def test_the_native_document_brings_every_bit_back(dtype: str, data: st.DataObje
     model = Model(network, ("a", "ß"), Preprocessing(inputs=scaling))
 
     written = json_format.write(model)
-    name, again = read_document(json.loads(written))
+    name, decoded = read_document(json.loads(written))
 
     assert name == "neurond-weights"
-    assert again.network.parameters.tobytes() == network.parameters.tobytes()
-    assert again.labels == model.labels
-    assert json_format.write(again) == written
+    assert decoded.network.parameters.tobytes() == network.parameters.tobytes()
+    assert decoded.labels == model.labels
+    assert json_format.write(decoded) == written
 
 
 def native() -> dict[str, Any]:
-    spec = {
+    config = {
         "input_shape": [2],
         "layers": [{"type": "dense", "units": 1}, {"type": "dense", "units": 1}],
     }
-    network = Network.from_spec(spec)
+    network = Network.from_config(config)
     document: dict[str, Any] = json.loads(json_format.write(Model(network)))
     return document
 
 
 def changed(*path: str | int, to: object) -> dict[str, Any]:
     document: Any = native()
-    place = document
+    parent = document
     for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = to
+        parent = parent[key]
+    parent[path[-1]] = to
     return document  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
-    ("document", "place"),
+    ("document", "path"),
     [
         (changed("format", to="onnx"), ("format",)),
         (changed("format_version", to=2), ("format_version",)),
         (changed("format_version", to=True), ("format_version",)),
-        (changed("surprise", to=1), ("surprise",)),
+        (changed("unknown", to=1), ("unknown",)),
         (changed("network", to=None), ("network",)),
-        (changed("network", "surprise", to=1), ("network", "surprise")),
+        (changed("network", "unknown", to=1), ("network", "unknown")),
         (changed("network", "input_shape", to=2), ("network", "input_shape")),
         (changed("network", "labels", to=[1]), ("network", "labels")),
         (changed("network", "layers", 0, "activation", to="magic"),
@@ -88,16 +88,16 @@ def changed(*path: str | int, to: object) -> dict[str, Any]:
         (changed("layers", 0, "biases", 0, to=1.5), ("sha256",)),
     ],
 )  # fmt: skip
-def test_a_native_document_that_does_not_fit_is_refused_with_the_place(
-    document: dict[str, Any], place: tuple[str | int, ...]
+def test_an_invalid_native_document_is_rejected_with_the_path(
+    document: dict[str, Any], path: tuple[str | int, ...]
 ) -> None:
     with pytest.raises(EngineError) as caught:
         read_document(document)
 
-    assert caught.value.path == place
+    assert caught.value.path == path
 
 
-def shape_a(**changes: object) -> dict[str, Any]:
+def variant_a(**changes: object) -> dict[str, Any]:
     dense = {
         "type": "Dense",
         "weights": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
@@ -109,7 +109,7 @@ def shape_a(**changes: object) -> dict[str, Any]:
     return {"layers": [dense | changes], "loss": "mse"}
 
 
-def shape_b(**changes: object) -> dict[str, Any]:
+def variant_b(**changes: object) -> dict[str, Any]:
     dense = {
         "type": "Dense",
         "weights": {"rows": 3, "cols": 2, "data": [1, 2, 3, 4, 5, 6]},
@@ -127,14 +127,14 @@ def shape_b(**changes: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "document",
     [
-        shape_a(),
-        shape_a(biases=[0.5, -0.5]),
-        shape_a(biases=[[0.5], [-0.5]]),
-        shape_b(),
-        shape_b(biases={"rows": 2, "cols": 1, "data": [0.5, -0.5]}),
+        variant_a(),
+        variant_a(biases=[0.5, -0.5]),
+        variant_a(biases=[[0.5], [-0.5]]),
+        variant_b(),
+        variant_b(biases={"rows": 2, "cols": 1, "data": [0.5, -0.5]}),
     ],
 )
-def test_both_shapes_of_the_original_are_read(document: dict[str, Any]) -> None:
+def test_both_variants_of_the_original_are_read(document: dict[str, Any]) -> None:
     name, model = read_document(document)
 
     first = model.network.layer_weights()[0]
@@ -146,49 +146,49 @@ def test_both_shapes_of_the_original_are_read(document: dict[str, Any]) -> None:
     assert model.notes
 
 
-def test_the_loss_that_the_original_always_writes_is_not_believed() -> None:
-    _, model = read_document(shape_a())
+def test_the_loss_of_the_original_is_ignored() -> None:
+    _, model = read_document(variant_a())
 
     assert any("mse" in note for note in model.notes)
 
 
-def test_a_column_of_biases_is_turned_and_told() -> None:
-    _, model = read_document(shape_a(biases=[[0.5], [-0.5]]))
+def test_a_column_of_biases_is_read_as_a_row_with_a_note() -> None:
+    _, model = read_document(variant_a(biases=[[0.5], [-0.5]]))
 
-    assert any("turned" in note for note in model.notes)
+    assert any("read as a row" in note for note in model.notes)
 
 
 @pytest.mark.parametrize(
-    ("document", "place"),
+    ("document", "path"),
     [
-        (shape_a(activation="swish"), ("layers", 0, "activation")),
-        (shape_a(activation=None), ("layers", 0, "activation")),
-        (shape_b(activation={"name": "gelu"}), ("layers", 0, "activation")),
-        (shape_a(type="Conv2D"), ("layers", 0, "type")),
-        (shape_a(inputSize=0), ("layers", 0, "inputSize")),
-        (shape_a(outputSize=3), ("layers", 0, "weights", 0)),
-        (shape_a(biases=[[0.5, -0.5, 1.0]]), ("layers", 0, "biases", 0)),
-        (shape_b(weights={"rows": 2, "cols": 2, "data": []}), ("layers", 0, "weights")),
-        (shape_b(weights={"rows": 3, "cols": 2, "data": [1]}), ("layers", 0, "weights", "data")),
+        (variant_a(activation="swish"), ("layers", 0, "activation")),
+        (variant_a(activation=None), ("layers", 0, "activation")),
+        (variant_b(activation={"name": "gelu"}), ("layers", 0, "activation")),
+        (variant_a(type="Conv2D"), ("layers", 0, "type")),
+        (variant_a(inputSize=0), ("layers", 0, "inputSize")),
+        (variant_a(outputSize=3), ("layers", 0, "weights", 0)),
+        (variant_a(biases=[[0.5, -0.5, 1.0]]), ("layers", 0, "biases", 0)),
+        (variant_b(weights={"rows": 2, "cols": 2, "data": []}), ("layers", 0, "weights")),
+        (variant_b(weights={"rows": 3, "cols": 2, "data": [1]}), ("layers", 0, "weights", "data")),
         ({"layers": []}, ("layers",)),
         ({"layers": [{"type": "Dropout", "rate": 0.5}]}, ("layers",)),
         ({"layers": [{"type": "Dropout"}]}, ("layers", 0, "rate")),
         ({"layers": ["Dense"]}, ("layers", 0)),
-        ({**shape_b(), "version": 2}, ("version",)),
+        ({**variant_b(), "version": 2}, ("version",)),
         ({}, ()),
     ],
 )
-def test_a_document_of_the_original_that_does_not_fit_is_refused(
-    document: dict[str, Any], place: tuple[str | int, ...]
+def test_an_invalid_document_of_the_original_is_rejected(
+    document: dict[str, Any], path: tuple[str | int, ...]
 ) -> None:
     with pytest.raises(EngineError) as caught:
         read_document(document)
 
-    assert caught.value.path == place
+    assert caught.value.path == path
 
 
-def test_layers_that_do_not_follow_one_another_are_refused() -> None:
-    document = shape_b()
+def test_layers_of_incompatible_shapes_are_rejected() -> None:
+    document = variant_b()
     document["layers"][2]["weights"] = {"rows": 5, "cols": 1, "data": [1, 1, 1, 1, 1]}
 
     with pytest.raises(EngineError) as caught:
@@ -197,7 +197,7 @@ def test_layers_that_do_not_follow_one_another_are_refused() -> None:
     assert caught.value.path == ("layers", 2, "weights")
 
 
-def test_tensors_come_back_as_they_were() -> None:
+def test_tensors_round_trip() -> None:
     arrays = {
         "a": np.arange(6, dtype="<f4").reshape(2, 3),
         "empty": np.zeros((0, 4), "<f8"),
@@ -205,12 +205,12 @@ def test_tensors_come_back_as_they_were() -> None:
     }
 
     data = tensors.encode(arrays, {"note": "emoji 🙂"})
-    again, metadata = tensors.decode(data)
+    decoded, metadata = tensors.decode(data)
 
     assert metadata == {"note": "emoji 🙂"}
     assert data == tensors.encode(arrays, {"note": "emoji 🙂"})
     for name, array in arrays.items():
-        np.testing.assert_array_equal(again[name], array)
+        np.testing.assert_array_equal(decoded[name], array)
 
 
 def header(entry: object) -> bytes:
@@ -233,20 +233,20 @@ def header(entry: object) -> bytes:
         header(7),
     ],
 )
-def test_bytes_that_are_no_tensors_are_refused(data: bytes) -> None:
+def test_invalid_safetensors_are_rejected(data: bytes) -> None:
     with pytest.raises(FormatError):
         tensors.decode(data)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
-def test_no_bytes_raise_anything_but_a_format_error(data: bytes) -> None:
+def test_arbitrary_bytes_raise_only_format_errors(data: bytes) -> None:
     with contextlib.suppress(FormatError):
         tensors.decode(data)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_numbers_are_written_in_the_fewest_decimals_that_give_them_back(dtype: str) -> None:
+def test_numbers_are_written_as_shortest_round_trip_decimals(dtype: str) -> None:
     words = np.random.default_rng(0).integers(0, 2**63, 5000, np.uint64)
     numbers = words.view(dtype)
     numbers = np.append(

@@ -1,4 +1,4 @@
-"""Losses: values worked out by hand, their ends, and the targets that they take."""
+"""Losses: values computed by hand, limits, and target validation."""
 
 import math
 
@@ -23,7 +23,7 @@ TARGETS: Array = np.array([[1.0, 1.0], [0.0, 0.5]])
     ],
     ids=lambda value: str(value),
 )
-def test_a_loss_over_numbers_averages_rows_and_outputs(loss: Loss, expected: float) -> None:
+def test_a_regression_loss_averages_rows_and_outputs(loss: Loss, expected: float) -> None:
     assert loss.value(OUTPUTS, TARGETS) == pytest.approx(expected)
 
 
@@ -47,7 +47,7 @@ def test_binary_cross_entropy_averages_independent_outputs() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("target", [0.0, 1.0])
-def test_binary_cross_entropy_does_not_jump_where_a_probability_is_rounded_to_one(
+def test_binary_cross_entropy_is_continuous_where_a_probability_rounds_to_one(
     dtype: str, target: float
 ) -> None:
     z = np.linspace(-40.0, 40.0, 801)
@@ -56,26 +56,28 @@ def test_binary_cross_entropy_does_not_jump_where_a_probability_is_rounded_to_on
     losses = BinaryCrossEntropy().elements(probabilities, np.full_like(probabilities, target))
 
     assert np.abs(np.diff(losses[:, 0])).max() < 1.5
-    truth = np.logaddexp(0.0, z if target == 0.0 else -z)
+    exact = np.logaddexp(0.0, z if target == 0.0 else -z)
     near = np.abs(z) < 15.0
-    np.testing.assert_allclose(losses[near, 0], truth[near], rtol=0.2)
+    np.testing.assert_allclose(losses[near, 0], exact[near], rtol=0.2)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 @pytest.mark.parametrize("targets", [[[3.0, -2.0]], [[5.0, 0.0]], [[math.nan, 1.0]]])
-def test_what_is_no_probability_is_no_target(loss: str, targets: list[list[float]]) -> None:
+def test_targets_that_are_not_probabilities_are_rejected(
+    loss: str, targets: list[list[float]]
+) -> None:
     with pytest.raises(ConfigurationError, match="from 0 to 1"):
         LOSSES[loss]().check_targets(np.array(targets), 2)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("indices", "units"), [([0, 3], 3), ([-1], 3), ([2], 1)])
-def test_a_class_that_there_is_not_is_no_target(loss: str, indices: list[int], units: int) -> None:
-    with pytest.raises(ConfigurationError, match="needs classes from 0"):
+def test_unknown_classes_are_rejected(loss: str, indices: list[int], units: int) -> None:
+    with pytest.raises(ConfigurationError, match="requires classes from 0"):
         LOSSES[loss]().check_targets(np.array(indices), units)
 
 
-def test_targets_that_can_be_are_taken() -> None:
+def test_valid_targets_are_accepted() -> None:
     CrossEntropy().check_targets(np.array([[0.25, 0.75], [1.0, 0.0]]), 2)
     BinaryCrossEntropy().check_targets(np.array([[0.25, 0.5]]), 2)
     LOSSES["mse"]().check_targets(np.array([[-5.0, 1e9]]), 2)

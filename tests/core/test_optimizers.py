@@ -1,4 +1,4 @@
-"""Optimizers: every step as its paper has it, over gradients that change."""
+"""Optimizers: every step follows the equations of its paper, over changing gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,14 +21,14 @@ STEPS = 5
 INPUTS = np.random.default_rng(1).normal(size=(STEPS, 3))
 TARGETS = np.random.default_rng(2).normal(size=(STEPS, 1))
 WEIGHTS = np.array([1.0, 1.0, 1.0, 0.0])
-"""One for weights, nothing for the bias."""
+"""One for weights and zero for the bias."""
 
 Step = Callable[[Array, Array, dict[str, Array], int, float], Array]
 
 
 def sgd(momentum: float, *, nesterov: bool) -> Step:
-    def step(w: Array, g: Array, memory: dict[str, Array], _: int, rate: float) -> Array:
-        v = memory["v"] = momentum * memory.get("v", np.zeros_like(w)) + g
+    def step(w: Array, g: Array, state: dict[str, Array], _: int, rate: float) -> Array:
+        v = state["v"] = momentum * state.get("v", np.zeros_like(w)) + g
         direction: Array = g + momentum * v if nesterov else v
         return w - rate * direction
 
@@ -36,10 +36,10 @@ def sgd(momentum: float, *, nesterov: bool) -> Step:
 
 
 def adam(beta1: float, beta2: float, epsilon: float, decay: float = 0.0) -> Step:
-    def step(w: Array, g: Array, memory: dict[str, Array], count: int, rate: float) -> Array:
-        memory["m"] = beta1 * memory.get("m", np.zeros_like(w)) + (1 - beta1) * g
-        memory["v"] = beta2 * memory.get("v", np.zeros_like(w)) + (1 - beta2) * g**2
-        m, v = memory["m"] / (1 - beta1**count), memory["v"] / (1 - beta2**count)
+    def step(w: Array, g: Array, state: dict[str, Array], count: int, rate: float) -> Array:
+        state["m"] = beta1 * state.get("m", np.zeros_like(w)) + (1 - beta1) * g
+        state["v"] = beta2 * state.get("v", np.zeros_like(w)) + (1 - beta2) * g**2
+        m, v = state["m"] / (1 - beta1**count), state["v"] / (1 - beta2**count)
         stepped: Array = w - rate * decay * w * WEIGHTS - rate * m / (np.sqrt(v) + epsilon)
         return stepped
 
@@ -47,9 +47,9 @@ def adam(beta1: float, beta2: float, epsilon: float, decay: float = 0.0) -> Step
 
 
 def rmsprop(decay: float, epsilon: float) -> Step:
-    def step(w: Array, g: Array, memory: dict[str, Array], _: int, rate: float) -> Array:
-        memory["v"] = decay * memory.get("v", np.zeros_like(w)) + (1 - decay) * g**2
-        stepped: Array = w - rate * g / (np.sqrt(memory["v"]) + epsilon)
+    def step(w: Array, g: Array, state: dict[str, Array], _: int, rate: float) -> Array:
+        state["v"] = decay * state.get("v", np.zeros_like(w)) + (1 - decay) * g**2
+        stepped: Array = w - rate * g / (np.sqrt(state["v"]) + epsilon)
         return stepped
 
     return step
@@ -68,23 +68,23 @@ CASES: list[tuple[dict[str, Any], Step]] = [
 ]
 
 
-def test_every_optimizer_is_held_against_its_paper() -> None:
+def test_the_cases_cover_every_optimizer() -> None:
     assert {config["type"] for config, _ in CASES} == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize(("config", "step"), CASES, ids=lambda value: str(value)[:60])
 @pytest.mark.parametrize("block", [65_536, 3])
 @pytest.mark.parametrize("l2", [0.0, 0.2])
-def test_an_optimizer_steps_as_its_paper_says(
+def test_an_optimizer_follows_the_equations_of_its_paper(
     config: dict[str, Any], step: Step, block: int, l2: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.program.BLOCK", block)
     layers = [{"type": "dense", "units": 1, "activation": "linear"}]
-    network = Network.from_spec({"input_shape": [3], "layers": layers, "dtype": "float64"})
+    network = Network.from_config({"input_shape": [3], "layers": layers, "dtype": "float64"})
     network.initialize(np.random.default_rng(3))
     network.parameters[-1] = 0.5
     optimizer = build(OPTIMIZERS, "optimizer", {**config, "learning_rate": 0.1})
-    training = TrainingConfig(
+    training_config = TrainingConfig(
         2,
         1,
         MeanSquaredError(),
@@ -93,13 +93,13 @@ def test_an_optimizer_steps_as_its_paper_says(
         regularization=Regularization(l2),
         shuffle=False,
     )
-    w, memory, count = network.parameters.copy(), dict[str, Array](), 0
+    w, state, count = network.parameters.copy(), dict[str, Array](), 0
     for rate in (0.1, 0.05):
         for x, y in zip(INPUTS, TARGETS, strict=True):
             count += 1
             row = np.append(x, 1.0)
-            w = step(w, 2.0 * (row @ w - y) * row + l2 * w * WEIGHTS, memory, count, rate)
+            w = step(w, 2.0 * (row @ w - y) * row + l2 * w * WEIGHTS, state, count, rate)
 
-    Trainer(network, Rows(INPUTS, TARGETS), training).advance(2)
+    Trainer(network, Rows(INPUTS, TARGETS), training_config).advance(2)
 
     np.testing.assert_allclose(network.parameters, w, rtol=1e-10)

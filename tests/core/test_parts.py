@@ -1,4 +1,4 @@
-"""Schedules, initializers, metrics, preprocessing, data sets, and how parts are described."""
+"""Schedules, initializers, metrics, preprocessing, data sets, and component configurations."""
 
 import numpy as np
 import pytest
@@ -39,20 +39,20 @@ TABLES = [
 
 
 @pytest.mark.parametrize(("kind", "table"), TABLES)
-def test_every_part_is_built_again_from_its_description(kind: str, table: dict) -> None:  # type: ignore[type-arg]
+def test_every_component_is_rebuilt_from_its_configuration(kind: str, table: dict) -> None:  # type: ignore[type-arg]
     for name in table:
         part = build(table, kind, name)
 
         assert describe(part)["type"] == name
         assert build(table, kind, describe(part)) == part
         with pytest.raises(ConfigurationError, match="unknown"):
-            build(table, kind, {"type": name, "surprise": 1})
-    with pytest.raises(UnknownTypeError, match="known are"):
+            build(table, kind, {"type": name, "unknown_field": 1})
+    with pytest.raises(UnknownTypeError, match="expected one of"):
         build(table, kind, "nonsense")
 
 
 @pytest.mark.parametrize("value", [True, "1", None, -1.0, float("nan"), float("inf"), [1]])
-def test_a_learning_rate_that_is_no_number_or_out_of_range_is_refused(value: object) -> None:
+def test_an_invalid_learning_rate_is_rejected(value: object) -> None:
     with pytest.raises(ConfigurationError):
         build(OPTIMIZERS, "optimizer", {"type": "adam", "learning_rate": value})
 
@@ -70,12 +70,12 @@ def test_a_learning_rate_that_is_no_number_or_out_of_range_is_refused(value: obj
         ("layer", {"dropout": LAYERS["dropout"]}, {"type": "dropout"}),
     ],
 )
-def test_values_out_of_range_are_refused(kind: str, table: dict, config: dict) -> None:  # type: ignore[type-arg]
+def test_invalid_fields_are_rejected(kind: str, table: dict, config: dict) -> None:  # type: ignore[type-arg]
     with pytest.raises(ConfigurationError):
         build(table, kind, config)
 
 
-def test_schedules_give_the_rates_of_their_equations() -> None:
+def test_schedules_follow_their_equations() -> None:
     def rates(config: object) -> list[float]:
         schedule = build(SCHEDULES, "schedule", config)
         return [round(schedule.learning_rate(1.0, epoch, 4), 6) for epoch in range(4)]
@@ -91,7 +91,7 @@ def test_schedules_give_the_rates_of_their_equations() -> None:
     assert rates(warm) == [0.5, 1.0, 1.0, 0.75]
 
 
-def test_a_leaky_rectifier_leaks_a_hundredth_unless_told() -> None:
+def test_the_default_slope_of_a_leaky_rectifier_is_a_hundredth() -> None:
     z = np.array([[-2.0, 3.0]])
 
     assert ACTIVATIONS["leaky_relu"]().forward(z).tolist() == [[-0.02, 3.0]]
@@ -110,7 +110,7 @@ def test_initial_weights_have_the_variance_of_their_paper(name: str) -> None:
     assert drawn.var() == pytest.approx(variance, rel=0.02)
 
 
-def test_metrics_agree_with_a_case_worked_out_by_hand() -> None:
+def test_metrics_agree_with_a_case_computed_by_hand() -> None:
     actual = np.array([0, 0, 1, 1, 2, 2])
     predicted = np.array([0, 1, 1, 1, 2, 0])
 
@@ -123,7 +123,7 @@ def test_metrics_agree_with_a_case_worked_out_by_hand() -> None:
     np.testing.assert_allclose(f1, [1 / 2, 4 / 5, 2 / 3])
 
 
-def test_top_k_counts_a_hit_among_the_best() -> None:
+def test_top_k_accuracy_counts_classes_among_the_largest_outputs() -> None:
     outputs = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]])
 
     assert top_k_accuracy(outputs, np.array([1, 2]), 1) == 0.0
@@ -139,7 +139,7 @@ def test_one_sigmoid_is_reported_as_two_classes() -> None:
     assert report["top_3_accuracy"] == 1.0
 
 
-def test_r2_is_one_for_the_truth_and_zero_for_the_mean() -> None:
+def test_r2_is_one_for_exact_outputs_and_zero_for_the_mean() -> None:
     targets = np.array([[1.0], [2.0], [3.0]])
 
     assert r2_score(targets, targets) == 1.0
@@ -151,40 +151,40 @@ def test_r2_is_one_for_the_truth_and_zero_for_the_mean() -> None:
     assert r2_score(half, both) == 0.5
 
 
-def test_standardising_gives_mean_zero_and_comes_back() -> None:
+def test_standardization_gives_mean_zero_and_is_invertible() -> None:
     rows = np.random.default_rng(0).normal([5.0, -300.0, 7.0], [2.0, 40.0, 0.0], (50, 3))
 
-    found = Standardization.fit(rows)
+    standardization = Standardization.fit(rows)
 
-    applied = found.apply(rows)
+    applied = standardization.apply(rows)
     np.testing.assert_allclose(applied.mean(axis=0), 0.0, atol=1e-12)
     np.testing.assert_allclose(applied.std(axis=0), [1.0, 1.0, 0.0], atol=1e-12)
-    np.testing.assert_allclose(found.invert(applied), rows)
+    np.testing.assert_allclose(standardization.invert(applied), rows)
 
 
-def test_columns_of_one_range_share_a_scale() -> None:
+def test_columns_with_a_common_range_share_a_scale() -> None:
     pixels = np.random.default_rng(0).integers(0, 2, (500, 9)) * 255.0
     pixels[:, 0] = 0.0
-    pixels[0, 0] = 255.0  # a pixel that is hardly ever on
+    pixels[0, 0] = 255.0  # a pixel that is rarely active
 
     assert len(set(Standardization.fit(pixels).scale.tolist())) == 1
 
 
-def test_preprocessing_survives_its_document() -> None:
+def test_preprocessing_is_rebuilt_from_its_configuration() -> None:
     rows = np.random.default_rng(0).normal(size=(9, 2))
     original = Preprocessing(Standardization.fit(rows), Standardization.fit(rows[:, :1]))
 
-    again = Preprocessing.from_document(original.to_document(), 2, 1)
+    again = Preprocessing.from_config(original.config(), 2, 1)
 
-    assert again.to_document() == original.to_document()
-    assert not Preprocessing.from_document(None, 2, 1)
+    assert again.config() == original.config()
+    assert not Preprocessing.from_config(None, 2, 1)
 
 
 @pytest.mark.parametrize(
-    "document",
+    "config",
     [
         [],
-        {"strange": 1},
+        {"unknown": 1},
         {"inputs": {"mean": [0.0], "scale": [1.0]}},
         {"inputs": {"mean": [0.0, 0.0]}},
         {"inputs": {"mean": [0.0, 0.0], "scale": [1.0, 0.0]}},
@@ -192,24 +192,24 @@ def test_preprocessing_survives_its_document() -> None:
         {"inputs": {"mean": [0.0, float("inf")], "scale": [1.0, 1.0]}},
     ],
 )
-def test_a_wrong_preprocessing_document_is_refused(document: object) -> None:
+def test_an_invalid_preprocessing_configuration_is_rejected(config: object) -> None:
     with pytest.raises(EngineError):
-        Preprocessing.from_document(document, 2, 1)
+        Preprocessing.from_config(config, 2, 1)
 
 
 @pytest.mark.parametrize("name", BUILTINS)
-def test_a_builtin_set_is_the_same_for_the_same_seed(name: str) -> None:
-    one, same = (builtin(name, 50, 0.1, seed=4) for _ in range(2))
-    other = builtin(name, 50, 0.1, seed=5)
+def test_a_builtin_data_set_is_reproducible_for_a_seed(name: str) -> None:
+    first, repeated = (builtin(name, 50, 0.1, seed=4) for _ in range(2))
+    other_seed = builtin(name, 50, 0.1, seed=5)
 
-    assert one.inputs.shape == (50, len(one.columns))
-    assert len(one.targets) == 50
-    np.testing.assert_array_equal(one.inputs, same.inputs)
-    assert not np.array_equal(one.inputs, other.inputs) or name == "sine"
+    assert first.inputs.shape == (50, len(first.columns))
+    assert len(first.targets) == 50
+    np.testing.assert_array_equal(first.inputs, repeated.inputs)
+    assert not np.array_equal(first.inputs, other_seed.inputs) or name == "sine"
     assert np.isfinite(builtin(name, None, None, seed=0).inputs).all()
 
 
-def test_digits_are_flipped_in_a_tenth_of_their_pixels() -> None:
+def test_a_tenth_of_the_pixels_of_digits_is_inverted() -> None:
     drawn = builtin("digits", 2000, 0.0, seed=1)
 
     clean = clean_digits()[drawn.targets]
@@ -219,14 +219,14 @@ def test_digits_are_flipped_in_a_tenth_of_their_pixels() -> None:
 
 
 @pytest.mark.parametrize("name", ["moons", "circles", "spirals", "xor"])
-def test_noise_moves_the_points_of_the_plane(name: str) -> None:
-    still, moved = builtin(name, 200, 0.0, seed=1), builtin(name, 200, 0.2, seed=1)
+def test_noise_moves_the_points(name: str) -> None:
+    exact, noisy = builtin(name, 200, 0.0, seed=1), builtin(name, 200, 0.2, seed=1)
 
-    assert 0.05 < np.abs(still.inputs - moved.inputs).mean() < 0.5
-    assert len(np.unique(still.targets)) == 2
+    assert 0.05 < np.abs(exact.inputs - noisy.inputs).mean() < 0.5
+    assert len(np.unique(exact.targets)) == 2
 
 
-def test_circles_lie_within_one_another_and_moons_apart() -> None:
+def test_circles_are_concentric_and_moons_are_separate() -> None:
     circles, moons = builtin("circles", 200, 0.0, seed=1), builtin("moons", 200, 0.0, seed=1)
 
     radii = [np.linalg.norm(circles.inputs[circles.targets == c], axis=1) for c in (0, 1)]
@@ -237,7 +237,7 @@ def test_circles_lie_within_one_another_and_moons_apart() -> None:
     assert gaps.min() > 0.1
 
 
-def test_an_unknown_builtin_or_noise_is_refused() -> None:
+def test_invalid_arguments_of_builtin_are_rejected() -> None:
     with pytest.raises(UnknownTypeError):
         builtin("nothing", 10, None, 0)
     with pytest.raises(ConfigurationError):
@@ -247,7 +247,7 @@ def test_an_unknown_builtin_or_noise_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "place"),
+    ("layer", "path"),
     [
         ("dense", ()),
         ({"type": "convolution"}, ("type",)),
@@ -266,14 +266,14 @@ def test_an_unknown_builtin_or_noise_is_refused() -> None:
         ({"type": "dropout", "rate": 1.0}, ("rate",)),
     ],
 )
-def test_a_wrong_layer_is_refused_with_its_place(layer: object, place: tuple[str, ...]) -> None:
+def test_an_invalid_layer_is_rejected_with_the_path(layer: object, path: tuple[str, ...]) -> None:
     with pytest.raises(EngineError) as caught:
         layer_from(layer)
 
-    assert caught.value.path == place
+    assert caught.value.path == path
 
 
-def test_a_layer_comes_back_from_its_description() -> None:
+def test_a_layer_is_rebuilt_from_its_configuration() -> None:
     for config in (
         {"type": "dense", "units": 3, "activation": "tanh", "initializer": "zeros"},
         {"type": "dense", "units": 3, "activation": "leaky_relu", "negative_slope": 0.2},
@@ -281,23 +281,23 @@ def test_a_layer_comes_back_from_its_description() -> None:
     ):
         assert layer_from(config).config() == config
     nested = {"type": "leaky_relu", "negative_slope": 0.2}
-    told = layer_from({"type": "dense", "units": 3, "activation": nested}).config()
-    assert (told["activation"], told["negative_slope"]) == ("leaky_relu", 0.2)
+    rebuilt = layer_from({"type": "dense", "units": 3, "activation": nested}).config()
+    assert (rebuilt["activation"], rebuilt["negative_slope"]) == ("leaky_relu", 0.2)
 
 
-def test_a_network_must_end_in_a_dense_layer() -> None:
+def test_an_invalid_network_configuration_is_rejected() -> None:
     for layers in ([], [{"type": "dropout", "rate": 0.5}]):
         with pytest.raises(ConfigurationError, match="last layer"):
-            Network.from_spec({"input_shape": [2], "layers": layers})
+            Network.from_config({"input_shape": [2], "layers": layers})
     with pytest.raises(ConfigurationError, match="dtype"):
-        Network.from_spec({"input_shape": [2], "layers": [], "dtype": "int8"})
+        Network.from_config({"input_shape": [2], "layers": [], "dtype": "int8"})
     with pytest.raises(ConfigurationError, match="input_shape"):
-        Network.from_spec({"input_shape": [2, 2], "layers": []})
+        Network.from_config({"input_shape": [2, 2], "layers": []})
 
 
-def test_predict_refuses_rows_that_do_not_fit() -> None:
-    spec = {"input_shape": [2], "layers": [{"type": "dense", "units": 1}]}
-    network = Network.from_spec(spec)
+def test_predict_rejects_invalid_rows() -> None:
+    config = {"input_shape": [2], "layers": [{"type": "dense", "units": 1}]}
+    network = Network.from_config(config)
 
     with pytest.raises(ShapeError):
         network.predict([[1.0, 2.0, 3.0]])
@@ -305,9 +305,9 @@ def test_predict_refuses_rows_that_do_not_fit() -> None:
         network.predict([[1.0, 1e39]])
 
 
-def test_weights_of_another_shape_are_refused() -> None:
-    spec = {"input_shape": [2], "layers": [{"type": "dense", "units": 1}]}
-    network = Network.from_spec(spec)
+def test_weights_of_another_shape_are_rejected() -> None:
+    config = {"input_shape": [2], "layers": [{"type": "dense", "units": 1}]}
+    network = Network.from_config(config)
 
     with pytest.raises(ShapeError):
         network.load_layer_weights([LayerWeights(np.zeros((3, 1)), np.zeros(1))])

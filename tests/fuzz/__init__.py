@@ -1,1 +1,1 @@
-"""Requests as a fuzzer makes them, against every operation of the OpenAPI page."""
+"""Fuzzing of every operation of the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""What Schemathesis has to be told: what is no find, though it looks like one."""
+"""Hooks of Schemathesis that filter false positives."""
 
 from typing import Any
 
@@ -6,30 +6,32 @@ import schemathesis
 from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.openapi.checks import EnsureResourceAvailability
 
-_told_again: set[str] = set()
-"""Paths of what answers to a repeated Idempotency-Key said to have created."""
+_replayed_paths: set[str] = set()
+"""Locations of resources in replayed responses."""
 
 
 def after_call(_context: object, _case: object, response: Any) -> None:
-    """Remember what was created earlier than its answer sounds."""
+    """Record the location of a replayed response, whose resource may be deleted by now."""
     if "idempotency-replayed" in response.headers:
-        _told_again.update(response.headers["location"])
+        _replayed_paths.update(response.headers["location"])
 
 
 def filter_failure(_context: object, failure: Exception, case: Any, _response: object) -> bool:
-    """Return whether it is a find.
+    """Return True if the failure is a real one.
 
-    The first answer comes again even when what it created was deleted since; and whatever is
-    written into a text is text, a number too.
+    Two kinds are not. A replayed response may name a resource that was deleted since. A text body
+    accepts values of any type, because numbers in a text are text.
     """
     if isinstance(failure, EnsureResourceAvailability):
-        return not any(case.formatted_path.startswith(path) for path in _told_again)
+        return not any(case.formatted_path.startswith(path) for path in _replayed_paths)
     is_text = str(case.media_type).startswith("text/")
-    return not (is_text and isinstance(failure, AcceptedNegativeData) and _wrong_body(failure))
+    return not (
+        is_text and isinstance(failure, AcceptedNegativeData) and _is_wrong_body_type(failure)
+    )
 
 
-def _wrong_body(failure: Exception) -> bool:
-    """Return whether the body's type is all that was wrong."""
+def _is_wrong_body_type(failure: Exception) -> bool:
+    """Return True if the only error is the type of the body."""
     return "in body - violates `type`" in str(getattr(failure, "message", failure))
 
 

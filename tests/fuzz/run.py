@@ -1,7 +1,7 @@
-"""Requests that the OpenAPI page allows and forbids: ``python -m tests.fuzz.run --seconds 1200``.
+"""Fuzzing with valid and invalid requests: ``python -m tests.fuzz.run --seconds 1200``.
 
-Schemathesis makes them, in all its phases, and looks at every answer with all its checks. It comes
-as two tenants that must not see each other's things, as an administrator, and as nobody.
+Schemathesis generates the requests from the OpenAPI document in all its phases, and applies all
+its checks. It authenticates as two tenants and as an administrator, and sends anonymous requests.
 """
 
 import argparse
@@ -22,48 +22,50 @@ seed = {seed}
 [auth.wfc]
 path = "{users}"
 peers = ["one", "other"]
-# What a schema cannot say: rows as wide as the network, labels that there are, names that are free.
+# A schema cannot express the width of rows, existing labels and unused names.
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", 304, 400, 401, 403, 404, 406, 409, 412, 422]
-# A parameter that is too long can make the head so; then the connection answers.
+# A parameter may make the request head too large. The HTTP protocol then rejects it with 431.
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 431]
 """
 
 HOOKS = Path(__file__).parent / "hooks.py"
 KEYS = "DELETE /v1/keys/{key}"
-"""Not asked: it revokes the keys that the run itself comes with."""
+"""Excluded, because it revokes the keys of the run."""
 
 
 def fuzz(folder: Path, seed: int, *bound: str) -> subprocess.CompletedProcess[str]:
-    """Run against a server of its own; a status other than 0 tells of findings.
+    """Fuzz a new server, and return the process; its exit status is not 0 if a check failed.
 
     Parameters
     ----------
     folder
-        For the server's data and the run's files; an existing one.
+        Existing directory for the data of the server and the files of the run.
     bound
-        What ends it: ``--max-time`` and seconds, or ``--max-examples`` of each operation, which is
-        the same on a fast machine and on a slow one.
+        Limit of the run: ``--max-time`` in seconds, or ``--max-examples`` per operation, which
+        does not depend on the speed of the machine.
     """
     admin = new_secret()
     environment = {
         "NEUROND_BOOTSTRAP_KEY": admin,
-        "NEUROND_RATE_LIMIT_READ": "0",  # else the rates answer for everything
+        "NEUROND_RATE_LIMIT_READ": "0",  # otherwise most responses are 429
         "NEUROND_RATE_LIMIT_WRITE": "0",
         "NEUROND_RATE_LIMIT_UPLOAD": "0",
     }
     server = Server(folder / "data", workers=1, environment=environment).start()
     try:
         server.client.headers["Authorization"] = f"Bearer {admin}"
-        keys = {tenant: _key(server, tenant) for tenant in ("one", "other")} | {"admin": admin}
+        keys = {tenant: _create_key(server, tenant) for tenant in ("one", "other")} | {
+            "admin": admin
+        }
         return _run(folder, server.url, keys, seed, bound)
     finally:
         server.client.close()
         server.stop()
 
 
-def _key(server: Server, tenant: str) -> str:
+def _create_key(server: Server, tenant: str) -> str:
     answer = server.client.post("/v1/keys", json={"name": tenant, "tenant": tenant})
     return str(answer.raise_for_status().json()["key"])
 
@@ -99,7 +101,7 @@ def _run(
 
 
 def main() -> int:
-    """Run as long as is wanted and print what was found."""
+    """Run for the requested time, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=180)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""A real browser on a real server."""
+"""Fixtures that run a real browser against a real server."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,50 +16,50 @@ VIEWPORTS = {"desktop": (1280, 900), "phone": (390, 844)}
 @pytest.fixture(scope="session")
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if not (BUILT / "index.html").is_file():
-        pytest.skip("the page is not built: `make web`")
+        pytest.skip("the web UI is not built; run `make web`")
     server = Server(tmp_path_factory.mktemp("page") / "data", workers=1).start()
     yield server
     server.client.close()
     server.stop()
 
 
-# Of a module: while Playwright runs, no other event loop can in this thread.
+# Module scope: while Playwright runs, no other event loop can run in this thread.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as instance:
+        launched = instance.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield launched
         launched.close()
 
 
 class Visit:
-    """A tab, and what went wrong in it."""
+    """A browser tab and the errors that occur in it."""
 
     def __init__(self, page: Any, url: str) -> None:
         self.page, self.url = page, url
-        self.field_errors: list[str] = []
-        page.on("console", lambda told: self._note(told.type, told.text))
-        page.on("pageerror", lambda error: self.field_errors.append(str(error)))
-        page.on("response", lambda told: self._answered(told.status, told.url))
-        page.on("request", lambda request: self._asked(request.url))
+        self.errors: list[str] = []
+        page.on("console", lambda message: self._on_console(message.type, message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("response", lambda response: self._on_response(response.status, response.url))
+        page.on("request", lambda request: self._on_request(request.url))
 
-    def _note(self, kind: str, text: str) -> None:
+    def _on_console(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:
-            self.field_errors.append(f"{kind}: {text}")
+            self.errors.append(f"{kind}: {text}")
 
-    def _answered(self, status: int, url: str) -> None:
+    def _on_response(self, status: int, url: str) -> None:
         if status >= 400:
-            self.field_errors.append(f"{status} at {url}")
+            self.errors.append(f"{status} at {url}")
 
-    def _asked(self, url: str) -> None:
+    def _on_request(self, url: str) -> None:
         if not url.startswith((self.url, "blob:", "data:")):
-            self.field_errors.append(f"asked another host: {url}")
+            self.errors.append(f"request to another host: {url}")
 
-    def go(self, place: str = "") -> Any:
-        self.page.goto(f"{self.url}/#/{place}")
+    def open(self, route: str = "") -> Any:
+        self.page.goto(f"{self.url}/#/{route}")
         return self.page
 
 
@@ -73,7 +73,7 @@ def visit(request: pytest.FixtureRequest, browser: Any, page_server: Server) -> 
         has_touch=size == "phone",
         service_workers="block",
     )
-    made = Visit(context.new_page(), page_server.url)
-    yield made
+    visit = Visit(context.new_page(), page_server.url)
+    yield visit
     context.close()
-    assert made.field_errors == []
+    assert visit.errors == []

@@ -1,4 +1,4 @@
-"""Pictures of every view; `make screenshots` keeps them in docs/screenshots."""
+"""Take screenshots of every view; `make screenshots` writes them to docs/screenshots."""
 
 import os
 from pathlib import Path
@@ -10,33 +10,33 @@ from tests.acceptance.server import Server
 from tests.page.conftest import VIEWPORTS
 from tests.page.test_page import IRIS, draw
 
-RETENTION = os.environ.get("SCREENSHOTS_DIR")
+SCREENSHOTS_DIR = os.environ.get("SCREENSHOTS_DIR")
 
 
 def home(page: Any) -> None:
     page.get_by_role("button", name="Train").first.click()
     draw(page)
-    page.locator(".said strong").wait_for()
-    page.get_by_text("all epochs done").wait_for(timeout=60_000)
+    page.locator(".prediction strong").wait_for()
+    page.get_by_text("all epochs completed").wait_for(timeout=60_000)
     page.wait_for_timeout(400)
 
 
 def playground(page: Any) -> None:
     page.get_by_role("button", name="Train", exact=True).click()
-    page.get_by_text("all epochs done").wait_for(timeout=60_000)
+    page.get_by_text("all epochs completed").wait_for(timeout=60_000)
     frames = page.get_by_label("Frame", exact=True)
     frames.fill(frames.get_attribute("max"))
 
 
 def data(page: Any) -> None:
     page.get_by_label("paste rows").fill(IRIS.read_text())
-    page.get_by_role("button", name="Store the dataset").wait_for()
+    page.get_by_role("button", name="Upload dataset").wait_for()
 
 
 def network(page: Any) -> None:
     draw(page)
     page.get_by_role("button", name="Explain").click()
-    page.get_by_text("green speaks for it").wait_for()
+    page.get_by_text("green supports the prediction").wait_for()
 
 
 def jobs(page: Any) -> None:
@@ -45,7 +45,7 @@ def jobs(page: Any) -> None:
 
 def job(page: Any) -> None:
     page.get_by_role("link", name="digits-demo").first.click()
-    page.get_by_text("Training values in force").wait_for()
+    page.get_by_text("Training configuration").wait_for()
     page.wait_for_timeout(400)
 
 
@@ -60,28 +60,28 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("size", VIEWPORTS)
-def test_every_view_has_its_picture_in_both_schemes(
+def test_every_view_renders_in_light_and_dark(
     browser: Any, page_server: Server, tmp_path: Path, size: str
 ) -> None:
-    folder = Path(RETENTION) if RETENTION else tmp_path
+    directory = Path(SCREENSHOTS_DIR) if SCREENSHOTS_DIR else tmp_path
     width, height = VIEWPORTS[size]
-    for name, (place, act) in VIEWS.items():
+    for name, (route, prepare) in VIEWS.items():
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme="light"
         )
         page = context.new_page()
-        page.goto(f"{page_server.url}/#/{place}")
+        page.goto(f"{page_server.url}/#/{route}")
 
-        act(page)
+        prepare(page)
         page.mouse.move(0, 0)
         page.evaluate("() => window.scrollTo(0, 0)")
-        pictures = {}
-        for scheme in ("light", "dark"):  # the page follows the system while it is open
+        screenshots = {}
+        for scheme in ("light", "dark"):  # an open page follows the system color scheme
             page.emulate_media(color_scheme=scheme)
             page.wait_for_timeout(300)
-            file = folder / f"{name}-{size}-{scheme}.png"
-            pictures[scheme] = page.screenshot(path=file, full_page=True)
+            file = directory / f"{name}-{size}-{scheme}.png"
+            screenshots[scheme] = page.screenshot(path=file, full_page=True)
 
-        assert all(len(picture) > 10_000 for picture in pictures.values())
-        assert pictures["light"] != pictures["dark"]
+        assert all(len(image) > 10_000 for image in screenshots.values())
+        assert screenshots["light"] != screenshots["dark"]
         context.close()

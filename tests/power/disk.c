@@ -1,9 +1,9 @@
-/* A disk that remembers and fails, between a process and its files: LD_PRELOAD=disk.so.
+/* Logs the file operations of a process, and makes them fail: LD_PRELOAD=disk.so.
  *
- * DISK_ROOT     folder that is watched
- * DISK_LOG      file to which each change below it is appended, once it is done
- * DISK_CONTROL  two ints, shared: which change from now on fails (0: none), and how (an errno;
- *               0 lets half of a write through and then says that the disk is full)
+ * DISK_ROOT     watched directory
+ * DISK_LOG      file to which each completed change in that directory is appended
+ * DISK_CONTROL  two shared ints: the number of changes until one fails (0: none), and the errno
+ *               (0 writes half of the data, then fails with ENOSPC)
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -40,7 +40,7 @@ __attribute__((constructor)) static void begin(void)
     syscall(SYS_close, file);
 }
 
-static int below(const char *path)
+static int is_below_root(const char *path)
 {
     return root_length && !strncmp(path, root, root_length)
         && (path[root_length] == '/' || !path[root_length]);
@@ -49,14 +49,14 @@ static int below(const char *path)
 static int is_watched(int file) { return file >= 0 && file < FILES && watched[file]; }
 
 /* One record: a line of JSON without the data, then the data. */
-static void tell(const char *line, const void *data, size_t size)
+static void append_record(const char *line, const void *data, size_t size)
 {
     struct iovec parts[2] = {{(void *)line, strlen(line)}, {(void *)data, size}};
     syscall(SYS_writev, log_file, parts, 2);
 }
 
-/* Count a change; return -1 where it is to fail. */
-static int may(int *half)
+/* Count a change. Return -1 if it must fail. */
+static int must_fail(int *half)
 {
     *half = 0;
     if (!control || control[0] <= 0) return 0;
@@ -66,34 +66,34 @@ static int may(int *half)
     return -1;
 }
 
-static uint64_t number_of(int file)
+static uint64_t inode_of(int file)
 {
-    struct stat found;
-    return fstat(file, &found) ? 0 : found.st_ino;
+    struct stat status;
+    return fstat(file, &status) ? 0 : status.st_ino;
 }
 
-static uint64_t number_at(const char *path)
+static uint64_t inode_at(const char *path)
 {
-    struct stat found;
-    return lstat(path, &found) ? 0 : found.st_ino;
+    struct stat status;
+    return lstat(path, &status) ? 0 : status.st_ino;
 }
 
 static int opened(const char *path, int flags, mode_t mode)
 {
     char line[PATH_MAX + 99];
     int half, fresh = 0;
-    if (!below(path)) return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    if (!is_below_root(path)) return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
     if (flags & (O_CREAT | O_TRUNC)) {
-        fresh = (flags & O_CREAT) && !number_at(path);
-        if ((fresh || (flags & O_TRUNC)) && may(&half)) return -1;
+        fresh = (flags & O_CREAT) && !inode_at(path);
+        if ((fresh || (flags & O_TRUNC)) && must_fail(&half)) return -1;
     }
     int file = syscall(SYS_openat, AT_FDCWD, path, flags, mode);
     if (file < 0 || file >= FILES) return file;
     watched[file] = 1;
     if (fresh || (flags & O_TRUNC)) {
         snprintf(line, sizeof line, "{\"op\": \"%s\", \"path\": \"%s\", \"ino\": %lu}\n",
-                 fresh ? "create" : "empty", path, number_of(file));
-        tell(line, "", 0);
+                 fresh ? "create" : "empty", path, inode_of(file));
+        append_record(line, "", 0);
     }
     return file;
 }
@@ -127,23 +127,23 @@ static ssize_t written(int file, const void *data, size_t size, off_t at, int he
 {
     char line[200];
     int half;
-    struct stat found;
+    struct stat status;
     if (is_watched(file)) {
-        if (may(&half)) {
+        if (must_fail(&half)) {
             if (!half || size < 2) return -1;
             size /= 2;
         }
         if (here) {
             int flags = fcntl(file, F_GETFL);
-            at = flags & O_APPEND ? (fstat(file, &found), found.st_size) : lseek(file, 0, SEEK_CUR);
+            at = flags & O_APPEND ? (fstat(file, &status), status.st_size) : lseek(file, 0, SEEK_CUR);
         }
     }
     ssize_t done = here ? syscall(SYS_write, file, data, size)
                         : syscall(SYS_pwrite64, file, data, size, at);
     if (done > 0 && is_watched(file)) {
         snprintf(line, sizeof line, "{\"op\": \"write\", \"ino\": %lu, \"at\": %ld, \"size\": %zd}\n",
-                 number_of(file), (long)at, done);
-        tell(line, data, done);
+                 inode_of(file), (long)at, done);
+        append_record(line, data, done);
     }
     return done;
 }
@@ -156,12 +156,12 @@ static int changed(int file, const char *op, long call, long argument)
 {
     char line[200];
     int half;
-    if (is_watched(file) && may(&half)) return -1;
+    if (is_watched(file) && must_fail(&half)) return -1;
     int result = syscall(call, file, argument);
     if (!result && is_watched(file)) {
         snprintf(line, sizeof line, "{\"op\": \"%s\", \"ino\": %lu, \"length\": %ld}\n", op,
-                 number_of(file), argument);
-        tell(line, "", 0);
+                 inode_of(file), argument);
+        append_record(line, "", 0);
     }
     return result;
 }
@@ -175,11 +175,11 @@ int rename(const char *from, const char *to)
 {
     char line[2 * PATH_MAX + 99];
     int half;
-    if (below(to) && may(&half)) return -1;
+    if (is_below_root(to) && must_fail(&half)) return -1;
     int result = syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
-    if (!result && below(to)) {
+    if (!result && is_below_root(to)) {
         snprintf(line, sizeof line, "{\"op\": \"rename\", \"path\": \"%s\", \"to\": \"%s\"}\n", from, to);
-        tell(line, "", 0);
+        append_record(line, "", 0);
     }
     return result;
 }
@@ -188,11 +188,11 @@ int unlink(const char *path)
 {
     char line[PATH_MAX + 99];
     int half;
-    if (below(path) && number_at(path) && may(&half)) return -1;
+    if (is_below_root(path) && inode_at(path) && must_fail(&half)) return -1;
     int result = syscall(SYS_unlinkat, AT_FDCWD, path, 0);
-    if (!result && below(path)) {
+    if (!result && is_below_root(path)) {
         snprintf(line, sizeof line, "{\"op\": \"unlink\", \"path\": \"%s\"}\n", path);
-        tell(line, "", 0);
+        append_record(line, "", 0);
     }
     return result;
 }
@@ -201,12 +201,12 @@ int mkdir(const char *path, mode_t mode)
 {
     char line[PATH_MAX + 99];
     int half;
-    if (below(path) && !number_at(path) && may(&half)) return -1;
+    if (is_below_root(path) && !inode_at(path) && must_fail(&half)) return -1;
     int result = syscall(SYS_mkdirat, AT_FDCWD, path, mode);
-    if (!result && below(path)) {
+    if (!result && is_below_root(path)) {
         snprintf(line, sizeof line, "{\"op\": \"mkdir\", \"path\": \"%s\", \"ino\": %lu}\n", path,
-                 number_at(path));
-        tell(line, "", 0);
+                 inode_at(path));
+        append_record(line, "", 0);
     }
     return result;
 }

@@ -1,9 +1,8 @@
-"""A disk under a real server that can lose its power, and fail at any operation.
+"""A disk under a real server that can lose power, and fail at any operation.
 
-`disk.c` stands between the server and its files. It appends every change to a log, in the order in
-which they were made; the test appends what it was answered for to the same log. From the log the
-folder is built as it would be found after a power cut at any moment: with nothing that was not
-fsynced, neither bytes nor names.
+`disk.c` intercepts the file operations of the server. It appends every change to a log, in order.
+The test appends each acknowledged request to the same log. From the log, `Disk` builds the
+directory as a power cut at any moment leaves it: without bytes and names that were not fsynced.
 """
 
 import itertools
@@ -23,8 +22,8 @@ SOURCE = Path(__file__).with_name("disk.c")
 SHORT_WRITE = 0
 
 
-def built(folder: Path) -> Path:
-    """Return the library, compiled."""
+def compile_library(folder: Path) -> Path:
+    """Compile the library, and return its path."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler is not None
     library = folder / "disk.so"
@@ -35,7 +34,7 @@ def built(folder: Path) -> Path:
 
 @dataclass
 class Operation:
-    """A change, or what a client was answered for."""
+    """A change of a file, or an acknowledged request."""
 
     op: str
     path: str = ""
@@ -45,11 +44,11 @@ class Operation:
     size: int = 0
     length: int = 0
     data: bytes = b""
-    told: Any = None
+    acknowledged: Any = None
 
 
 class Switch:
-    """Says to the library which change from now on is to fail, and how."""
+    """Configures the library to fail a future change."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(bytes(8))
@@ -57,12 +56,12 @@ class Switch:
             self._shared = mmap.mmap(file.fileno(), 8)
 
     def fail(self, at: int, code: int) -> None:
-        """Let the change with that number fail."""
+        """Make the `at`-th change from now fail with the errno `code`."""
         self._shared[4:8] = struct.pack("i", code)
         self._shared[0:4] = struct.pack("i", at)
 
     def heal(self) -> bool:
-        """Let nothing fail any more; tell whether anything did."""
+        """Disable failures, and return True if a change failed."""
         left = int(struct.unpack("i", self._shared[0:4])[0])
         self._shared[0:4] = bytes(4)
         return left <= 0
@@ -70,19 +69,19 @@ class Switch:
 
 @dataclass
 class Log:
-    """The log, while it is written and afterwards."""
+    """The log of changes and acknowledged requests."""
 
     path: Path
 
-    def told(self, what: Any) -> None:
-        """Write down what a client was answered for."""
-        line = json.dumps({"op": "told", "told": what}) + "\n"
+    def acknowledge(self, record: Any) -> None:
+        """Append an acknowledged request."""
+        line = json.dumps({"op": "acknowledge", "acknowledged": record}) + "\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         os.write(descriptor, line.encode())
         os.close(descriptor)
 
     def operations(self) -> Iterator[Operation]:
-        """Yield what was written down."""
+        """Yield the logged operations."""
         with self.path.open("rb") as file:
             while line := file.readline():
                 operation = Operation(**json.loads(line))
@@ -92,33 +91,33 @@ class Log:
 
 @dataclass
 class _Node:
-    """A file's bytes, or a folder's names, now and as they are on the disk."""
+    """The bytes of a file, or the names of a directory: current, and durable on the disk."""
 
-    now: Any
+    current: Any
     durable: Any
     pending: list[Operation] = field(default_factory=list)
 
 
 class Disk:
-    """A folder, change by change.
+    """The state of a directory after each change.
 
     Parameters
     ----------
     seed
-        None loses everything that was not fsynced; else chance decides for each write, as a disk
-        with a cache of its own does.
+        None loses everything that was not fsynced. Otherwise each unsynced write survives at
+        random, as on a disk with a cache.
     """
 
     def __init__(self, root: Path, seed: int | None = None) -> None:
         self._root = str(root)
-        self._chance = None if seed is None else random.Random(seed)  # noqa: S311 - a disk's whim
+        self._chance = None if seed is None else random.Random(seed)  # noqa: S311 - not for security
         self._numbers = itertools.count(-2, -1)
         self._files: dict[int, _Node] = {}
         self._folders: dict[str, _Node] = {self._root: _Node({}, {})}
         self._folder_of: dict[int, str] = {root.stat().st_ino: self._root}
 
     def apply(self, operation: Operation) -> None:
-        """Make a change."""
+        """Apply an operation."""
         getattr(self, f"_{operation.op}")(operation)
 
     def _create(self, operation: Operation) -> None:
@@ -128,25 +127,25 @@ class Disk:
     def _empty(self, operation: Operation) -> None:
         node = self._files.setdefault(operation.ino, _Node(bytearray(), b""))
         node.pending.append(Operation("cut", length=0))
-        node.now = bytearray()
+        node.current = bytearray()
 
     def _write(self, operation: Operation) -> None:
         node = self._files[operation.ino]
         node.pending.append(operation)
-        _patch(node.now, operation)
+        _patch(node.current, operation)
 
     def _cut(self, operation: Operation) -> None:
         node = self._files[operation.ino]
         node.pending.append(operation)
-        _patch(node.now, operation)
+        _patch(node.current, operation)
 
     def _sync(self, operation: Operation) -> None:
         if operation.ino in self._folder_of:
             folder = self._folders[self._folder_of[operation.ino]]
-            folder.durable = dict(folder.now)
+            folder.durable = dict(folder.current)
         else:
             node = self._files[operation.ino]
-            node.durable, node.pending = bytes(node.now), []
+            node.durable, node.pending = bytes(node.current), []
 
     def _mkdir(self, operation: Operation) -> None:
         self._folders[operation.path] = _Node({}, {})
@@ -155,27 +154,27 @@ class Disk:
 
     def _rename(self, operation: Operation) -> None:
         parent, name = os.path.split(operation.path)
-        self._name(operation.to, self._folders[parent].now.pop(name))
+        self._name(operation.to, self._folders[parent].current.pop(name))
 
     def _unlink(self, operation: Operation) -> None:
         parent, name = os.path.split(operation.path)
-        self._folders[parent].now.pop(name, None)
+        self._folders[parent].current.pop(name, None)
 
-    def _told(self, operation: Operation) -> None:
+    def _acknowledge(self, operation: Operation) -> None:
         pass
 
     def _name(self, path: str, number: int) -> None:
         parent, name = os.path.split(path)
-        self._folders[parent].now[name] = number
+        self._folders[parent].current[name] = number
 
-    def survives_in(self, target: Path) -> None:
-        """Build the folder as it is found after a power cut now."""
+    def write_durable_state(self, target: Path) -> None:
+        """Write the directory to `target` as a power cut at this moment leaves it."""
         target.mkdir(parents=True)
         self._build(self._root, target)
 
     def _build(self, folder: str, target: Path) -> None:
         for name, number in self._folders[folder].durable.items():
-            if name.endswith("-shm"):  # shared memory; SQLite makes it anew
+            if name.endswith("-shm"):  # shared memory, which SQLite creates again
                 continue
             if number == -1:
                 (target / name).mkdir()
@@ -186,15 +185,15 @@ class Disk:
     def _bytes(self, node: _Node) -> bytes:
         if self._chance is None:
             return bytes(node.durable)
-        found = bytearray(node.durable)
+        content = bytearray(node.durable)
         for operation in node.pending:
             if self._chance.random() < 0.5:
-                _patch(found, operation)
-        return bytes(found)
+                _patch(content, operation)
+        return bytes(content)
 
 
 def _patch(content: bytearray, operation: Operation) -> None:
-    """Write, or cut, in place."""
+    """Apply a write or a truncation in place."""
     if operation.op == "cut":
         del content[operation.length :]
         content.extend(bytes(operation.length - len(content)))

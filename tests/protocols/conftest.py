@@ -1,4 +1,4 @@
-"""One real server for all protocols, with three networks that every protocol must serve alike."""
+"""One real server for all protocol tests, with three networks."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 class World(NamedTuple):
-    """The server, rows of digits, and the network's outputs for them by the native API."""
+    """The server, rows of digits, and the outputs of the network from the native API."""
 
     server: Server
     client: httpx.Client
@@ -33,16 +33,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("protocols") / "data"
     server = Server(folder, workers=1, environment=environment).start()
     try:
-        _make_networks(server.client)
+        _create_networks(server.client)
         rows = np.random.default_rng(5).random((7, 25)).astype(np.float32)
-        answer = server.client.post("/v1/networks/digits/predict", json={"inputs": rows.tolist()})
-        yield World(server, server.client, rows, np.array(answer.json()["outputs"]))
+        response = server.client.post("/v1/networks/digits/predict", json={"inputs": rows.tolist()})
+        yield World(server, server.client, rows, np.array(response.json()["outputs"]))
     finally:
         server.client.close()
         server.stop()
 
 
-def _make_networks(client: httpx.Client) -> None:
+def _create_networks(client: httpx.Client) -> None:
     hidden = {"type": "dense", "units": 16, "activation": "relu"}
     for name, inputs, last, dtype in (
         ("digits", 25, {"units": 10, "activation": "softmax"}, "float32"),
@@ -61,7 +61,7 @@ def _make_networks(client: httpx.Client) -> None:
         if name == "coin":
             body["labels"] = ["heads", "tails"]
         assert client.post("/v1/networks", json=body).status_code == 201
-    # A second version and an alias, so that protocols can name them.
+    # A second version and an alias, for requests that name them.
     document = client.get("/v1/networks/digits/weights").content
     json = {"Content-Type": "application/json"}
     put = client.put("/v1/networks/digits/weights", content=document, headers=json)

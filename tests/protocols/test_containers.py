@@ -1,4 +1,4 @@
-"""What hosting platforms expect of a container: SageMaker, MLflow, Vertex AI, Azure ML."""
+"""The container interfaces of SageMaker, MLflow, Vertex AI and Azure ML."""
 
 import io
 import json
@@ -18,9 +18,9 @@ from tests.service.conftest import in_process
 INVOKE = "/invocations"
 
 
-def predictions(answer: httpx.Response) -> Any:
-    assert answer.status_code == 200, answer.text
-    return np.array(answer.json()["predictions"])
+def predictions(response: httpx.Response) -> Any:
+    assert response.status_code == 200, response.text
+    return np.array(response.json()["predictions"])
 
 
 def post(world: World, content: bytes, kind: str, **headers: str) -> httpx.Response:
@@ -32,10 +32,10 @@ def csv(rows: Any, header: str = "") -> bytes:
     return (header + "\n".join(lines) + "\n").encode()
 
 
-def test_ping_answers(world: World) -> None:
+def test_ping_and_health_return_a_newline(world: World) -> None:
     for path in ("/ping", "/health"):
-        answer = world.client.get(path)
-        assert (answer.status_code, answer.text) == (200, "\n")
+        response = world.client.get(path)
+        assert (response.status_code, response.text) == (200, "\n")
     assert world.client.get("/version").headers["content-type"].startswith("text/plain")
 
 
@@ -59,27 +59,27 @@ def test_ping_answers(world: World) -> None:
         },
     ],
 )
-def test_every_form_of_json_is_answered(world: World, form: Any) -> None:
+def test_every_json_format_gives_the_same_predictions(world: World, form: Any) -> None:
     body = json.dumps(form(world.rows.tolist())).encode()
 
     assert np.array_equal(predictions(post(world, body, "application/json")), world.outputs)
 
 
-def test_names_with_brackets_are_no_rows(world: World) -> None:
+def test_column_names_may_contain_brackets(world: World) -> None:
     row = {f"px[{n}]{{}}": 0.5 for n in range(25)}
 
-    answer = post(
+    response = post(
         world, json.dumps({"dataframe_records": [row] * 1000}).encode(), "application/json"
     )
 
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
 
 
-def test_csv_without_a_header_is_answered_as_csv_and_with_one_as_mlflow_does(
+def test_csv_returns_csv_without_a_header_and_json_with_one(
     world: World,
 ) -> None:
     plain = post(world, csv(world.rows.astype(float)), "text/csv")
-    header = ",".join(f"x{at}" for at in range(25)) + "\n"
+    header = ",".join(f"x{index}" for index in range(25)) + "\n"
     named = post(world, csv(world.rows.astype(float), header), "text/csv; charset=utf-8")
 
     assert plain.headers["content-type"].startswith("text/csv")
@@ -88,17 +88,17 @@ def test_csv_without_a_header_is_answered_as_csv_and_with_one_as_mlflow_does(
     assert np.array_equal(predictions(named), world.outputs)
 
 
-def test_json_lines_and_npy_are_answered_in_kind_and_as_accepted(world: World) -> None:
+def test_json_lines_and_npy_return_their_own_or_the_accepted_format(world: World) -> None:
     lines = "".join(json.dumps({"features": row}) + "\n" for row in world.rows.tolist()).encode()
-    answer = post(world, lines, "application/jsonlines")
-    told = np.array([json.loads(line) for line in answer.text.splitlines()])
-    assert np.array_equal(told, world.outputs)
+    response = post(world, lines, "application/jsonlines")
+    outputs = np.array([json.loads(line) for line in response.text.splitlines()])
+    assert np.array_equal(outputs, world.outputs)
 
     stream = io.BytesIO()
     np.save(stream, world.rows)
-    answer = post(world, stream.getvalue(), "application/x-npy", Accept="application/x-npy")
-    told = np.load(io.BytesIO(answer.content), allow_pickle=False)
-    assert np.array_equal(told, world.outputs.astype(np.float32))
+    response = post(world, stream.getvalue(), "application/x-npy", Accept="application/x-npy")
+    outputs = np.load(io.BytesIO(response.content), allow_pickle=False)
+    assert np.array_equal(outputs, world.outputs.astype(np.float32))
     as_json = post(world, stream.getvalue(), "application/x-npy", Accept="application/json")
     assert np.array_equal(predictions(as_json), world.outputs)
 
@@ -145,17 +145,17 @@ def npy(header: str) -> bytes:
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused(world: World, body: bytes, kind: str, status: int) -> None:
-    answer = post(world, body, kind)
+def test_an_invalid_body_is_rejected(world: World, body: bytes, kind: str, status: int) -> None:
+    response = post(world, body, kind)
 
-    assert answer.status_code == status, answer.text
+    assert response.status_code == status, response.text
     if status == 400:
-        assert set(answer.json()) == {"error_code", "message"}
+        assert set(response.json()) == {"error_code", "message"}
     else:
-        assert answer.headers["content-type"].startswith("text/plain")
+        assert response.headers["content-type"].startswith("text/plain")
 
 
-def test_vertex_answers_at_the_paths_of_its_variables(world: World) -> None:
+def test_vertex_routes_come_from_environment_variables(world: World) -> None:
     assert world.client.get("/aip/health").status_code == 200
     body = {"instances": world.rows.tolist(), "parameters": {"x": 1}}
     assert np.array_equal(predictions(world.client.post("/aip/predict", json=body)), world.outputs)
@@ -163,27 +163,27 @@ def test_vertex_answers_at_the_paths_of_its_variables(world: World) -> None:
     assert wrong.json()["error"]["code"] == wrong.status_code == 422
 
 
-def test_azure_scores_and_gives_the_ids_of_requests_back(world: World) -> None:
+def test_azure_ml_scores_and_returns_request_ids(world: World) -> None:
     for body in (
         {"input_data": world.rows.tolist()},
         {"data": world.rows.tolist()},
         {"input_data": {"columns": list(range(25)), "index": [1], "data": world.rows.tolist()}},
     ):
-        answer = world.client.post(
+        response = world.client.post(
             "/score",
             json=body,
             headers={"x-request-id": "r-1", "x-ms-client-request-id": "c-1"},
         )
-        assert np.array_equal(np.array(answer.json()), world.outputs)
-        assert answer.headers["x-ms-request-id"] == "r-1"
-        assert answer.headers["x-ms-client-request-id"] == "c-1"
+        assert np.array_equal(np.array(response.json()), world.outputs)
+        assert response.headers["x-ms-request-id"] == "r-1"
+        assert response.headers["x-ms-client-request-id"] == "c-1"
     assert set(world.client.post("/score", json={}).json()) == {"message"}
     assert world.client.get("/swagger.json?version=3").json()["openapi"].startswith("3.")
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, world: World) -> Iterator[tuple[Server, Path]]:
-    """Return a server that imports from a folder, which holds one network."""
+def model_server(tmp_path: Path, world: World) -> Iterator[tuple[Server, Path]]:
+    """Return a server with a model directory, and the directory with two models."""
     folder = tmp_path / "models"
     (folder / "second").mkdir(parents=True)
     document = world.client.get("/v1/networks/digits/weights").content
@@ -203,10 +203,10 @@ def shelf(tmp_path: Path, world: World) -> Iterator[tuple[Server, Path]]:
         server.stop()
 
 
-def test_a_folder_of_models_is_served_and_platforms_load_from_it(
-    shelf: tuple[Server, Path], world: World
+def test_models_of_a_directory_are_served_and_can_be_loaded_under_another_name(
+    model_server: tuple[Server, Path], world: World
 ) -> None:
-    server, folder = shelf
+    server, folder = model_server
     client = server.start().client
 
     names = {network["name"] for network in client.get("/v1/networks").json()["data"]}
@@ -229,7 +229,7 @@ def test_a_folder_of_models_is_served_and_platforms_load_from_it(
     assert "NEUROND_DEFAULT_NETWORK" in several.json()["message"]
 
 
-def test_a_name_with_a_slash_is_reached_by_every_protocol(world: World) -> None:
+def test_a_name_with_a_slash_works_in_every_protocol(world: World) -> None:
     layers = [{"type": "dense", "units": 1, "activation": "linear"}]
     body = {"name": "a/b", "input_shape": [2], "layers": layers}
     assert world.client.post("/v1/networks", json=body).status_code == 201
@@ -238,17 +238,17 @@ def test_a_name_with_a_slash_is_reached_by_every_protocol(world: World) -> None:
         assert world.client.get(path).status_code == 200, path
 
 
-def test_a_model_that_cannot_be_loaded_is_refused(world: World) -> None:
+def test_an_invalid_model_to_load_is_rejected(world: World) -> None:
     for body in (
         b"{}",
         b'{"model_name": "", "url": "/x"}',
         b'{"model_name": "m", "url": "a\\u0000b"}',
     ):
-        answer = world.client.post("/models", content=body)
-        assert answer.status_code in {400, 404}, answer.text
+        response = world.client.post("/models", content=body)
+        assert response.status_code in {400, 404}, response.text
 
 
-def test_head_is_answered_as_get_is_and_nothing_follows_it(world: World) -> None:
+def test_head_returns_the_headers_of_get_without_a_body(world: World) -> None:
     for path in ("/healthz", "/v1/networks", "/v1/networks/digits/weights"):
         head, get = world.client.head(path), world.client.get(path)
         assert head.status_code == get.status_code == 200
@@ -256,15 +256,17 @@ def test_head_is_answered_as_get_is_and_nothing_follows_it(world: World) -> None
         assert head.content == b""
 
 
-async def test_a_protocol_that_is_not_spoken_has_no_routes(tmp_path: Path) -> None:
+async def test_a_disabled_protocol_has_no_routes(tmp_path: Path) -> None:
     protocols = frozenset({Protocol.OPEN_INFERENCE})
     async with in_process(Settings(data_dir=tmp_path, workers=1, protocols=protocols)) as client:
-        spoken = await client.get("/v2")
-        silent = [
+        enabled = await client.get("/v2")
+        disabled = [
             await client.post(path, json={"instances": [[1]]})
             for path in ("/v1/models/x:predict", "/invocations", "/models/x/invoke", "/score")
         ]
 
-    assert spoken.status_code == 200
-    assert {answer.status_code for answer in silent} == {404}
-    assert {answer.headers["content-type"] for answer in silent} == {"application/problem+json"}
+    assert enabled.status_code == 200
+    assert {response.status_code for response in disabled} == {404}
+    assert {response.headers["content-type"] for response in disabled} == {
+        "application/problem+json"
+    }

@@ -1,4 +1,4 @@
-"""KServe's first protocol, and TensorFlow Serving's REST."""
+"""The KServe V1 protocol and the REST API of TensorFlow Serving."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -12,52 +12,54 @@ from tests.protocols.conftest import LABELS, World
 PREDICT = "/v1/models/digits:predict"
 
 
-def refused(answer: httpx.Response, status: int = 400) -> None:
-    assert answer.status_code == status, answer.text
-    assert set(answer.json()) == {"error"}
+def check_error(response: httpx.Response, status: int = 400) -> None:
+    assert response.status_code == status, response.text
+    assert set(response.json()) == {"error"}
 
 
 ZEROS = b"[" + b"0," * 24 + b"0]"
 
 
-def test_rows_and_named_rows_are_answered_one_by_one(world: World) -> None:
+def test_rows_and_named_rows_give_predictions(world: World) -> None:
     for instances in (world.rows.tolist(), [{"input": row} for row in world.rows.tolist()]):
-        answer = world.client.post(PREDICT, json={"instances": instances})
-        assert np.array_equal(np.array(answer.json()["predictions"]), world.outputs)
+        response = world.client.post(PREDICT, json={"instances": instances})
+        assert np.array_equal(np.array(response.json()["predictions"]), world.outputs)
 
 
-def test_rows_that_are_answered_side_by_side_are_counted_once(world: World) -> None:
+def test_rows_of_concurrent_requests_are_counted_once(world: World) -> None:
     def counted() -> float:
         lines = world.client.get("/metrics").text.splitlines()
-        return float(next(x for x in lines if x.startswith("neurond_rows_answered")).split()[1])
+        return float(
+            next(line for line in lines if line.startswith("neurond_rows_answered")).split()[1]
+        )
 
     before = counted()
     body = {"instances": np.zeros((5000, 25)).tolist()}
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: world.client.post(PREDICT, json=body), range(4)))
+        responses = list(pool.map(lambda _: world.client.post(PREDICT, json=body), range(4)))
 
-    assert [answer.status_code for answer in answers] == [200] * 4
+    assert [response.status_code for response in responses] == [200] * 4
     assert counted() - before == 4 * 5000
 
 
-def test_columns_are_answered_as_columns(world: World) -> None:
+def test_inputs_give_outputs(world: World) -> None:
     for inputs in (world.rows.tolist(), {"input": world.rows.tolist()}):
         body = {"signature_name": "serving_default", "inputs": inputs}
-        answer = world.client.post(PREDICT, json=body)
-        assert np.array_equal(np.array(answer.json()["outputs"]), world.outputs)
+        response = world.client.post(PREDICT, json=body)
+        assert np.array_equal(np.array(response.json()["outputs"]), world.outputs)
 
 
-@pytest.mark.parametrize("place", ["/versions/0", "/labels/first", "/labels/latest"])
-def test_versions_and_labels_are_named_in_the_path(world: World, place: str) -> None:
-    path = f"/v1/models/digits{place}"
+@pytest.mark.parametrize("reference", ["/versions/0", "/labels/first", "/labels/latest"])
+def test_a_path_may_name_a_version_or_a_label(world: World, reference: str) -> None:
+    path = f"/v1/models/digits{reference}"
 
-    answer = world.client.post(f"{path}:predict", json={"instances": world.rows.tolist()})
+    response = world.client.post(f"{path}:predict", json={"instances": world.rows.tolist()})
 
-    assert np.array_equal(np.array(answer.json()["predictions"]), world.outputs)
+    assert np.array_equal(np.array(response.json()["predictions"]), world.outputs)
     assert world.client.get(path).json()["ready"] is True
 
 
-def test_classify_tells_labels_with_scores_best_first(world: World) -> None:
+def test_classify_returns_labels_with_scores_in_descending_order(world: World) -> None:
     examples = [{"input": row} for row in world.rows.tolist()]
 
     results = world.client.post("/v1/models/digits:classify", json={"examples": examples}).json()[
@@ -69,26 +71,26 @@ def test_classify_tells_labels_with_scores_best_first(world: World) -> None:
     assert label == LABELS[world.outputs[0].argmax()]
     assert score == world.outputs[0].max()
     assert [entry[1] for entry in results[0]] == sorted(world.outputs[0], reverse=True)
-    refused(world.client.post("/v1/models/line:classify", json={"examples": examples}))
+    check_error(world.client.post("/v1/models/line:classify", json={"examples": examples}))
 
 
-def test_regress_tells_one_number_for_each_example(world: World) -> None:
+def test_regress_returns_one_number_for_each_example(world: World) -> None:
     body = {"context": {"input": [1.0, 2.0, 3.0]}, "examples": [{}, {"input": [0, 0, 0]}]}
 
     results = world.client.post("/v1/models/line:regress", json=body).json()["results"]
 
     native = world.client.post("/v1/networks/line/predict", json={"inputs": [[1, 2, 3], [0, 0, 0]]})
     assert results == [row[0] for row in native.json()["outputs"]]
-    refused(world.client.post("/v1/models/digits:regress", json={"examples": []}))
+    check_error(world.client.post("/v1/models/digits:regress", json={"examples": []}))
 
 
-def test_status_and_metadata(world: World) -> None:
+def test_models_have_a_status_and_a_signature(world: World) -> None:
     assert {"digits", "line", "coin"} <= set(world.client.get("/v1/models").json()["models"])
     status = world.client.get("/v1/models/digits").json()
     assert status["ready"] is True
     assert status["model_version_status"][0]["state"] == "AVAILABLE"
-    told = world.client.get("/v1/models/digits/metadata").json()
-    signature = told["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    metadata = world.client.get("/v1/models/digits/metadata").json()
+    signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
     sizes = [part["size"] for part in signature["inputs"]["input"]["tensor_shape"]["dim"]]
     assert sizes == ["-1", "25"]
     assert signature["inputs"]["input"]["dtype"] == "DT_FLOAT"
@@ -114,15 +116,15 @@ def test_status_and_metadata(world: World) -> None:
         b'{"inputs": {"input": [%s], "\\u0069nput": [%s]}}' % (ZEROS, ZEROS),
     ],
 )
-def test_what_cannot_be_used_is_refused(world: World, body: bytes) -> None:
-    refused(world.client.post(PREDICT, content=body))
+def test_an_invalid_body_is_rejected(world: World, body: bytes) -> None:
+    check_error(world.client.post(PREDICT, content=body))
 
 
-def test_unknown_models_and_methods_are_told(world: World) -> None:
+def test_unknown_models_and_methods_are_reported(world: World) -> None:
     body = json.dumps({"instances": world.rows.tolist()}).encode()
-    refused(world.client.post("/v1/models/nobody:predict", content=body), 404)
-    refused(world.client.get("/v1/models/nobody"), 404)
-    refused(world.client.post("/v1/models/digits:explode", content=body), 405)
-    unspoken = world.client.put("/v1/models/digits:predict", content=body)
-    refused(unspoken, 405)
-    assert unspoken.headers["allow"] == "POST"
+    check_error(world.client.post("/v1/models/missing:predict", content=body), 404)
+    check_error(world.client.get("/v1/models/missing"), 404)
+    check_error(world.client.post("/v1/models/digits:explode", content=body), 405)
+    unsupported = world.client.put("/v1/models/digits:predict", content=body)
+    check_error(unsupported, 405)
+    assert unsupported.headers["allow"] == "POST"

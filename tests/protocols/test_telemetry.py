@@ -1,4 +1,4 @@
-"""Traces reach a collector, and hold no key and no row."""
+"""Traces reach a collector, without API keys and without rows."""
 
 import gzip
 import http.server
@@ -21,7 +21,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
-    """Keeps what is sent to it."""
+    """Store the requests that it receives."""
 
     received: "queue.Queue[tuple[str, bytes]]" = queue.Queue()
 
@@ -49,7 +49,7 @@ def collector() -> Iterator[str]:
 
 @pytest.fixture
 def server(collector: str, tmp_path: Path) -> Iterator[Server]:
-    made = Server(
+    server = Server(
         tmp_path / "data",
         workers=1,
         environment={
@@ -59,23 +59,23 @@ def server(collector: str, tmp_path: Path) -> Iterator[Server]:
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         },
     ).start()
-    made.client.headers["Authorization"] = f"Bearer {KEY}"
-    yield made
-    made.client.close()
-    made.stop()
+    server.client.headers["Authorization"] = f"Bearer {KEY}"
+    yield server
+    server.client.close()
+    server.stop()
 
 
-def test_spans_of_requests_reach_a_collector(server: Server) -> None:
+def test_spans_reach_a_collector_without_keys_and_rows(server: Server) -> None:
     layers = [{"type": "dense", "units": 2, "activation": "softmax"}]
     body = {"name": "traced", "input_shape": [1], "layers": layers}
     assert server.client.post("/v1/networks", json=body).status_code == 201
 
-    answer = server.client.post(
+    response = server.client.post(
         "/v1/networks/traced/classify",
         json={"inputs": [[0.123456789]]},
         headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"},
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
     sent = b""
     while b"/v1/networks/{network}/classify" not in sent:

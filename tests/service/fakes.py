@@ -1,4 +1,4 @@
-"""What tests of the inner rings put into a store."""
+"""Records that tests of the application layer put into a database."""
 
 from datetime import UTC, datetime
 
@@ -28,7 +28,7 @@ TRAINING = {
 
 
 async def seeded_job(database: SqlDatabase) -> Job:
-    """Put a network, a dataset and a queued job into the store, and return the job."""
+    """Store a network, a dataset and a queued job, and return the job."""
     now = datetime.now(UTC)
     network, dataset = new_id("net"), new_id("ds")
     layers = [{"type": "dense", "units": 1, "activation": "linear"}]

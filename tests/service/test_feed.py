@@ -1,4 +1,4 @@
-"""What is held of jobs' logs in memory: the latest, and never much."""
+"""The in-memory caches of recent events, and their bounds."""
 
 from service.api.sse import MAX_BYTES, EncodedEvents
 from service.application.jobs.event_bus import MAX_WEIGHT, EventBus
@@ -10,23 +10,23 @@ def epochs(job: str, first: int, count: int) -> EventBatch:
     return EventBatch(job, first, first + count - 1, "epoch", {"epoch": numbers})
 
 
-def test_of_long_runs_of_many_jobs_no_more_is_kept_than_of_a_few_short_ones() -> None:
+def test_buffered_events_of_many_jobs_stay_below_the_maximum_weight() -> None:
     event_bus, size = EventBus(), MAX_WEIGHT // 5
 
     for job in "abcdef":
-        for run in range(3):
-            event_bus.publish(epochs(job, 1 + run * size, size))
+        for number in range(3):
+            event_bus.publish(epochs(job, 1 + number * size, size))
 
-    kept = [event_bus.after(job, 2 * size) for job in "abcdef"]
-    assert sum(batch.events for batches in kept for batch in batches or ()) <= MAX_WEIGHT
-    assert kept[0] is None
-    assert [batch.first_id for batch in kept[-1] or ()] == [2 * size + 1]
+    buffered = [event_bus.after(job, 2 * size) for job in "abcdef"]
+    assert sum(batch.events for batches in buffered for batch in batches or ()) <= MAX_WEIGHT
+    assert buffered[0] is None
+    assert [batch.first_id for batch in buffered[-1] or ()] == [2 * size + 1]
     assert event_bus._weight == sum(
-        r.events for recent in event_bus._recent.values() for r in recent
+        batch.events for recent in event_bus._recent.values() for batch in recent
     )
 
 
-def test_a_single_run_that_is_longer_than_all_that_is_kept_is_told() -> None:
+def test_a_batch_above_the_maximum_weight_is_buffered_alone() -> None:
     event_bus = EventBus()
     batch = epochs("a", 1, MAX_WEIGHT + 1)
 
@@ -39,18 +39,18 @@ def test_a_single_run_that_is_longer_than_all_that_is_kept_is_told() -> None:
     assert (event_bus.after("a", 0), event_bus._weight) == (None, 0)
 
 
-def test_frames_weigh_what_they_take() -> None:
+def test_boundary_frames_count_toward_the_weight() -> None:
     event_bus, grid = EventBus(), {"grid": "x" * 1_000_000}
 
     for number in range(1, 30):
         event_bus.publish(EventBatch("a", number, number, "boundary", {"layers": [[grid]]}))
 
-    kept = event_bus._recent["a"]
-    assert 1 <= len(kept) <= 10
+    buffered = event_bus._recent["a"]
+    assert 1 <= len(buffered) <= 10
     assert event_bus._weight <= MAX_WEIGHT
 
 
-def test_a_gap_forgets_what_was_before_it() -> None:
+def test_a_gap_evicts_the_events_before_it() -> None:
     event_bus = EventBus()
     event_bus.publish(epochs("a", 1, 3))
 
@@ -60,7 +60,7 @@ def test_a_gap_forgets_what_was_before_it() -> None:
     assert event_bus._weight == 2
 
 
-def test_encoded_records_take_no_more_than_their_bytes() -> None:
+def test_cached_encodings_stay_below_the_maximum_bytes() -> None:
     events = EncodedEvents()
     long = {"text": "x" * (MAX_BYTES // 4)}
 
@@ -71,7 +71,7 @@ def test_encoded_records_take_no_more_than_their_bytes() -> None:
     assert sum(map(len, events._encoded.values())) == events._bytes <= MAX_BYTES
 
 
-def test_what_is_merged_for_one_is_not_told_to_another() -> None:
+def test_merged_encodings_are_cached_for_each_position() -> None:
     events, batch = EncodedEvents(), epochs("a", 1, 5)
     last = EventBatch("a", 5, 5, "epoch", {"epoch": [5]})
 

@@ -1,4 +1,4 @@
-"""Creating once, however often it is asked for."""
+"""Idempotency keys: repeated requests create one resource."""
 
 import asyncio
 
@@ -20,50 +20,52 @@ NETWORK = {"input_shape": [25], "layers": LAYERS}
         ("/v1/fit", {"inputs": [[0], [1]], "targets": ["a", "b"], "training": {"epochs": 1}}),
     ],
 )  # fmt: skip
-async def test_the_same_key_gives_the_first_answer_again(
+async def test_a_repeated_key_replays_the_first_response(
     client: httpx.AsyncClient, path: str, body: Json
 ) -> None:
     headers = {"Idempotency-Key": f'"key of {path}"'}
 
     first = await client.post(path, json=body, headers=headers)
     again = await client.post(path, json=body, headers=headers)
-    other = await client.post(f"{path}?other=1", json=body, headers=headers)
+    different = await client.post(f"{path}?other=1", json=body, headers=headers)
 
     assert again.status_code == first.status_code
     assert again.content == first.content
     assert again.headers["idempotency-replayed"] == "true"
     assert "idempotency-replayed" not in first.headers
     assert again.headers.get("location") == first.headers.get("location")
-    problem(other, 422, "idempotency_key_reused")
+    problem(different, 422, "idempotency_key_reused")
 
 
-async def test_ten_at_once_make_one(client: httpx.AsyncClient) -> None:
+async def test_ten_concurrent_requests_with_one_key_create_one_network(
+    client: httpx.AsyncClient,
+) -> None:
     headers = {"Idempotency-Key": "ten"}
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post("/v1/networks", json=NETWORK, headers=headers) for _ in range(10))
     )
 
-    made = {answer.json()["id"] for answer in answers if answer.status_code == 201}
-    assert len(made) == 1
-    assert {answer.status_code for answer in answers} <= {201, 409}
-    for answer in answers:
-        if answer.status_code == 409:
-            problem(answer, 409, "idempotency_key_in_use")
+    created = {response.json()["id"] for response in responses if response.status_code == 201}
+    assert len(created) == 1
+    assert {response.status_code for response in responses} <= {201, 409}
+    for response in responses:
+        if response.status_code == 409:
+            problem(response, 409, "idempotency_key_in_use")
 
 
-async def test_an_upload_is_remembered_by_its_bytes(client: httpx.AsyncClient) -> None:
+async def test_a_key_of_an_upload_is_bound_to_its_content(client: httpx.AsyncClient) -> None:
     headers = {"Idempotency-Key": "csv", "content-type": "text/csv"}
 
     first = await client.post("/v1/datasets", content="a,t\n1,x\n2,y\n", headers=headers)
     again = await client.post("/v1/datasets", content="a,t\n1,x\n2,y\n", headers=headers)
-    other = await client.post("/v1/datasets", content="a,t\n1,x\n3,y\n", headers=headers)
+    different = await client.post("/v1/datasets", content="a,t\n1,x\n3,y\n", headers=headers)
 
     assert again.json() == first.json()
-    problem(other, 422, "idempotency_key_reused")
+    problem(different, 422, "idempotency_key_reused")
 
 
-async def test_a_refusal_is_not_remembered(client: httpx.AsyncClient) -> None:
+async def test_a_rejected_request_can_be_repeated_with_its_key(client: httpx.AsyncClient) -> None:
     headers = {"Idempotency-Key": "refused"}
 
     problem(await client.post("/v1/networks", json={}, headers=headers), 422, "validation_failed")

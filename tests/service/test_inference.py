@@ -1,4 +1,4 @@
-"""Answers of networks."""
+"""Predictions, evaluations and gradient checks over HTTP, and the model cache."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ from tests.service.conftest import LAYERS, Json, Train, problem
 ROW = [0.5] * 25
 
 
-async def test_each_row_gets_its_class_and_all_probabilities(
+async def test_each_row_is_classified_with_all_probabilities(
     client: httpx.AsyncClient, network: Json
 ) -> None:
     url = f"{network['links']['self']}/classify"
@@ -50,7 +50,7 @@ async def test_each_row_gets_its_class_and_all_probabilities(
     ],
 )
 @pytest.mark.parametrize("call", ["classify", "predict"])
-async def test_rows_that_do_not_fit_are_refused_with_the_place(
+async def test_invalid_rows_are_rejected_with_a_pointer(
     client: httpx.AsyncClient, network: Json, call: str, inputs: object, pointer: str
 ) -> None:
     url = f"{network['links']['self']}/{call}"
@@ -58,19 +58,19 @@ async def test_rows_that_do_not_fit_are_refused_with_the_place(
     problem(await client.post(url, json={"inputs": inputs}), 422, "validation_failed", pointer)
 
 
-async def test_many_rows_are_answered_off_the_loop_alike(
+async def test_a_large_batch_gives_the_same_outputs_as_a_single_row(
     client: httpx.AsyncClient, network: Json
 ) -> None:
     url = f"{network['links']['self']}/predict"
 
     many = (await client.post(url, json={"inputs": [ROW] * 9000})).json()["outputs"]
 
-    one = (await client.post(url, json={"inputs": [ROW]})).json()["outputs"]
+    single = (await client.post(url, json={"inputs": [ROW]})).json()["outputs"]
     assert len(many) == 9000
-    assert many[4321] == pytest.approx(one[0], abs=1e-6)
+    assert many[4321] == pytest.approx(single[0], abs=1e-6)
 
 
-async def test_a_network_is_evaluated_on_a_dataset(
+async def test_a_trained_network_evaluates_better_than_its_initial_version(
     client: httpx.AsyncClient, network: Json, digits: str, train: Train
 ) -> None:
     await train(network["id"], epochs=100)
@@ -87,7 +87,7 @@ async def test_a_network_is_evaluated_on_a_dataset(
     problem(missing, 404, "not_found")
 
 
-async def test_the_gradient_check_passes_for_each_layer(
+async def test_the_gradient_check_passes_for_each_form_of_targets(
     client: httpx.AsyncClient, network: Json, digits: str
 ) -> None:
     url = f"{network['links']['self']}/gradient-check"
@@ -116,7 +116,7 @@ async def test_the_gradient_check_passes_for_each_layer(
         {"inputs": [[1.0]], "targets": [1]},
     ],
 )
-async def test_a_gradient_check_that_cannot_be_made_is_refused(
+async def test_an_invalid_gradient_check_is_rejected(
     client: httpx.AsyncClient, network: Json, body: Json
 ) -> None:
     url = f"{network['links']['self']}/gradient-check"
@@ -124,22 +124,24 @@ async def test_a_gradient_check_that_cannot_be_made_is_refused(
     problem(await client.post(url, json=body), 422, "validation_failed")
 
 
-def served(name: str, parameters: int) -> LoadedModel:
-    engine = Network.from_spec({"input_shape": [25], "layers": LAYERS})
-    forward = Forward(engine, Preprocessing())
-    engine.parameters = np.zeros(parameters, np.float32)
-    batch = NetworkRecord.__new__(NetworkRecord)
-    object.__setattr__(batch, "id", name)
-    return LoadedModel(batch, 0, Model(engine), InferenceStatistics(), forward, None)
+def loaded_model(name: str, parameters: int) -> LoadedModel:
+    network = Network.from_config({"input_shape": [25], "layers": LAYERS})
+    forward = Forward(network, Preprocessing())
+    network.parameters = np.zeros(parameters, np.float32)
+    record = NetworkRecord.__new__(NetworkRecord)
+    object.__setattr__(record, "id", name)
+    return LoadedModel(record, 0, Model(network), InferenceStatistics(), forward, None)
 
 
-async def test_many_first_requests_load_once_and_the_least_used_goes_out() -> None:
+async def test_concurrent_requests_load_a_model_once_and_the_least_recently_used_is_evicted() -> (
+    None
+):
     cache, loads = LeastRecentlyUsed(budget=2 * (16000 + 8192)), list[str]()
 
     async def load(name: str) -> LoadedModel:
         loads.append(name)
         await asyncio.sleep(0)
-        return served(name, 1000)
+        return loaded_model(name, 1000)
 
     async def get(name: str) -> LoadedModel:
         return await cache.get((name,), lambda: load(name))
@@ -156,21 +158,21 @@ async def test_many_first_requests_load_once_and_the_least_used_goes_out() -> No
     assert len(cache) == 2
 
 
-async def test_what_changed_while_it_was_read_is_not_kept() -> None:
+async def test_a_model_dropped_while_it_loads_is_loaded_again() -> None:
     cache, loads = LeastRecentlyUsed(budget=1 << 20), list[str]()
-    going = asyncio.Event()
+    release = asyncio.Event()
 
     async def slow() -> LoadedModel:
         loads.append("slow")
-        await going.wait()
-        return served("a", 10)
+        await release.wait()
+        return loaded_model("a", 10)
 
     first = asyncio.create_task(cache.get(("a",), slow))
     await asyncio.sleep(0)
     cache.drop("a")
     second = asyncio.create_task(cache.get(("a",), slow))
     await asyncio.sleep(0)
-    going.set()
+    release.set()
     await asyncio.gather(first, second)
 
     assert loads == ["slow", "slow"]

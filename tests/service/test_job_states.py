@@ -1,4 +1,4 @@
-"""The states of a job: no illegal move, no double outcome, whoever acts in whatever order."""
+"""The states of a job: only legal transitions and one outcome, in any order of actions."""
 
 import itertools
 from collections.abc import Callable
@@ -29,16 +29,16 @@ def job(status: Status) -> Job:
     return Job("job", "o", "n", "n", "d", "d", status, 0, {}, datetime.now(UTC))
 
 
-def test_every_request_and_every_loss_is_a_legal_move() -> None:
-    for moves in [*REQUESTS.values(), ON_WORKER_LOSS]:
-        for status, to in moves.items():
+def test_every_request_and_worker_loss_is_a_legal_transition() -> None:
+    for transitions in [*REQUESTS.values(), ON_WORKER_LOSS]:
+        for status, to in transitions.items():
             assert to == status or to in TRANSITIONS[status], (status, to)
     assert set(ON_WORKER_LOSS) == LEASED
     assert set(TRANSITIONS) == set(Status)
     assert {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED} == TERMINAL
 
 
-def test_every_state_that_is_not_terminal_can_be_left_and_be_cancelled() -> None:
+def test_every_non_terminal_status_has_transitions_and_allows_cancel() -> None:
     for status in set(Status) - TERMINAL:
         assert TRANSITIONS[status]
         if status is not Status.CANCELLING:
@@ -46,7 +46,7 @@ def test_every_state_that_is_not_terminal_can_be_left_and_be_cancelled() -> None
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
-def test_nothing_leaves_a_terminal_state(status: Status) -> None:
+def test_a_terminal_status_rejects_all_actions(status: Status) -> None:
     for action in Action:
         if (action, status) == (Action.CANCEL, Status.CANCELLED):
             assert requested(action, status) is status
@@ -57,7 +57,7 @@ def test_nothing_leaves_a_terminal_state(status: Status) -> None:
 
 
 class Row:
-    """A job's row, moved as the store moves it: by compare-and-set."""
+    """The database row of a job, changed by compare-and-set like in the database."""
 
     def __init__(self, status: Status) -> None:
         self.job = job(status)
@@ -79,7 +79,7 @@ Step = Callable[[Row, dict[str, Job]], None]
 
 
 def steps_of(name: str, decide: Callable[[Status], Status | None]) -> list[Step]:
-    """Return an actor that reads, and then moves what it read: two steps that others may part."""
+    """Return the two steps of an actor: read the job, then change it if the row is unchanged."""
 
     def read(row: Row, seen: dict[str, Job]) -> None:
         seen[name] = row.job
@@ -104,29 +104,29 @@ ACTORS: dict[str, Callable[[Status], Status | None]] = {
 
 
 ORDERS = [
-    tuple(0 if place in queue_positions else 1 for place in range(8))
-    for queue_positions in itertools.combinations(range(8), 4)
+    tuple(0 if step in first_steps else 1 for step in range(8))
+    for first_steps in itertools.combinations(range(8), 4)
 ]
 """Every way to interleave two actors of four steps each."""
 
 
-@pytest.mark.parametrize("one", ACTORS)
-@pytest.mark.parametrize("other", ACTORS)
-def test_two_actors_in_any_order_give_one_outcome(one: str, other: str) -> None:
+@pytest.mark.parametrize("first", ACTORS)
+@pytest.mark.parametrize("second", ACTORS)
+def test_two_actors_in_any_order_give_at_most_one_outcome(first: str, second: str) -> None:
     for start in Status:
-        actors = [steps_of("a", ACTORS[one]) * 2, steps_of("b", ACTORS[other]) * 2]
+        actors = [steps_of("a", ACTORS[first]) * 2, steps_of("b", ACTORS[second]) * 2]
         for order in ORDERS:
             row, seen = Row(start), dict[str, Job]()
             queues = [list(actors[0]), list(actors[1])]
-            for turn in order:
-                queues[turn].pop(0)(row, seen)
+            for actor in order:
+                queues[actor].pop(0)(row, seen)
             assert len(row.outcomes) <= 1
             if start in TERMINAL:
                 assert row.job.status is start
 
 
-class Machine(RuleBasedStateMachine):
-    """Clients, workers and crashes, in any order, some acting on what they saw long ago."""
+class JobStateMachine(RuleBasedStateMachine):
+    """Clients, workers and crashes in any order, some with stale copies of the job."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Machine(RuleBasedStateMachine):
         self.seen = [self.row.job]
 
     @rule()
-    def look(self) -> None:
+    def read(self) -> None:
         self.seen.append(self.row.job)
 
     @rule(actor=st.sampled_from(sorted(ACTORS)), which=st.integers(0, 50))
@@ -151,5 +151,5 @@ class Machine(RuleBasedStateMachine):
         assert (self.row.job.status in TERMINAL) == bool(self.row.outcomes)
 
 
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestJobStateMachine = JobStateMachine.TestCase
+TestJobStateMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -1,26 +1,31 @@
-"""Jobs over HTTP: what is trained, refused, and told of it."""
-
-import asyncio
-from pathlib import Path
+"""Training jobs over HTTP: configuration, results, errors and history."""
 
 import httpx
 import pytest
 
-from service.settings import Settings
-from tests.service.conftest import FOREVER, LAYERS, Json, Train, ended, in_process, problem, submit
+from tests.service.conftest import (
+    FOREVER,
+    LAYERS,
+    Json,
+    Train,
+    problem,
+    submit,
+    wait_until_finished,
+)
+from tests.waiting import wait_until
 
 
-async def test_a_job_runs_from_the_queue_to_a_version(
+async def test_a_job_is_queued_trains_and_creates_a_version(
     client: httpx.AsyncClient, network: Json, digits: str
 ) -> None:
     body = {"network": network["name"], "dataset": digits, "training": {"epochs": 20, "seed": 5}}
 
-    answer = await client.post("/v1/jobs", json=body)
-    job = await ended(client, answer.json()["id"])
+    response = await client.post("/v1/jobs", json=body)
+    job = await wait_until_finished(client, response.json()["id"])
 
-    first = answer.json()
-    assert answer.status_code == 202
-    assert answer.headers["location"] == f"/v1/jobs/{first['id']}"
+    first = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == f"/v1/jobs/{first['id']}"
     assert (first["status"], first["terminal"], first["attempt"]) == ("queued", False, 0)
     assert (job["status"], job["stop_reason"], job["error"]) == ("succeeded", "epochs_done", None)
     assert (job["base_version"], job["result_version"]) == (0, 1)
@@ -49,22 +54,24 @@ async def test_a_job_runs_from_the_queue_to_a_version(
         {"batch_size": 1000, "standardize": False, "early_stopping": {"patience": 3}},
     ],
 )
-async def test_every_training_value_is_taken_and_told(
+async def test_training_values_are_accepted_and_returned(
     network: Json, train: Train, training: Json
 ) -> None:
     job = await train(network["id"], epochs=4, **training)
 
     assert job["status"] == "succeeded", job["error"]
     for key, value in training.items():
-        told = job["training"][key]
-        kind = value["type"] if isinstance(value, dict) and "type" in value else value
-        if isinstance(told, dict) and isinstance(kind, str):
-            told = told["type"]
+        returned = job["training"][key]
+        expected = value["type"] if isinstance(value, dict) and "type" in value else value
+        if isinstance(returned, dict) and isinstance(expected, str):
+            returned = returned["type"]
         if key != "early_stopping":
-            assert told == kind
+            assert returned == expected
 
 
-async def test_the_defaults_train_to_the_end_of_improvement(network: Json, train: Train) -> None:
+async def test_the_default_configuration_stops_early_and_learns(
+    network: Json, train: Train
+) -> None:
     job = await train(network["id"])
 
     assert job["status"] == "succeeded"
@@ -98,7 +105,7 @@ async def test_the_defaults_train_to_the_end_of_improvement(network: Json, train
         ({"on_duplicate": "what"}, "/on_duplicate"),
     ],
 )
-async def test_a_training_that_cannot_be_is_refused_with_the_place(
+async def test_an_invalid_job_is_rejected_with_a_pointer(
     client: httpx.AsyncClient, network: Json, digits: str, change: Json, pointer: str
 ) -> None:
     body = {"network": network["id"], "dataset": digits} | change
@@ -106,12 +113,12 @@ async def test_a_training_that_cannot_be_is_refused_with_the_place(
     problem(await client.post("/v1/jobs", json=body), 422, "validation_failed", pointer)
 
 
-async def test_what_does_not_go_together_is_refused(
+async def test_an_incompatible_dataset_is_rejected(
     client: httpx.AsyncClient, network: Json
 ) -> None:
     for name, body in (
         ("narrow", {"inputs": [[1], [2]], "targets": ["a", "b"]}),
-        ("strange", {"inputs": [[0.0] * 25] * 2, "targets": ["fox", "owl"]}),
+        ("unknown-labels", {"inputs": [[0.0] * 25] * 2, "targets": ["fox", "owl"]}),
         ("numbers", {"inputs": [[0.0] * 25] * 2, "targets": [0.5, 1.5]}),
     ):
         assert (await client.post("/v1/datasets", json={"name": name, **body})).status_code == 201
@@ -121,54 +128,68 @@ async def test_what_does_not_go_together_is_refused(
     problem(missing, 404, "not_found")
 
 
-async def test_rows_can_come_with_the_job(client: httpx.AsyncClient) -> None:
+async def test_a_job_trains_on_rows_of_its_body(client: httpx.AsyncClient) -> None:
     layers = [{"type": "dense", "units": 1, "activation": "sigmoid"}]
-    made = (await client.post("/v1/networks", json={"input_shape": [1], "layers": layers})).json()
+    network = (
+        await client.post("/v1/networks", json={"input_shape": [1], "layers": layers})
+    ).json()
     body = {
-        "network": made["id"],
+        "network": network["id"],
         "inputs": [[0], [1], [2], [3]],
         "targets": ["low", "low", "high", "high"],
         "training": {"epochs": 300, "optimizer": {"type": "adam", "learning_rate": 0.1}},
     }
 
-    job = await ended(client, (await client.post("/v1/jobs", json=body)).json()["id"])
+    job = await wait_until_finished(client, (await client.post("/v1/jobs", json=body)).json()["id"])
 
     row = {"inputs": [[0.0], [3.0]], "top_k": 2}
-    found = (await client.post(f"/v1/networks/{made['id']}/classify", json=row)).json()
+    classified = (await client.post(f"/v1/networks/{network['id']}/classify", json=row)).json()
     assert job["status"] == "succeeded"
-    assert [p["label"] for p in found["predictions"]] == ["low", "high"]
-    assert sum(found["predictions"][0]["probabilities"]) == pytest.approx(1.0)
+    assert [prediction["label"] for prediction in classified["predictions"]] == ["low", "high"]
+    assert sum(classified["predictions"][0]["probabilities"]) == pytest.approx(1.0)
     listed = (await client.get("/v1/datasets?limit=500")).json()["data"]
     assert job["dataset_id"] not in [dataset["id"] for dataset in listed]
     assert (await client.delete(f"/v1/jobs/{job['id']}")).status_code == 204
     problem(await client.get(f"/v1/datasets/{job['dataset_id']}"), 404, "not_found")
 
 
-async def test_a_network_without_labels_takes_the_datasets(client: httpx.AsyncClient) -> None:
+async def test_a_network_without_labels_adopts_the_labels_of_its_dataset(
+    client: httpx.AsyncClient,
+) -> None:
     layers = [{"type": "dense", "units": 2, "activation": "softmax"}]
-    made = (await client.post("/v1/networks", json={"input_shape": [1], "layers": layers})).json()
-    body = {"network": made["id"], "inputs": [[0], [1]], "targets": ["cold", "warm"]}
+    network = (
+        await client.post("/v1/networks", json={"input_shape": [1], "layers": layers})
+    ).json()
+    body = {"network": network["id"], "inputs": [[0], [1]], "targets": ["cold", "warm"]}
 
-    await ended(client, (await client.post("/v1/jobs", json=body)).json()["id"])
+    await wait_until_finished(client, (await client.post("/v1/jobs", json=body)).json()["id"])
 
-    assert made["labels"] == ["0", "1"]
-    now = (await client.get(f"/v1/networks/{made['id']}")).json()
-    assert now["labels"] == ["cold", "warm"]
+    assert network["labels"] == ["0", "1"]
+    trained = (await client.get(f"/v1/networks/{network['id']}")).json()
+    assert trained["labels"] == ["cold", "warm"]
 
 
-async def test_a_function_is_learned_in_its_own_units(client: httpx.AsyncClient) -> None:
+async def test_a_regression_is_learned_in_the_units_of_its_targets(
+    client: httpx.AsyncClient,
+) -> None:
     layers = [
         {"type": "dense", "units": 16, "activation": "tanh"},
         {"type": "dense", "units": 1, "activation": "linear"},
     ]
     rows = [[float(x)] for x in range(100)]
-    made = (await client.post("/v1/networks", json={"input_shape": [1], "layers": layers})).json()
-    body = {"network": made["id"], "inputs": rows, "targets": [1000.0 + 3.5 * x for (x,) in rows]}
+    network = (
+        await client.post("/v1/networks", json={"input_shape": [1], "layers": layers})
+    ).json()
+    body = {
+        "network": network["id"],
+        "inputs": rows,
+        "targets": [1000.0 + 3.5 * x for (x,) in rows],
+    }
 
-    job = await ended(client, (await client.post("/v1/jobs", json=body)).json()["id"])
+    job = await wait_until_finished(client, (await client.post("/v1/jobs", json=body)).json()["id"])
 
     assert job["status"] == "succeeded", job
-    path = f"/v1/networks/{made['id']}"
+    path = f"/v1/networks/{network['id']}"
     outputs = (await client.post(f"{path}/predict", json={"inputs": [[50.0]]})).json()["outputs"]
     assert outputs[0][0] == pytest.approx(1175.0, abs=10.0)
     refused = await client.post(f"{path}/classify", json={"inputs": [[50.0]]})
@@ -185,7 +206,7 @@ async def test_a_function_is_learned_in_its_own_units(client: httpx.AsyncClient)
     assert check.json()["passed"], check.text
 
 
-async def test_training_goes_on_from_the_latest_version(network: Json, train: Train) -> None:
+async def test_training_continues_from_the_latest_version(network: Json, train: Train) -> None:
     first = await train(network["id"], epochs=30, standardize=True)
     second = await train(network["id"], epochs=1, standardize=False)
 
@@ -198,96 +219,33 @@ async def test_equal_seeds_give_equal_weights(client: httpx.AsyncClient, train: 
     digests = []
     for _ in range(2):
         body = {"input_shape": [25], "layers": LAYERS, "seed": 9}
-        made = (await client.post("/v1/networks", json=body)).json()
-        await train(made["id"], epochs=5, seed=4)
-        version = await client.get(f"/v1/networks/{made['id']}/versions/1")
+        network = (await client.post("/v1/networks", json=body)).json()
+        await train(network["id"], epochs=5, seed=4)
+        version = await client.get(f"/v1/networks/{network['id']}/versions/1")
         digests.append(version.json()["weights_sha256"])
 
     assert digests[0] == digests[1]
 
 
-async def test_a_dry_run_tells_what_it_would_take(
+async def test_a_dry_run_returns_an_estimate_and_creates_no_job(
     client: httpx.AsyncClient, network: Json, digits: str
 ) -> None:
     before = (await client.get("/v1/jobs?limit=1")).json()["data"]
 
-    answer = await client.post(
+    response = await client.post(
         "/v1/jobs?dry_run=true", json={"network": network["id"], "dataset": digits}
     )
 
-    told = answer.json()
-    assert answer.status_code == 200
-    assert told["parameters"] == network["parameter_count"]
-    assert told["memory_bytes"] > 0
-    assert told["estimated_seconds"] > 0
-    assert told["training"]["optimizer"]["type"] == "adamw"
+    estimate = response.json()
+    assert response.status_code == 200
+    assert estimate["parameters"] == network["parameter_count"]
+    assert estimate["memory_bytes"] > 0
+    assert estimate["estimated_seconds"] > 0
+    assert estimate["training"]["optimizer"]["type"] == "adamw"
     assert (await client.get("/v1/jobs?limit=1")).json()["data"] == before
 
 
-async def test_divergence_is_told_as_what_it_is(
-    client: httpx.AsyncClient, network: Json, train: Train
-) -> None:
-    job = await train(
-        network["id"], epochs=500, optimizer={"type": "sgd", "learning_rate": 1e30}, loss="mse"
-    )
-
-    assert (job["status"], job["stop_reason"]) == ("failed", "diverged")
-    assert job["error"]["code"] == "diverged"
-    assert "epoch" in job["error"]["detail"]
-    assert (await client.get(network["links"]["self"])).json()["latest_version"] == 0
-
-
-async def test_limits_end_a_training(network: Json, train: Train) -> None:
-    by_loss = await train(network["id"], epochs=100_000, limits={"target_loss": 0.5})
-    by_time = await train(network["id"], **FOREVER, limits={"seconds": 0.3})
-
-    assert by_loss["stop_reason"] == "target_reached"
-    assert by_time["stop_reason"] == "time_limit"
-    assert by_loss["status"] == by_time["status"] == "succeeded"
-
-
-async def test_early_stopping_is_told(network: Json, train: Train) -> None:
-    job = await train(network["id"], epochs=100_000, early_stopping={"patience": 5})
-
-    assert job["stop_reason"] == "early_stopped"
-    assert job["progress"]["patience_left"] == 0
-    assert job["progress"]["best_epoch"] == job["progress"]["epoch"] - 5
-
-
-async def test_history_is_thinned_without_losing_extremes(
-    client: httpx.AsyncClient, network: Json, train: Train
-) -> None:
-    job = await train(network["id"], epochs=300)
-    url = f"/v1/jobs/{job['id']}/history"
-
-    whole = (await client.get(url)).json()
-    thin = (await client.get(f"{url}?max_points=20")).json()
-    late = (await client.get(f"{url}?after_epoch=290")).json()
-
-    assert len(thin["epoch"]) <= 20
-    assert (thin["sampled"], thin["total_epochs"]) == (True, 300)
-    assert thin["hidden_epochs"] == 300 - len(thin["epoch"])
-    assert (thin["epoch"][0], thin["epoch"][-1]) == (1, 300)
-    for column in ("train_loss", "validation_loss", "validation_accuracy", "gradient_norm"):
-        assert max(thin[column]) == max(whole[column])
-        assert min(thin[column]) == min(whole[column])
-    assert late["epoch"] == list(range(291, 301))
-    for most in (2, 5, 9):
-        few = (await client.get(f"{url}?max_points={most}")).json()
-        assert most - 2 <= len(few["epoch"]) <= most
-        assert few["epoch"][-1] == 300
-
-
-async def test_early_stopping_of_which_nothing_is_said_has_its_defaults(
-    network: Json, train: Train
-) -> None:
-    job = await train(network["id"], epochs=3, early_stopping={})
-
-    assert job["status"] == "succeeded"
-    assert job["training"]["early_stopping"] == {"patience": 20, "min_delta": 0.0}
-
-
-async def test_rows_stay_while_any_job_is_on_them(client: httpx.AsyncClient) -> None:
+async def test_rows_of_a_deleted_job_stay_until_no_job_uses_them(client: httpx.AsyncClient) -> None:
     fit = {"inputs": [[0], [1]], "targets": [0.5, 1.5], "training": {"epochs": 1}}
     first = (await client.post("/v1/fit?wait=30", json=fit)).json()
     dataset = first["job"]["dataset_id"]
@@ -296,50 +254,27 @@ async def test_rows_stay_while_any_job_is_on_them(client: httpx.AsyncClient) -> 
 
     await client.delete(f"/v1/jobs/{first['job']['id']}")
 
-    assert (await ended(client, second["id"]))["status"] == "succeeded"
+    assert (await wait_until_finished(client, second["id"]))["status"] == "succeeded"
     assert (await client.get(f"/v1/datasets/{dataset}")).status_code == 200
     await client.delete(f"/v1/jobs/{second['id']}")
     assert (await client.get(f"/v1/datasets/{dataset}")).status_code == 404
 
 
-async def test_a_job_that_ended_has_nothing_left_to_wait_for(network: Json, train: Train) -> None:
-    job = await train(network["id"], epochs=2)
-
-    assert job["progress"]["eta_seconds"] is None
-
-
-async def test_the_version_live_tells_of_the_job_that_trains_it(
+async def test_the_live_version_names_its_job(
     client: httpx.AsyncClient, network: Json, digits: str
 ) -> None:
     job = await submit(client, network, digits, **FOREVER)
     url = f"{network['links']['self']}/versions/live"
-    while (told := (await client.get(url)).json())["job"] is None:
-        await asyncio.sleep(0.02)
+
+    async def live() -> Json | None:
+        body: Json = (await client.get(url)).json()
+        return body if body["job"] is not None else None
+
+    version = await wait_until(live)
     await client.post(f"/v1/jobs/{job['id']}/cancel")
 
     dataset = (await client.get(f"/v1/datasets/{digits}")).json()
-    assert (told["job"], told["origin"]) == (job["id"], "job")
-    assert told["training"] == job["training"]
-    assert told["dataset_sha256"] == dataset["sha256"]
-    await ended(client, job["id"])
-
-
-async def test_a_training_that_takes_too_much_memory_fails_at_once(tmp_path: Path) -> None:
-    async with in_process(
-        Settings(data_dir=tmp_path, workers=1, worker_memory_bytes=700 << 20)
-    ) as client:
-        layers = [
-            *[{"type": "dense", "units": 1000, "activation": "relu"} for _ in range(2)],
-            {"type": "dense", "units": 10, "activation": "softmax"},
-        ]
-        body = {"input_shape": [25], "layers": layers, "dtype": "float64"}
-        network = (await client.post("/v1/networks", json=body)).json()
-        data = {"builtin": "digits", "samples": 60_000}
-        dataset = (await client.post("/v1/datasets", json=data)).json()
-
-        job = await submit(client, network, dataset["id"], epochs=5, batch_size=40_000)
-        told = await ended(client, job["id"])
-
-        assert (told["status"], told["error"]["code"]) == ("failed", "out_of_memory")
-        assert told["attempt"] == 1
-        assert (await client.get("/readyz")).status_code == 200
+    assert (version["job"], version["origin"]) == (job["id"], "job")
+    assert version["training"] == job["training"]
+    assert version["dataset_sha256"] == dataset["sha256"]
+    await wait_until_finished(client, job["id"])

@@ -1,4 +1,4 @@
-"""ONNX files whose size says nothing of how many parameters they stand for."""
+"""ONNX files with shared initializers, whose layers have more parameters than the file stores."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ onnx = pytest.importorskip("onnx")
 
 def chain(tensor: object, layers: int) -> bytes:
     nodes = [
-        onnx.helper.make_node("MatMul", [f"x{at}", "w"], [f"x{at + 1}"]) for at in range(layers)
+        onnx.helper.make_node("MatMul", [f"x{index}", "w"], [f"x{index + 1}"])
+        for index in range(layers)
     ]
     graph = onnx.helper.make_graph(
         nodes,
@@ -24,7 +25,7 @@ def chain(tensor: object, layers: int) -> bytes:
 
 
 @pytest.mark.parametrize("dims", [(300, 300), (-1, 300), (300, -1)])
-def test_layers_that_share_their_numbers_are_counted_one_by_one(dims: tuple[int, int]) -> None:
+def test_shared_initializers_count_for_each_layer(dims: tuple[int, int]) -> None:
     from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - an extra
 
     tensor = onnx.numpy_helper.from_array(np.ones((300, 300), np.float32), "w")
@@ -35,7 +36,7 @@ def test_layers_that_share_their_numbers_are_counted_one_by_one(dims: tuple[int,
         read(chain(tensor, 60), 1_000_000)
 
 
-def test_a_graph_says_what_it_does_not_carry() -> None:
+def test_a_graph_is_read_with_a_note_about_dropout() -> None:
     from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - an extra
 
     tensor = onnx.numpy_helper.from_array(np.ones((300, 300), np.float32), "w")

@@ -1,6 +1,5 @@
-"""What is PostgreSQL's alone: a database that is held, or away. All else runs over both stores."""
+"""PostgreSQL only: an unavailable database. All other tests run on both databases."""
 
-import asyncio
 import subprocess
 import sys
 import time
@@ -15,52 +14,59 @@ from pydantic import SecretStr
 from service.settings import Settings
 from tests import postgres
 from tests.service.conftest import LAYERS, in_process, problem
+from tests.waiting import wait_until
 
 
-class World(NamedTuple):
+class PostgresService(NamedTuple):
     server: postgres.Postgres
     client: httpx.AsyncClient
 
 
 @pytest.fixture
-async def world(own_postgres: postgres.Postgres, tmp_path: Path) -> AsyncIterator[World]:
+async def service(
+    own_postgres: postgres.Postgres, tmp_path: Path
+) -> AsyncIterator[PostgresService]:
     url = SecretStr(own_postgres.create("away"))
     async with in_process(Settings(data_dir=tmp_path, workers=1, database_url=url)) as client:
-        yield World(own_postgres, client)
+        yield PostgresService(own_postgres, client)
 
 
-async def test_a_database_that_is_away_is_told_of_soon_and_found_again(world: World) -> None:
-    body = {"name": "kept", "input_shape": [25], "layers": LAYERS}
-    assert (await world.client.post("/v1/networks", json=body)).status_code == 201
+async def test_an_unavailable_database_is_reported_quickly_and_recovers(
+    service: PostgresService,
+) -> None:
+    body = {"name": "cached", "input_shape": [25], "layers": LAYERS}
+    assert (await service.client.post("/v1/networks", json=body)).status_code == 201
     row = {"inputs": [[0.5] * 25]}
-    assert (await world.client.post("/v1/networks/kept/classify", json=row)).status_code == 200
+    assert (await service.client.post("/v1/networks/cached/classify", json=row)).status_code == 200
 
-    world.server.stop()
+    service.server.stop()
     begun = time.monotonic()
-    refused = await world.client.post("/v1/networks", json={**body, "name": "other"})
-    listed = await world.client.get("/v1/networks")
-    took = time.monotonic() - begun
+    refused = await service.client.post("/v1/networks", json={**body, "name": "other"})
+    listed = await service.client.get("/v1/networks")
+    seconds = time.monotonic() - begun
 
-    for answer in (refused, listed):
-        problem(answer, 503, "storage_unavailable")
-        assert int(answer.headers["retry-after"]) > 0
-    assert took < 5
-    assert (await world.client.get("/healthz")).status_code == 200
-    assert (await world.client.get("/readyz")).status_code == 503
-    assert (await world.client.post("/v1/networks/kept/classify", json=row)).status_code == 200
+    for response in (refused, listed):
+        problem(response, 503, "storage_unavailable")
+        assert int(response.headers["retry-after"]) > 0
+    assert seconds < 5
+    assert (await service.client.get("/healthz")).status_code == 200
+    assert (await service.client.get("/readyz")).status_code == 503
+    assert (await service.client.post("/v1/networks/cached/classify", json=row)).status_code == 200
 
-    world.server.start()
-    async with asyncio.timeout(10):
-        while (await world.client.get("/readyz")).status_code != 200:
-            await asyncio.sleep(0.1)
-    again = await world.client.post("/v1/networks", json={**body, "name": "other"})
+    service.server.start()
+
+    async def is_ready() -> bool:
+        return (await service.client.get("/readyz")).status_code == 200
+
+    await wait_until(is_ready, timeout=10)
+    again = await service.client.post("/v1/networks", json={**body, "name": "other"})
     assert again.status_code == 201
-    assert (await world.client.get("/v1/networks/kept")).status_code == 200
+    assert (await service.client.get("/v1/networks/cached")).status_code == 200
 
 
-def refused_start(folder: Path, url: str) -> str:
+def failed_start(folder: Path, url: str) -> str:
     command = [sys.executable, "-m", "service", "--port=0", f"--data-dir={folder}"]
-    ended = subprocess.run(  # noqa: S603 - our own command
+    completed = subprocess.run(  # noqa: S603 - our own command
         command,
         env={"NEUROND_DATABASE_URL": url, "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -68,14 +74,14 @@ def refused_start(folder: Path, url: str) -> str:
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 2
-    return ended.stderr
+    assert completed.returncode == 2
+    return completed.stderr
 
 
-def test_a_database_that_does_not_answer_ends_the_start_with_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_database_fails_the_start_without_the_password(tmp_path: Path) -> None:
     pytest.importorskip("asyncpg", reason="asyncpg is not installed")
 
-    told = refused_start(tmp_path, "postgresql://user:secret@127.0.0.1:9/none")
+    stderr = failed_start(tmp_path, "postgresql://user:secret@127.0.0.1:9/none")
 
-    assert told.count("\n") == 1
-    assert "secret" not in told
+    assert stderr.count("\n") == 1
+    assert "secret" not in stderr

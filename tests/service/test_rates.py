@@ -1,4 +1,4 @@
-"""Requests a second for each key, and streams at a time."""
+"""Rate limits of keys, and limits of concurrent streams, queued jobs and running jobs."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,21 +9,21 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.application.access import rate_limits as rates
+from service.application.access import rate_limits
 from service.application.access.rate_limits import RateLimitedError, RateLimiter
 from service.bootstrap import build
 from service.domain.keys import Caller, new_secret
 from service.settings import Settings
-from tests.service.conftest import LAYERS, in_process, on_a_socket, problem
+from tests.service.conftest import LAYERS, in_process, problem, serve_on_socket, wait_for_status
 
 
-class Limited(NamedTuple):
+class LimitedApp(NamedTuple):
     client: httpx.AsyncClient
     headers: dict[str, str]
 
 
 @pytest.fixture
-async def limited(tmp_path: Path) -> AsyncIterator[Limited]:
+async def limited(tmp_path: Path) -> AsyncIterator[LimitedApp]:
     secret = new_secret()
     settings = Settings(
         data_dir=tmp_path,
@@ -38,47 +38,49 @@ async def limited(tmp_path: Path) -> AsyncIterator[Limited]:
     app = build(settings)
     async with (
         app.router.lifespan_context(app),
-        on_a_socket(app) as url,
+        serve_on_socket(app) as url,
         httpx.AsyncClient(base_url=url) as client,
     ):
-        yield Limited(client, {"Authorization": f"Bearer {secret}"})
+        yield LimitedApp(client, {"Authorization": f"Bearer {secret}"})
 
 
-async def test_a_key_that_asks_too_often_is_told_when_to_come_back(limited: Limited) -> None:
-    answers = [await limited.client.get("/v1/networks", headers=limited.headers) for _ in range(30)]
+async def test_a_rate_limited_key_gets_a_retry_time(limited: LimitedApp) -> None:
+    responses = [
+        await limited.client.get("/v1/networks", headers=limited.headers) for _ in range(30)
+    ]
 
-    assert [answer.status_code for answer in answers[:10]] == [200] * 10
-    refused = next(answer for answer in answers if answer.status_code != 200)
+    assert [response.status_code for response in responses[:10]] == [200] * 10
+    refused = next(response for response in responses if response.status_code != 200)
     problem(refused, 429, "rate_limited")
     assert refused.headers["retry-after"] == "1"
     assert refused.headers["ratelimit-policy"] == '"read";q=5;w=1'
     assert refused.headers["ratelimit"] == '"read";r=0;t=1'
     assert (await limited.client.get("/healthz")).status_code == 200
-    # Other classes have buckets of their own.
+    # Each class of requests has its own bucket.
     body = {"name": "n", "input_shape": [25], "layers": LAYERS}
-    answer = await limited.client.post("/v1/networks", json=body, headers=limited.headers)
-    assert answer.status_code == 201
+    response = await limited.client.post("/v1/networks", json=body, headers=limited.headers)
+    assert response.status_code == 201
 
 
-async def test_uploads_are_counted_by_themselves(limited: Limited) -> None:
+async def test_uploads_have_their_own_limit(limited: LimitedApp) -> None:
     rows = {"inputs": [[0.0], [1.0]], "targets": [[0.0], [1.0]]}
-    answers = [
+    responses = [
         await limited.client.post(
             "/v1/datasets", json=rows | {"name": name}, headers=limited.headers
         )
         for name in "abcd"
     ]
 
-    assert [answer.status_code for answer in answers[:2]] == [201, 201]
-    refused = problem(answers[-1], 429, "rate_limited")
+    assert [response.status_code for response in responses[:2]] == [201, 201]
+    refused = problem(responses[-1], 429, "rate_limited")
     assert "upload" in refused["detail"]
     body = {"name": "n", "input_shape": [25], "layers": LAYERS}
-    answer = await limited.client.post("/v1/networks", json=body, headers=limited.headers)
-    assert answer.status_code == 201
+    response = await limited.client.post("/v1/networks", json=body, headers=limited.headers)
+    assert response.status_code == 201
 
 
-async def test_who_guesses_too_often_is_told_so_and_keys_of_that_address_go_on(
-    limited: Limited,
+async def test_failed_authentications_are_limited_without_blocking_valid_keys(
+    limited: LimitedApp,
 ) -> None:
     guesses = [
         await limited.client.get(
@@ -91,42 +93,44 @@ async def test_who_guesses_too_often_is_told_so_and_keys_of_that_address_go_on(
     refused = next(guess for guess in guesses if guess.status_code != 401)
     problem(refused, 429, "rate_limited")
     assert refused.headers["ratelimit-policy"] == '"auth";q=5;w=1'
-    answer = await limited.client.get("/v1/networks", headers=limited.headers)
-    assert answer.status_code == 200
+    response = await limited.client.get("/v1/networks", headers=limited.headers)
+    assert response.status_code == 200
 
 
-def test_callers_who_were_quiet_longest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "MAX_BUCKETS", 2)
+def test_the_least_recently_used_bucket_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limits, "MAX_BUCKETS", 2)
     limits = RateLimiter({"auth": 0.5}, 1, 1)
     for address in ("a", "b", "c"):
         limits.record_failure(address)
 
-    limits.record_failure("a")  # is new again
+    limits.record_failure("a")  # accepted: its bucket was evicted
     with pytest.raises(RateLimitedError):
         limits.record_failure("c")
 
 
-async def test_the_hot_path_is_limited_too(limited: Limited) -> None:
+async def test_the_inference_pipeline_is_rate_limited(limited: LimitedApp) -> None:
     body = {"name": "n", "input_shape": [25], "layers": LAYERS}
     await limited.client.post("/v1/networks", json=body, headers=limited.headers)
     rows = {"inputs": [[0.0] * 25]}
     url = "/v1/networks/n/classify"
     assert (await limited.client.post(url, json=rows, headers=limited.headers)).is_success
-    for _ in range(8):  # a bad one is counted once, though two roads look at it
+    for _ in range(8):  # an invalid request counts once, although two handlers parse it
         bad = await limited.client.post(url, json={"inputs": [[0.0]]}, headers=limited.headers)
         assert bad.status_code == 422
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(1.0)  # the bucket refills
 
-    told = [
+    responses = [
         (await limited.client.post("/v1/networks/n/classify", json=rows, headers=limited.headers))
         for _ in range(30)
     ]
 
-    assert told[0].status_code == 200
-    problem(next(answer for answer in told if answer.status_code != 200), 429, "rate_limited")
+    assert responses[0].status_code == 200
+    problem(
+        next(response for response in responses if response.status_code != 200), 429, "rate_limited"
+    )
 
 
-async def test_a_tenant_queues_so_many_jobs_and_its_neighbour_others(tmp_path: Path) -> None:
+async def test_each_tenant_has_its_own_limit_of_queued_jobs(tmp_path: Path) -> None:
     admin = new_secret()
     settings = Settings(
         data_dir=tmp_path, workers=1, bootstrap_key=SecretStr(admin), max_queued_jobs_per_tenant=2
@@ -143,17 +147,19 @@ async def test_a_tenant_queues_so_many_jobs_and_its_neighbour_others(tmp_path: P
                 "targets": [0, 1] * 20,
                 "training": {"epochs": 100_000, "early_stopping": None},
             }
-            answers = [await client.post("/v1/jobs", json=job, headers=acting) for _ in range(5)]
+            responses = [await client.post("/v1/jobs", json=job, headers=acting) for _ in range(5)]
 
-            refused = next(answer for answer in answers if answer.status_code != 202)
+            refused = next(response for response in responses if response.status_code != 202)
             problem(refused, 429, "queue_full")
             assert refused.headers["retry-after"] == "5"
-            queued = [answer.json() for answer in answers if answer.status_code == 202]
+            queued = [response.json() for response in responses if response.status_code == 202]
             assert len(queued) >= 2
             assert queued[-1]["queue_seconds"] is None
 
 
-async def test_a_tenant_runs_so_many_jobs_and_leaves_the_other_worker_alone(tmp_path: Path) -> None:
+async def test_a_tenant_at_its_limit_of_running_jobs_leaves_the_other_worker_free(
+    tmp_path: Path,
+) -> None:
     admin = new_secret()
     settings = Settings(
         data_dir=tmp_path, workers=2, bootstrap_key=SecretStr(admin), max_running_jobs_per_tenant=1
@@ -166,28 +172,26 @@ async def test_a_tenant_runs_so_many_jobs_and_leaves_the_other_worker_alone(tmp_
     }
     async with in_process(settings) as client:
         client.headers["Authorization"] = f"Bearer {admin}"
-        made = {}
+        created = {}
         for tenant in ("default", "other"):
             acting = {"X-Neurond-Tenant": tenant}
             body = {"name": "n", "input_shape": [2], "layers": LAYERS[-1:]}
             await client.post("/v1/networks", json=body, headers=acting)
             jobs = [await client.post("/v1/jobs", json=job, headers=acting) for _ in range(2)]
-            made[tenant] = [answer.json()["id"] for answer in jobs]
+            created[tenant] = [response.json()["id"] for response in jobs]
 
         async def status(job_id: str) -> str:
             return str((await client.get(f"/v1/jobs/{job_id}")).json()["status"])
 
-        for first, _ in made.values():
-            while await status(first) != "running":
-                await asyncio.sleep(0.02)
-        assert [await status(second) for _, second in made.values()] == ["queued", "queued"]
-        await client.post(f"/v1/jobs/{made['other'][0]}/cancel")
-        while await status(made["other"][1]) != "running":
-            await asyncio.sleep(0.02)
-        assert await status(made["default"][1]) == "queued"
+        for first, _ in created.values():
+            await wait_for_status(client, first, "running")
+        assert [await status(second) for _, second in created.values()] == ["queued", "queued"]
+        await client.post(f"/v1/jobs/{created['other'][0]}/cancel")
+        await wait_for_status(client, created["other"][1], "running")
+        assert await status(created["default"][1]) == "queued"
 
 
-def test_buckets_fill_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buckets_refill_over_time_and_each_key_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("service.application.access.rate_limits.time.monotonic", lambda: now[0])
     rates = RateLimiter({"read": 2.0, "write": 0.0, "predict": 2.0}, 10, 10)
@@ -205,7 +209,7 @@ def test_buckets_fill_as_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         rates.acquire(Caller("t", frozenset()), "read")
 
 
-def test_places_for_streams_come_back() -> None:
+def test_closed_streams_are_not_counted() -> None:
     rates = RateLimiter({"read": 0, "write": 0, "predict": 0}, 3, 2)
 
     with rates.stream("a"), rates.stream("a"):
@@ -222,16 +226,16 @@ def test_places_for_streams_come_back() -> None:
         assert rates.streams() == 1
 
 
-async def test_a_finished_stream_gives_its_place_back(limited: Limited) -> None:
+async def test_finished_streams_do_not_count_toward_the_limit(limited: LimitedApp) -> None:
     body = {"name": "n", "input_shape": [25], "layers": LAYERS}
     await limited.client.post("/v1/networks", json=body, headers=limited.headers)
     digits = {"name": "d", "builtin": "digits"}
     await limited.client.post("/v1/datasets", json=digits, headers=limited.headers)
     job = {"network": "n", "dataset": "d", "training": {"epochs": 2}}
-    made = (await limited.client.post("/v1/jobs", json=job, headers=limited.headers)).json()
+    created = (await limited.client.post("/v1/jobs", json=job, headers=limited.headers)).json()
 
     for _ in range(4):
-        path = f"/v1/jobs/{made['id']}/events"
-        answer = await limited.client.get(path, headers=limited.headers)
-        assert answer.status_code == 200
-        await asyncio.sleep(0.25)
+        path = f"/v1/jobs/{created['id']}/events"
+        response = await limited.client.get(path, headers=limited.headers)
+        assert response.status_code == 200
+        await asyncio.sleep(0.25)  # stay below the read limit of 5 requests per second

@@ -1,4 +1,4 @@
-"""References that lead nowhere: what no store, no file system and no list can have."""
+"""Invalid references: null characters, very long names and oversized values."""
 
 import httpx
 import pytest
@@ -16,22 +16,22 @@ from tests.service.conftest import Json, problem
         ("POST", "/v1/jobs", {"network": "a\0b", "dataset": "none"}),
     ],
 )
-async def test_what_no_database_can_hold_is_refused_or_not_there(
+async def test_a_reference_with_a_null_character_is_rejected(
     client: httpx.AsyncClient, method: str, path: str, body: Json | None
 ) -> None:
-    answer = await client.request(method, path, json=body)
+    response = await client.request(method, path, json=body)
 
-    assert answer.status_code in {400, 404, 422}, answer.text
+    assert response.status_code in {400, 404, 422}, response.text
 
 
 @pytest.mark.parametrize("path", ["/page/assets/", "/docs/assets/", "/v1/networks/"])
-async def test_a_name_that_is_too_long_for_any_file_is_not_there(
+async def test_a_name_too_long_for_a_file_is_not_found(
     client: httpx.AsyncClient, path: str
 ) -> None:
     problem(await client.get(path + "a" * 300), 404, "not_found")
 
 
-async def test_an_alias_called_weights_takes_no_more_than_another(
+async def test_an_alias_named_weights_has_the_body_limit_of_other_aliases(
     client: httpx.AsyncClient, network: Json
 ) -> None:
     body = b'{"version": 0' + b" " * (2 << 20) + b"}"
@@ -39,11 +39,11 @@ async def test_an_alias_called_weights_takes_no_more_than_another(
 
     for alias in ("weights", "other"):
         url = f"{network['links']['self']}/aliases/{alias}"
-        answer = await client.put(url, content=body, headers=headers)
-        problem(answer, 413, "payload_too_large")
+        response = await client.put(url, content=body, headers=headers)
+        problem(response, 413, "payload_too_large")
 
 
-async def test_a_shape_of_many_long_numbers_is_not_multiplied_out(
+async def test_an_input_shape_of_many_long_numbers_is_rejected(
     client: httpx.AsyncClient,
 ) -> None:
     shape = "[" + ",".join(["9" * 4000] * 400) + "]"
@@ -53,6 +53,6 @@ async def test_a_shape_of_many_long_numbers_is_not_multiplied_out(
         f'"layers": {layers}, "dtype": "float32"}}, "layers": []}}'
     )
 
-    answer = await client.post("/v1/networks/import", content=document)
+    response = await client.post("/v1/networks/import", content=document)
 
-    problem(answer, 422, "validation_failed", "/network/input_shape")
+    problem(response, 422, "validation_failed", "/network/input_shape")

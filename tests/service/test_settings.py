@@ -15,7 +15,7 @@ def test_an_unknown_variable_is_rejected_with_the_nearest_name(
         Settings()
 
 
-def test_variables_of_clients_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_of_clients_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEUROND_API_KEY", "x")
     monkeypatch.setenv("NEUROND_URL", "http://127.0.0.1:8000")
 

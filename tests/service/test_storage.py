@@ -1,4 +1,4 @@
-"""Blobs and the data folder: every operation may fail, and nothing is ever half written."""
+"""Blobs and the data directory: any operation may fail, and no blob is partially written."""
 
 import errno
 import os
@@ -22,32 +22,32 @@ OPERATIONS = [
 ]
 
 
-class Fails:
-    """Lets the n-th of these operations fail, as a disk would."""
+class FailingDisk:
+    """Make the n-th of these operations fail with an OSError."""
 
     def __init__(self, patch: pytest.MonkeyPatch, at: int, code: int) -> None:
         self.count, self.at, self.code = 0, at, code
         for holder, name in OPERATIONS:
             patch.setattr(holder, name, self._counted(getattr(holder, name)))
 
-    def _counted(self, honest: Callable[..., Any]) -> Callable[..., Any]:
+    def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def operation(*args: Any, **kwargs: Any) -> Any:
             self.count += 1
             if self.count == self.at:
                 raise OSError(self.code, os.strerror(self.code))
-            return honest(*args, **kwargs)
+            return original(*args, **kwargs)
 
         return operation
 
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> FilesystemBlobs:
-    made = FilesystemBlobs(tmp_path / "blobs")
-    made.prepare()
-    return made
+    blobs = FilesystemBlobs(tmp_path / "blobs")
+    blobs.prepare()
+    return blobs
 
 
-async def test_the_names_of_a_blob_that_is_there_are_made_durable_too(
+async def test_storing_an_existing_blob_syncs_its_directories(
     blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await blobs.put(b"weights")
@@ -61,21 +61,21 @@ async def test_the_names_of_a_blob_that_is_there_are_made_durable_too(
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(errno.ENOSPC, "storage_full"), (errno.EIO, "storage_unavailable")]
+    ("code", "expected"), [(errno.ENOSPC, "storage_full"), (errno.EIO, "storage_unavailable")]
 )
-async def test_whichever_operation_fails_a_blob_is_whole_or_not_there(
-    blobs: FilesystemBlobs, tmp_path: Path, code: int, told: str
+async def test_a_failed_operation_leaves_no_partial_blob(
+    blobs: FilesystemBlobs, tmp_path: Path, code: int, expected: str
 ) -> None:
     data, at, failed = b"weights" * 100, 0, True
     while failed:
         at += 1
         with pytest.MonkeyPatch.context() as patch:
-            fails = Fails(patch, at, code)
+            disk = FailingDisk(patch, at, code)
             try:
                 await blobs.put(data + bytes([at]))
-                failed = fails.count >= at
+                failed = disk.count >= at
             except UnavailableError as error:
-                assert error.error_code == told  # noqa: PT017 - the loop ends when none fails
+                assert error.error_code == expected  # noqa: PT017 - the loop ends when none fails
         assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
         for file in (tmp_path / "blobs").glob("??/*"):
             await blobs.get(file.parent.name + file.name)
@@ -84,7 +84,7 @@ async def test_whichever_operation_fails_a_blob_is_whole_or_not_there(
     assert await blobs.get(await blobs.put(data)) == data
 
 
-async def test_a_blob_cut_short_by_a_power_cut_is_written_again(blobs: FilesystemBlobs) -> None:
+async def test_a_truncated_blob_is_reported_and_can_be_stored_again(blobs: FilesystemBlobs) -> None:
     name = await blobs.put(b"all of it")
     blobs.path(name).write_bytes(b"all")
     with pytest.raises(BlobCorruptError):
@@ -95,21 +95,21 @@ async def test_a_blob_cut_short_by_a_power_cut_is_written_again(blobs: Filesyste
     assert await blobs.get(name) == b"all of it"
 
 
-async def test_a_sweep_takes_what_nothing_refers_to_and_nothing_else(
+async def test_a_sweep_removes_only_old_unreferenced_blobs(
     blobs: FilesystemBlobs, tmp_path: Path
 ) -> None:
-    kept, lost = await blobs.put(b"kept"), await blobs.put(b"lost")
+    referenced, unreferenced = await blobs.put(b"referenced"), await blobs.put(b"unreferenced")
     (tmp_path / "blobs" / "no").write_text("a file among the folders")
 
-    assert await blobs.sweep({kept}, grace=60.0) == 0
-    assert await blobs.sweep({kept}, grace=-60.0) == 1
+    assert await blobs.sweep({referenced}, grace=60.0) == 0
+    assert await blobs.sweep({referenced}, grace=-60.0) == 1
 
-    assert await blobs.get(kept) == b"kept"
+    assert await blobs.get(referenced) == b"referenced"
     with pytest.raises(BlobCorruptError):
-        await blobs.get(lost)
+        await blobs.get(unreferenced)
 
 
-async def test_what_an_interrupted_write_left_is_removed_at_the_start(
+async def test_files_of_interrupted_writes_are_removed_on_preparation(
     blobs: FilesystemBlobs, tmp_path: Path
 ) -> None:
     (tmp_path / "blobs" / "tmp" / "half").write_text("half")
@@ -122,7 +122,7 @@ async def test_what_an_interrupted_write_left_is_removed_at_the_start(
 
 
 @pytest.mark.parametrize("operation", ["get", "ping", "sweep"])
-async def test_a_disk_that_fails_is_told_as_such(
+async def test_a_disk_error_is_raised_as_unavailable(
     blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     name = await blobs.put(b"x")
@@ -142,12 +142,12 @@ async def test_a_disk_that_fails_is_told_as_such(
         await calls[operation]()
 
 
-def test_a_folder_is_held_by_one_and_can_be_given_back(tmp_path: Path) -> None:
+def test_a_data_directory_has_one_holder_and_can_be_released(tmp_path: Path) -> None:
     first, second = DataDirectory(tmp_path / "data"), DataDirectory(tmp_path / "data")
     first.acquire()
     (first.uploads / "half").write_text("half")
 
-    with pytest.raises(DataDirectoryError, match="held by another server"):
+    with pytest.raises(DataDirectoryError, match="in use by another server"):
         second.acquire()
     first.release()
     second.acquire()

@@ -1,1 +1,1 @@
-"""Many requests of every kind, and a look at what the server holds on to."""
+"""Many requests of every kind, to detect memory, descriptor and thread leaks."""

@@ -1,4 +1,4 @@
-"""A server that leaks a little with every prediction, to see that the soak finds it.
+"""A server that leaks memory with every prediction; the soak test must find the leak.
 
 python -m tests.soak.planted --port ... --data-dir ...
 """
@@ -9,16 +9,16 @@ from typing import Any
 from service.application.inference.loaded_model import InferenceStatistics
 from service.cli.main import neurond
 
-LEASED: list[bytes] = []
+LEAKED: list[bytes] = []
 
 
 def main() -> None:
-    """Plant the leak, 64 bytes a call, and start the server with it."""
-    honest = InferenceStatistics.ran
+    """Plant a leak of 64 bytes per call, and start the server with it."""
+    original = InferenceStatistics.ran
 
     def ran(self: InferenceStatistics, rows: int, nanoseconds: int, requests: int) -> None:
-        honest(self, rows, nanoseconds, requests)
-        LEASED.extend(bytes(31) for _ in range(requests))
+        original(self, rows, nanoseconds, requests)
+        LEAKED.extend(bytes(31) for _ in range(requests))
 
     leaky: Any = InferenceStatistics
     leaky.ran = ran

@@ -1,4 +1,4 @@
-"""The soak: ``python -m tests.soak.run --classifies 200000 --jobs 500``."""
+"""The soak test: ``python -m tests.soak.run --classifies 200000 --jobs 500``."""
 
 import argparse
 import asyncio
@@ -16,11 +16,11 @@ import numpy as np
 from tests.acceptance.server import Server
 
 ROUNDS: Final = 10
-WARM: Final = (40_000, 300)
-"""Classifies and jobs in which caches, pools and the allocator's arenas fill."""
+WARM_UP: Final = (40_000, 300)
+"""Classifications and jobs of the warm-up, in which caches, pools and allocator arenas fill."""
 
-WANDERING: Final = 2
-"""Descriptors and threads that come and go."""
+MAX_DRIFT: Final = 2
+"""Largest accepted difference of open descriptors and of threads."""
 
 CONNECTIONS: Final = 16
 LAYERS: Final = [
@@ -35,16 +35,16 @@ CALL: Final = (
 
 
 class Leaky(Server):
-    """A server with the planted leak."""
+    """A server with a planted leak."""
 
     def command(self) -> list[str]:
-        """Return the command."""
+        """Return the program and its first arguments."""
         return [sys.executable, "-m", "tests.soak.planted"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the server holds after a round."""
+    """The resources of the server after a round."""
 
     classifies: int
     megabytes: float
@@ -53,13 +53,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class IntegrityReport:
-    """What was measured after each round of a warm server.
+class SoakReport:
+    """The samples of a warm server, one for each round.
 
     Attributes
     ----------
     slope
-        Megabytes for each 100,000 classifies, and the jobs and sessions beside them.
+        Memory growth in megabytes per 100,000 classifications, including the concurrent jobs and
+        event sessions.
     """
 
     samples: list[Sample]
@@ -67,7 +68,7 @@ class IntegrityReport:
 
     @property
     def slope(self) -> float:
-        """Fit a line through the memory."""
+        """Return the slope of a line fitted through the memory samples."""
         return self._fit()[0]
 
     @property
@@ -77,29 +78,29 @@ class IntegrityReport:
 
     def _fit(self) -> tuple[float, float]:
         calls = [sample.classifies / 100_000 for sample in self.samples]
-        held = [sample.megabytes for sample in self.samples]
-        line, covariance = np.polyfit(calls, held, 1, cov=True)
+        megabytes = [sample.megabytes for sample in self.samples]
+        line, covariance = np.polyfit(calls, megabytes, 1, cov=True)
         return float(line[0]), float(np.sqrt(covariance[0][0]))
 
-    def clean(self) -> bool:
-        """Tell whether nothing grows and nothing failed."""
+    def is_clean(self) -> bool:
+        """Return True if no resource grows and no request failed."""
         first, last = self.samples[0], self.samples[-1]
         flat = (
-            last.descriptors - first.descriptors <= WANDERING
-            and last.threads - first.threads <= WANDERING
+            last.descriptors - first.descriptors <= MAX_DRIFT
+            and last.threads - first.threads <= MAX_DRIFT
         )
         return self.slope - 2.0 * self.error < 1.0 and flat and not self.failed
 
 
 class Soak:
-    """One run against one server."""
+    """A soak test of one server."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.failed = self.classified = 0
 
-    def run(self, classifies: int, jobs: int, warm: tuple[int, int] = WARM) -> IntegrityReport:
-        """Make so many requests, and as many event sessions as jobs, in equal rounds."""
+    def run(self, classifies: int, jobs: int, warm: tuple[int, int] = WARM_UP) -> SoakReport:
+        """Send these numbers of requests, and follow the events of each job, in equal rounds."""
         self.server.start()
         try:
             self._prepare()
@@ -108,7 +109,7 @@ class Soak:
             for _ in range(ROUNDS):
                 asyncio.run(self._round(classifies // ROUNDS, jobs // ROUNDS))
                 samples.append(self._sample())
-            return IntegrityReport(samples, self.failed)
+            return SoakReport(samples, self.failed)
         finally:
             self.server.client.close()
             self.server.stop()
@@ -122,9 +123,11 @@ class Soak:
 
     async def _round(self, classifies: int, jobs: int) -> None:
         share = classifies // CONNECTIONS
-        await asyncio.gather(self._train(jobs), *(self._ask(share) for _ in range(CONNECTIONS)))
+        await asyncio.gather(
+            self._train(jobs), *(self._classify(share) for _ in range(CONNECTIONS))
+        )
 
-    async def _ask(self, calls: int) -> None:
+    async def _classify(self, calls: int) -> None:
         """Classify one row after another on one connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         for _ in range(calls):
@@ -138,7 +141,7 @@ class Soak:
         await writer.wait_closed()
 
     async def _train(self, jobs: int) -> None:
-        """Train, and follow each training's events to their end."""
+        """Train jobs, and follow the events of each to its end."""
         training = {"epochs": 30}
         job = {"network": "trained", "dataset": "digits", "training": training}
         async with httpx.AsyncClient(base_url=self.server.url, timeout=60) as client:
@@ -149,18 +152,18 @@ class Soak:
 
     def _sample(self) -> Sample:
         assert self.server.process is not None
-        place = Path(f"/proc/{self.server.process.pid}")
-        pages = int((place / "statm").read_text().split()[1])
+        proc = Path(f"/proc/{self.server.process.pid}")
+        resident_pages = int((proc / "statm").read_text().split()[1])
         return Sample(
             self.classified,
-            pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
-            len(list((place / "fd").iterdir())),
-            len(list((place / "task").iterdir())),
+            resident_pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+            len(list((proc / "fd").iterdir())),
+            len(list((proc / "task").iterdir())),
         )
 
 
 def main() -> int:
-    """Run, print each round and the slope, and return 1 where something grows."""
+    """Run, print each sample and the slope, and return 1 if a resource grows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classifies", type=int, default=200_000)
     parser.add_argument("--jobs", type=int, default=500)
@@ -169,15 +172,15 @@ def main() -> int:
     kind = Leaky if options.planted else Server
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(kind(Path(folder) / "data", workers=1))
-        findings = soak.run(options.classifies, options.jobs)
-    for sample in findings.samples:
+        report = soak.run(options.classifies, options.jobs)
+    for sample in report.samples:
         sys.stdout.write(f"{sample}\n")
-    verdict = "clean" if findings.clean() else "NOT CLEAN"
+    verdict = "clean" if report.is_clean() else "NOT CLEAN"
     sys.stdout.write(
-        f"{findings.slope:+.2f} +- {findings.error:.2f} MB for 100,000, "
-        f"{findings.failed} failed: {verdict}\n"
+        f"{report.slope:+.2f} +- {report.error:.2f} MB for 100,000, "
+        f"{report.failed} failed: {verdict}\n"
     )
-    return 0 if findings.clean() else 1
+    return 0 if report.is_clean() else 1
 
 
 if __name__ == "__main__":

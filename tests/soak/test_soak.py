@@ -1,4 +1,4 @@
-"""A short soak, and the proof that it sees a leak."""
+"""A short soak test, and one with a planted leak that must be found."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from tests.soak.run import Leaky, Soak
 pytestmark = pytest.mark.slow
 
 
-def test_a_server_holds_on_to_nothing(tmp_path: Path) -> None:
-    findings = Soak(Server(tmp_path / "data", workers=1)).run(classifies=120_000, jobs=200)
+def test_a_short_soak_finds_no_leak(tmp_path: Path) -> None:
+    report = Soak(Server(tmp_path / "data", workers=1)).run(classifies=120_000, jobs=200)
 
-    assert findings.clean(), findings
+    assert report.is_clean(), report
 
 
 def test_a_planted_leak_is_found(tmp_path: Path) -> None:
     leaky = Soak(Leaky(tmp_path / "data", workers=1))
-    findings = leaky.run(classifies=40_000, jobs=10, warm=(10_000, 10))
+    report = leaky.run(classifies=40_000, jobs=10, warm=(10_000, 10))
 
-    assert not findings.clean(), findings
-    assert findings.slope > 1.0
+    assert not report.is_clean(), report
+    assert report.slope > 1.0

@@ -1,4 +1,4 @@
-"""Keys, and what their holders may do."""
+"""API keys: authentication, and use cases to create, list and revoke keys."""
 
 import secrets
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from service.domain.keys import (
 )
 
 ANONYMOUS: Final = Caller(DEFAULT_TENANT, frozenset({Scope.ADMIN}))
-"""Who calls while there are no keys: only this machine can, unless the settings allow more."""
+"""The caller of requests without a key, which are allowed only until a key exists."""
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1", ""})
 """Addresses of callers on this machine; a Unix socket has none."""
@@ -30,88 +30,91 @@ _UNKNOWN_KEY_DIGEST: Final = "0" * 64
 
 
 class UnauthorizedError(ServiceError):
-    """No key, or none that is known."""
+    """The request has no valid API key."""
 
     code = "unauthorized"
 
 
 class ForbiddenError(ServiceError):
-    """The key's scopes do not allow it."""
+    """The key does not have the required scope."""
 
     code = "insufficient_scope"
 
 
 @final
 class Authenticator:
-    """Keys, held in memory so that a request is answered without asking the store.
+    """Authenticates callers and manages API keys.
+
+    Keys are cached in memory, so that authentication does not read the database.
 
     Parameters
     ----------
     anywhere
-        Whether callers without a key are answered on every address while there is no key.
+        True if anonymous requests from all addresses are allowed until a key exists. Otherwise only
+        anonymous requests from this machine are allowed.
     """
 
     def __init__(self, database: Database, *, anywhere: bool) -> None:
         self._database, self._anywhere = database, anywhere
         self._keys: dict[str, tuple[Key, Caller]] = {}
-        self._known = (0, "")
-        self._any = False
+        self._state = (0, "")
+        self._has_keys = False
 
     @property
     def anonymous(self) -> bool:
-        """Tell whether there are no keys, and everyone may do everything."""
-        return not self._any
+        """Return True if no API key exists, so that anonymous callers have full access."""
+        return not self._has_keys
 
     @property
     def anywhere(self) -> bool:
-        """Tell whether callers without a key are answered on every address."""
+        """Return True if anonymous requests are allowed from all addresses."""
         return self._anywhere
 
     async def refresh(self) -> None:
-        """Read the keys again where any was made or revoked since, by whichever process."""
+        """Reload the keys if any process has created or revoked one since the last call."""
         async with self._database.read() as work:
             state = await work.keys.state()
-            if state == self._known:
+            if state == self._state:
                 return
             keys = await work.keys.every()
-        self._known = state
-        self._any = bool(keys)
+        self._state = state
+        self._has_keys = bool(keys)
         self._keys = {key.prefix: (key, _caller(key)) for key in keys if key.revoked_at is None}
 
     def authenticate(self, authorization: str, address: str) -> Caller:
-        """Return who sends this Authorization header from this address.
+        """Return the caller that an Authorization header and an address identify.
 
         Raises
         ------
-        Unauthorized
-            With the same words whatever is wrong with it.
+        UnauthorizedError
+            If the key is missing or invalid. The message does not depend on the reason.
         """
-        if not self._any:
+        if not self._has_keys:
             if self._anywhere or address in LOOPBACK:
                 return ANONYMOUS
-            raise UnauthorizedError(
-                "there is no key yet, and only this machine is answered without"
-            )
+            raise UnauthorizedError("no API key is configured; only local requests are allowed")
         kind, _, secret = authorization.partition(" ")
         secret = secret.strip()
         key, caller = self._keys.get(prefix_of(secret) or "", (None, ANONYMOUS))
-        # Compared also when there is no such key: a guess takes the same time either way.
-        right = secrets.compare_digest(
+        # Compare digests for unknown keys too, so that timing does not reveal which keys exist.
+        matches = secrets.compare_digest(
             digest_of(secret), _UNKNOWN_KEY_DIGEST if key is None else key.sha256
         )
-        if kind.lower() != "bearer" or key is None or not right or _expired(key):
-            raise UnauthorizedError("a valid key is due: Authorization: Bearer <key>")
+        if kind.lower() != "bearer" or key is None or not matches or _expired(key):
+            raise UnauthorizedError(
+                "missing or invalid API key; expected the header Authorization: Bearer <key>"
+            )
         return caller
 
     async def create(self, name: str, **options: Any) -> tuple[Key, str]:
-        """Make a key in a transaction of its own; see `add`."""
+        """Create a key in its own transaction; see `add`."""
         async with self._database.write() as work:
-            made = await self.add(work, name, **options)
+            created = await self.add(work, name, **options)
         await self.refresh()
-        return made
+        return created
 
     async def create_bootstrap_key(self, secret: str) -> None:
-        """Make the first key, unless another server did so meanwhile."""
+        """Create the first key, unless another server has created one concurrently."""
         async with self._database.write() as work:
             if await work.keys.every():
                 return
@@ -127,24 +130,34 @@ class Authenticator:
         expires_at: datetime | None = None,
         secret: str | None = None,
     ) -> tuple[Key, str]:
-        """Make a key; its secret is told here, and is not remembered.
+        """Create a key; return it with its secret, which is not stored.
 
         Parameters
         ----------
         secret
-            A key made elsewhere; None draws one.
+            The secret to use; None generates one.
+
+        Raises
+        ------
+        InvalidRequestError
+            If an argument is invalid, or if the first key does not have the admin scope.
         """
         if not is_tenant(tenant):
-            problem = "a tenant is 1 to 64 small letters, digits, '.', '_' and '-'"
+            problem = "expected a tenant of 1 to 64 lowercase letters, digits, '.', '_' and '-'"
             raise InvalidRequestError.at("/tenant", "invalid_tenant", problem)
         check_name(name)
         if self.anonymous and Scope.ADMIN not in scopes:
-            problem = "the first key must have the scope admin: with it, calls without a key end"
+            problem = (
+                "the first key must have the admin scope, because anonymous access ends once a key "
+                "exists"
+            )
             raise InvalidRequestError.at("/scopes", "no_admin", problem)
         secret = new_secret() if secret is None else secret
         prefix = prefix_of(secret)
         if prefix is None:
-            problem = "a key has the form nrd_<12 hexadecimal digits>_<at least 22 signs>"
+            problem = (
+                "expected a key of the form nrd_<12 hexadecimal digits>_<at least 22 characters>"
+            )
             raise InvalidRequestError.at("", "invalid_key", problem)
         now = datetime.now(UTC)
         ordered = [scope.value for scope in Scope if scope in set(scopes)]
@@ -152,13 +165,13 @@ class Authenticator:
         await work.keys.add(key)
         return key, secret
 
-    async def list_keys(self, page: Page) -> list[Key]:
-        """Return a page of keys and one more, the revoked ones too."""
+    async def list_keys(self, pagination: Page) -> list[Key]:
+        """Return a page of keys, including revoked ones, plus one key if there are more."""
         async with self._database.read() as work:
-            return await work.keys.page(page)
+            return await work.keys.page(pagination)
 
     async def revoke(self, key_id: str) -> Key:
-        """Let a key open nothing any more; repeating it changes nothing."""
+        """Revoke a key; a repeated call changes nothing."""
         async with self._database.write() as work:
             key = await work.keys.get(key_id)
             if key is None:
@@ -170,16 +183,18 @@ class Authenticator:
         return key
 
     async def tenant_of(self, reference: str) -> str | None:
-        """Return whose network, dataset or job has this id."""
+        """Return the tenant of the network, dataset or job with this id."""
         async with self._database.read() as work:
             return await work.keys.tenant_of(reference)
 
 
 def allowed(caller: Caller, scope: Scope) -> Caller:
-    """Return the caller, or say which scope is missing."""
+    """Return the caller; raise ForbiddenError if it does not have the scope."""
     if not caller.may(scope):
-        held = ", ".join(sorted(caller.scopes)) or "none"
-        raise ForbiddenError(f"this takes a key with the scope {scope}; this one has {held}")
+        granted = ", ".join(sorted(caller.scopes)) or "none"
+        raise ForbiddenError(
+            f"expected a key with the scope {scope}; the scopes of this key are: {granted}"
+        )
     return caller
 
 

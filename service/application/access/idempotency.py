@@ -1,17 +1,19 @@
-"""Creating once: the first answer to a key is stored with what it created."""
+"""Idempotent requests: the first response for a key is stored with the resource it created."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Final, final
 
 from service.application.ports import Database, StoredResponse, UnitOfWork
 from service.domain.errors import ConflictError, IdempotencyKeyReusedError
 
+REUSED_KEY: Final = "this Idempotency-Key was used for a different request; use a new key"
+
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """A creating request: whose, under which key, and the digest of what it asks for."""
+    """A request that creates a resource: its tenant, Idempotency-Key and content digest."""
 
     tenant: str
     key: str | None
@@ -20,7 +22,7 @@ class IdempotencyRecord:
 
 @final
 class IdempotentRequests:
-    """Runs creations in one transaction with the memory of their answers."""
+    """Creates resources and stores the responses in the same transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,65 +31,76 @@ class IdempotentRequests:
     async def run(
         self, request: IdempotencyRecord, create: Callable[[UnitOfWork], Awaitable[StoredResponse]]
     ) -> tuple[StoredResponse, bool]:
-        """Return the answer, and whether it is the first one again.
+        """Return the response, and True if it is the stored response of an earlier request.
 
         Raises
         ------
-        KeyReused
-            When the key came with another request before.
-        Conflict
-            When a request with this key is still running.
+        IdempotencyKeyReusedError
+            If the key was used for a different request.
+        ConflictError
+            If a request with this key is still running.
         """
         with self.reserve(request):
             return await self.run_reserved(request, create)
 
     @contextmanager
     def reserve(self, request: IdempotencyRecord) -> Iterator[None]:
-        """Let nobody else come with the same key meanwhile."""
+        """Reject other requests with the same key within the context.
+
+        Raises
+        ------
+        ConflictError
+            If a request with this key is still running.
+        """
         if request.key is None:
             yield
             return
-        place = (request.tenant, request.key)
-        if place in self._running:
-            problem = "a request with this Idempotency-Key is still running"
+        reservation = (request.tenant, request.key)
+        if reservation in self._running:
+            problem = "a request with this Idempotency-Key is still running; retry later"
             raise ConflictError(problem, code="idempotency_key_in_use")
-        self._running.add(place)
+        self._running.add(reservation)
         try:
             yield
         finally:
-            self._running.discard(place)
+            self._running.discard(reservation)
 
     async def run_reserved(
         self, request: IdempotencyRecord, create: Callable[[UnitOfWork], Awaitable[StoredResponse]]
     ) -> tuple[StoredResponse, bool]:
-        """As calling does, for one who is `alone` already."""
+        """Return the same as `run`, for a caller that has called `reserve`."""
         key = request.key
         async with self._database.write() as work:
             if key is None:
                 return await create(work), False
-            saved = await work.idempotency.get(request.tenant, key)
-            if saved is not None:
-                if saved.fingerprint != request.fingerprint:
-                    problem = "this Idempotency-Key came with another request before"
-                    raise IdempotencyKeyReusedError(problem)
-                return saved, True
+            stored = await work.idempotency.get(request.tenant, key)
+            if stored is not None:
+                if stored.fingerprint != request.fingerprint:
+                    raise IdempotencyKeyReusedError(REUSED_KEY)
+                return stored, True
             response = replace(await create(work), fingerprint=request.fingerprint)
             await work.idempotency.add(request.tenant, key, response)
             return response, False
 
     async def amend(self, request: IdempotencyRecord, response: StoredResponse) -> None:
-        """Remember an answer that came later than what it created."""
+        """Replace the stored response of a request by its final response."""
         if request.key is not None:
             async with self._database.write() as work:
                 amended = replace(response, fingerprint=request.fingerprint)
                 await work.idempotency.replace(request.tenant, request.key, amended)
 
     async def stored_response(self, request: IdempotencyRecord) -> StoredResponse | None:
-        """Return the first answer, to spare the work of making it again."""
+        """Return the stored response, if any, without running the request.
+
+        Raises
+        ------
+        IdempotencyKeyReusedError
+            If the key was used for a different request.
+        """
         if request.key is None:
             return None
         async with self._database.read() as work:
-            saved = await work.idempotency.get(request.tenant, request.key)
-        if saved is not None and saved.fingerprint != request.fingerprint:
-            raise IdempotencyKeyReusedError("this Idempotency-Key came with another request before")
-        return saved
+            stored = await work.idempotency.get(request.tenant, request.key)
+        if stored is not None and stored.fingerprint != request.fingerprint:
+            raise IdempotencyKeyReusedError(REUSED_KEY)
+        return stored

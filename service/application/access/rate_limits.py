@@ -1,4 +1,4 @@
-"""How much one caller may ask: requests a second, and streams at a time."""
+"""Rate limits: requests per second for each caller, and concurrent event streams."""
 
 import math
 import time
@@ -11,10 +11,10 @@ from service.domain.errors import ServiceError
 from service.domain.keys import Caller, Scope
 
 BURST_SECONDS: Final = 2.0
-"""A caller that was quiet may ask for so many seconds' worth at once."""
+"""Size of a bucket: the requests of this many seconds may arrive at once."""
 
 MAX_BUCKETS: Final = 10_000
-"""Buckets of so many callers; those who were quiet longest are forgotten."""
+"""Maximum number of buckets; the least recently used are evicted."""
 
 CLASSES: Final = {
     Scope.READ: "read",
@@ -27,7 +27,7 @@ AUTH: Final = "auth"
 
 
 class RateLimitedError(ServiceError):
-    """The caller asks too often, or follows too many streams."""
+    """The caller sends too many requests, or has too many event streams open."""
 
     code = "rate_limited"
 
@@ -38,52 +38,55 @@ class RateLimitedError(ServiceError):
 
 @final
 class RateLimiter:
-    """Token buckets (one a key and class), filled as time passes.
+    """Limits requests with one token bucket for each API key and class of request.
+
+    Anonymous callers are not limited while no API key exists.
 
     Parameters
     ----------
     limits
-        Requests a second for "read", "predict", "write", "upload" and "auth", which are those
-        without a valid key, of one address; 0 is no limit. Where there is no key there is none:
-        callers are on this machine.
-    streams, streams_each
-        Event streams at a time, in all and for one caller.
+        Requests per second for the classes "read", "predict", "write", "upload" and "auth". The
+        class "auth" counts the requests without a valid key from each address. 0 means no limit.
+    max_streams, max_streams_per_tenant
+        Maximum number of concurrent event streams, in total and for each tenant.
     """
 
-    def __init__(self, limits: Mapping[str, float], streams: int, streams_each: int) -> None:
+    def __init__(
+        self, limits: Mapping[str, float], max_streams: int, max_streams_per_tenant: int
+    ) -> None:
         self._limits = dict(limits)
         self._buckets: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
         self._streams: dict[str, int] = {}
-        self._most, self._most_each = streams, streams_each
+        self._max_streams, self._max_streams_per_tenant = max_streams, max_streams_per_tenant
 
     def acquire(self, caller: Caller, kind: str) -> None:
         """Count a request of a class.
 
         Raises
         ------
-        RateLimited
-            Naming the limit, and when there is room again.
+        RateLimitedError
+            If the caller exceeds the limit of the class.
         """
         if caller.key_id is not None:
             self._acquire(caller.key_id, kind)
 
     def record_failure(self, address: str) -> None:
-        """Count a request without a valid key; those with one, of the same address, are not.
+        """Count a request without a valid key from an address.
 
         Raises
         ------
-        RateLimited
-            As `take` does.
+        RateLimitedError
+            If the address exceeds the limit of the class "auth".
         """
         self._acquire(address, AUTH)
 
-    def _acquire(self, who: str, kind: str) -> None:
+    def _acquire(self, client: str, kind: str) -> None:
         rate = self._limits[kind]
         if not rate:
             return
         now = time.monotonic()
-        bucket = self._buckets.setdefault((who, kind), [rate * BURST_SECONDS, now])
-        self._buckets.move_to_end((who, kind))
+        bucket = self._buckets.setdefault((client, kind), [rate * BURST_SECONDS, now])
+        self._buckets.move_to_end((client, kind))
         if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
         tokens = min(rate * BURST_SECONDS, bucket[0] + (now - bucket[1]) * rate)
@@ -92,22 +95,34 @@ class RateLimiter:
             bucket[0] = tokens
             wait = math.ceil((1.0 - tokens) / rate)
             policy = f'"{kind}";q={rate:g};w=1'
-            raise RateLimitedError(f"at most {rate:g} {kind} requests a second", wait, policy)
+            raise RateLimitedError(
+                f"expected at most {rate:g} {kind} requests per second; retry in {wait} s",
+                wait,
+                policy,
+            )
         bucket[0] = tokens - 1.0
 
     def refund(self, caller: Caller, kind: str) -> None:
-        """Forget a request that will be counted again."""
+        """Return the token of a request that will be counted again."""
         bucket = self._buckets.get((caller.key_id or "", kind))
         if bucket is not None:
             bucket[0] += 1.0
 
     @contextmanager
     def stream(self, tenant: str) -> Iterator[None]:
-        """Hold a place for an event stream."""
-        if sum(self._streams.values()) >= self._most:
-            raise RateLimitedError(f"at most {self._most} event streams at a time", 5, '"streams"')
-        if self._streams.get(tenant, 0) >= self._most_each:
-            detail = f"a tenant follows at most {self._most_each} event streams at a time"
+        """Count an event stream of a tenant while the context is open.
+
+        Raises
+        ------
+        RateLimitedError
+            If the maximum number of event streams is open.
+        """
+        if sum(self._streams.values()) >= self._max_streams:
+            detail = f"expected at most {self._max_streams} concurrent event streams"
+            raise RateLimitedError(detail, 5, '"streams"')
+        if self._streams.get(tenant, 0) >= self._max_streams_per_tenant:
+            limit = self._max_streams_per_tenant
+            detail = f"expected at most {limit} concurrent event streams per tenant"
             raise RateLimitedError(detail, 5, '"streams"')
         self._streams[tenant] = self._streams.get(tenant, 0) + 1
         try:
@@ -118,5 +133,5 @@ class RateLimiter:
                 del self._streams[tenant]
 
     def streams(self) -> int:
-        """Return how many streams there are."""
+        """Return the number of open event streams."""
         return sum(self._streams.values())

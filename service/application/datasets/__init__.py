@@ -1,1 +1,1 @@
-"""Datasets: reading, storing, finding."""
+"""Datasets: readers for file formats, storage and look-up."""

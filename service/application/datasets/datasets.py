@@ -1,4 +1,4 @@
-"""Datasets: take them in, list them, show their rows."""
+"""The use cases of datasets: create, list, read rows and delete."""
 
 import asyncio
 import hashlib
@@ -25,14 +25,14 @@ from service.domain.limits import Limits
 
 
 class DatasetCorruptError(ConflictError):
-    """A dataset's rows are not what they were."""
+    """The stored rows of a dataset are missing or corrupt."""
 
     code = "dataset_corrupt"
 
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """Which built-in set is wanted."""
+    """A request for a built-in dataset; None selects the default."""
 
     name: str
     samples: int | None
@@ -42,7 +42,7 @@ class Builtin:
 
 @final
 class DatasetService:
-    """The use cases."""
+    """Creates, lists and deletes datasets."""
 
     def __init__(self, database: Database, blobs: BlobStore, limits: Limits) -> None:
         self._database, self._blobs, self._limits = database, blobs, limits
@@ -55,14 +55,14 @@ class DatasetService:
         targets: list[Any],
         task: Task | None,
     ) -> Dataset:
-        """Check rows that came as JSON; nothing is remembered yet."""
+        """Validate and store rows from JSON; `add` saves the returned dataset."""
         table = await asyncio.to_thread(self.table_of, inputs, targets, task)
         return await self.store(tenant, name, table)
 
     def table_of(self, inputs: list[Any], targets: list[Any], task: Task | None) -> Table:
-        """Return checked rows."""
+        """Return the table of rows from JSON."""
         if len(inputs) != len(targets):
-            problem = f"there are {len(inputs)} inputs and {len(targets)} targets"
+            problem = f"expected one target per row, got {len(targets)} for {len(inputs)} rows"
             raise InvalidRequestError.at("/targets", "length_mismatch", problem)
         if not inputs:
             raise InvalidRequestError.at("/inputs", "empty", "a dataset needs at least one row")
@@ -70,23 +70,24 @@ class DatasetService:
         columns = [f"x{index}" for index in range(rows.shape[1])]
         return build_table(rows, json_targets(targets), columns, task, "/targets", self._limits)
 
-    async def from_builtin(self, tenant: str, name: str | None, wanted: Builtin) -> Dataset:
-        """Draw a built-in set; nothing is remembered yet."""
-        if wanted.samples is not None and wanted.samples > self._limits.builtin_rows:
-            problem = f"at most {self._limits.builtin_rows} rows are drawn"
+    async def from_builtin(self, tenant: str, name: str | None, request: Builtin) -> Dataset:
+        """Generate and store a built-in dataset; `add` saves the returned dataset."""
+        if request.samples is not None and request.samples > self._limits.builtin_rows:
+            problem = f"at most {self._limits.builtin_rows} samples can be generated"
             raise InvalidRequestError.at("/samples", "out_of_range", problem)
         try:
-            drawn = await asyncio.to_thread(
-                builtins.builtin, wanted.name, wanted.samples, wanted.noise, wanted.seed
+            generated = await asyncio.to_thread(
+                builtins.builtin, request.name, request.samples, request.noise, request.seed
             )
         except EngineError as error:
             raise translate_engine_error(error) from None
-        labels = None if drawn.labels is None else list(drawn.labels)
-        targets = drawn.targets if labels is None else drawn.targets.astype(np.int64)
+        labels = None if generated.labels is None else list(generated.labels)
+        targets = generated.targets if labels is None else generated.targets.astype(np.int64)
         if labels is not None and len(np.unique(targets)) < 2:
-            raise InvalidRequestError.at("/samples", "one_class", "so few rows hold only one class")
+            problem = "the samples have a single class; generate more samples"
+            raise InvalidRequestError.at("/samples", "one_class", problem)
         return await self.store(
-            tenant, name, Table(drawn.inputs, targets, list(drawn.columns), labels)
+            tenant, name, Table(generated.inputs, targets, list(generated.columns), labels)
         )
 
     async def from_file(
@@ -98,7 +99,7 @@ class DatasetService:
         target: str | None,
         task: Task | None,
     ) -> Dataset:
-        """Check a CSV or npz file; nothing is remembered yet."""
+        """Validate and store a CSV or npz file; `add` saves the returned dataset."""
         if kind == "csv":
             table = await asyncio.to_thread(read_csv, path, target, task, self._limits)
         else:
@@ -114,24 +115,30 @@ class DatasetService:
         hidden: bool = False,
         persist: bool = True,
     ) -> Dataset:
-        """Store the rows; the dataset itself is not remembered yet."""
+        """Store the rows of a table; `add` saves the returned dataset.
+
+        With ``persist=False`` the rows are validated but not stored.
+        """
         limits = self._limits
         if (
             table.inputs.shape[1] > limits.dataset_columns
             or len(table.inputs) > limits.dataset_rows
         ):
-            problem = f"at most {limits.dataset_rows} rows of {limits.dataset_columns} columns"
+            problem = (
+                f"a dataset may have at most {limits.dataset_rows} rows and "
+                f"{limits.dataset_columns} columns, got {table.inputs.shape}"
+            )
             raise InvalidRequestError.at("/inputs", "too_large", problem)
         if table.inputs.nbytes + table.targets.nbytes > limits.table_bytes:
-            problem = f"so many numbers are more than {limits.table_bytes} bytes"
+            problem = f"the dataset is larger than {limits.table_bytes} bytes in memory"
             raise InvalidRequestError.at("/inputs", "too_large", problem)
         labels = table.labels
         dataset_id = new_id("ds")
         checked = dataset_id if name is None else check_name(name)
         counts = None
         if labels is not None:
-            found = np.bincount(table.targets, minlength=len(labels))
-            counts = dict(zip(labels, found.tolist(), strict=True))
+            class_sizes = np.bincount(table.targets, minlength=len(labels))
+            counts = dict(zip(labels, class_sizes.tolist(), strict=True))
         data = await asyncio.to_thread(
             tensors.encode, {"inputs": table.inputs, "targets": table.targets}, {}
         )
@@ -152,7 +159,7 @@ class DatasetService:
         )
 
     async def add(self, work: UnitOfWork, dataset: Dataset) -> Dataset:
-        """Remember a dataset whose rows are stored."""
+        """Save a dataset whose rows are stored."""
         await work.datasets.add(dataset)
         return dataset
 
@@ -161,28 +168,32 @@ class DatasetService:
         async with self._database.read() as work:
             return await find_dataset(work, tenant, reference)
 
-    async def page(self, tenant: str, page: Page) -> list[Dataset]:
-        """Return a page of datasets and one more."""
+    async def page(self, tenant: str, pagination: Page) -> list[Dataset]:
+        """Return datasets, newest first; one more than the limit if there are more."""
         async with self._database.read() as work:
-            return await work.datasets.page(tenant, page)
+            return await work.datasets.page(tenant, pagination)
 
     async def remove(self, tenant: str, reference: str) -> None:
-        """Forget a dataset that no job needs."""
+        """Delete a dataset; raise ConflictError if an active job uses it."""
         async with self._database.write() as work:
             dataset = await find_dataset(work, tenant, reference)
             job = await work.jobs.active_on(dataset_id=dataset.id)
             if job is not None:
-                problem = f"job {job.id} is {job.status} and needs it; cancel it first"
+                problem = f"job {job.id} with status {job.status} uses the dataset; cancel it first"
                 raise ConflictError(problem, code="dataset_in_use", job=job.id)
             await work.datasets.remove(dataset.id)
 
     async def arrays(self, dataset: Dataset) -> tuple[Array, Array]:
-        """Return inputs and targets as they are stored."""
+        """Return the stored inputs and targets.
+
+        Inputs are (rows, columns) float64. Targets are (rows,) int64 class indices, or
+        (rows, outputs) float64.
+        """
         try:
             data = await self._blobs.get(dataset.sha256)
         except BlobCorruptError as error:
             raise DatasetCorruptError(
-                f"the rows of {dataset.name!r} are damaged: {error}"
+                f"the rows of dataset {dataset.name!r} are corrupt: {error}"
             ) from error
         arrays, _ = tensors.decode(data)
         return arrays["inputs"], arrays["targets"]
@@ -190,16 +201,16 @@ class DatasetService:
     async def rows(
         self, tenant: str, reference: str, offset: int, limit: int
     ) -> tuple[Dataset, list[dict[str, Any]]]:
-        """Return some rows with their targets, classes by their labels."""
+        """Return at most ``limit`` rows from ``offset``, with labels as the targets of classes."""
         dataset = await self.get(tenant, reference)
         inputs, targets = await self.arrays(dataset)
         part = slice(offset, offset + limit)
-        shown: list[Any] = targets[part].tolist()
+        values: list[Any] = targets[part].tolist()
         if dataset.labels is not None:
-            shown = [dataset.labels[index] for index in shown]
+            values = [dataset.labels[index] for index in values]
         elif dataset.outputs == 1:
-            shown = [vector[0] for vector in shown]
-        rows = zip(inputs[part].tolist(), shown, strict=True)
+            values = [vector[0] for vector in values]
+        rows = zip(inputs[part].tolist(), values, strict=True)
         return dataset, [
             {"row": offset + index, "inputs": row, "target": target}
             for index, (row, target) in enumerate(rows)
@@ -207,7 +218,7 @@ class DatasetService:
 
 
 async def find_dataset(work: UnitOfWork, tenant: str, reference: str) -> Dataset:
-    """Return a dataset by id or name, or say that it is not there."""
+    """Return a dataset by id or name; raise NotFoundError if it does not exist."""
     dataset = await work.datasets.find(tenant, reference)
     if dataset is None:
         raise NotFoundError("dataset", reference)

@@ -1,4 +1,4 @@
-"""Rows and targets from whatever form they come in, checked before anything is stored."""
+"""Builds the table of a dataset from rows and targets, and validates it."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ from service.domain.identifiers import check_name
 from service.domain.limits import Limits
 
 MAX_INFERRED_CLASSES: Final = 20
+"""With more distinct whole numbers as targets, the inferred task is regression."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawTargets:
-    """Targets before anyone decided what they are: exactly one field is set."""
+    """Targets before the task is known; exactly one field is set."""
 
     words: list[str] | None = None
     numbers: Array | None = None  # (rows,) or (rows, outputs) float64
@@ -26,7 +27,7 @@ class RawTargets:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A dataset's rows, checked.
+    """The validated rows of a dataset.
 
     Attributes
     ----------
@@ -43,7 +44,7 @@ class Table:
 
     @property
     def task(self) -> Task:
-        """What the targets are for."""
+        """Classification if there are labels."""
         return "regression" if self.labels is None else "classification"
 
 
@@ -52,81 +53,92 @@ def build_table(
     targets: RawTargets,
     columns: Sequence[str],
     task: Task | None,
-    place: str,
+    target_pointer: str,
     limits: Limits,
 ) -> Table:
-    """Return the table, its task guessed where nobody told.
+    """Return the table of rows and targets.
 
     Parameters
     ----------
-    place
-        Where the targets stand in the request, for messages.
+    inputs
+        (rows, columns) float64.
+    targets
+        Words, or numbers of shape (rows,) or (rows, outputs).
+    columns
+        Names of the input columns.
+    task
+        None infers the task from the targets.
+    target_pointer
+        JSON pointer to the targets in the request, for errors.
 
     Raises
     ------
-    InvalidRequest
-        When the targets cannot be what they are said to be.
+    InvalidRequestError
+        If ``inputs`` is empty, or the targets do not fit the task.
     """
     if len(inputs) == 0:
-        raise InvalidRequestError.at(place, "empty", "a dataset needs at least one row")
+        raise InvalidRequestError.at(target_pointer, "empty", "a dataset needs at least one row")
     if targets.words is not None:
         if task == "regression":
-            problem = "regression needs numbers as targets, these are words"
-            raise InvalidRequestError.at(place, "invalid_targets", problem)
-        return _classified(inputs, targets.words, columns, place, limits)
+            problem = "regression requires numbers as targets, got words"
+            raise InvalidRequestError.at(target_pointer, "invalid_targets", problem)
+        return _classified(inputs, targets.words, columns, target_pointer, limits)
     numbers = targets.numbers
     assert numbers is not None  # noqa: S101 - one of the two is set
     if numbers.ndim == 2:
-        return _vectors(inputs, numbers, columns, task, place)
+        return _vectors(inputs, numbers, columns, task, target_pointer)
     whole = bool((numbers == np.floor(numbers)).all()) and float(np.abs(numbers).max()) < 2**53
     few = whole and len(np.unique(numbers)) <= MAX_INFERRED_CLASSES
     if task == "regression" or (task is None and not few):
         return Table(inputs, numbers.reshape(-1, 1), list(columns), None)
     words = [str(int(n)) for n in numbers] if whole else [repr(float(n)) for n in numbers]
-    return _classified(inputs, words, columns, place, limits)
+    return _classified(inputs, words, columns, target_pointer, limits)
 
 
 def _vectors(
-    inputs: Array, vectors: Array, columns: Sequence[str], task: Task | None, place: str
+    inputs: Array, vectors: Array, columns: Sequence[str], task: Task | None, target_pointer: str
 ) -> Table:
-    """Return a table over vectors: classes where each holds a single 1 among zeros."""
-    hot = vectors.shape[1] > 1 and bool(
+    """Return a table with vectors as targets; one-hot vectors are classes.
+
+    ``inputs`` is (rows, columns), ``vectors`` is (rows, outputs).
+    """
+    one_hot = vectors.shape[1] > 1 and bool(
         np.isin(vectors, (0.0, 1.0)).all() and (vectors.sum(axis=1) == 1.0).all()
     )
-    if task == "regression" or (task is None and not hot):
+    if task == "regression" or (task is None and not one_hot):
         return Table(inputs, vectors, list(columns), None)
     classes = vectors.argmax(axis=1).astype(np.int64)
-    if not hot:
-        problem = "vectors are classes only where each holds a single 1 among zeros"
-        raise InvalidRequestError.at(place, "invalid_targets", problem)
+    if not one_hot:
+        problem = "classification requires vectors with a single 1 among zeros"
+        raise InvalidRequestError.at(target_pointer, "invalid_targets", problem)
     if len(np.unique(classes)) < 2:
-        problem = "there is only one class; nothing can be told apart"
-        raise InvalidRequestError.at(place, "one_class", problem)
+        problem = "the targets have a single class; at least two are required"
+        raise InvalidRequestError.at(target_pointer, "one_class", problem)
     labels = [str(index) for index in range(vectors.shape[1])]
     return Table(inputs, classes, list(columns), labels)
 
 
 def _classified(
-    inputs: Array, words: Sequence[str], columns: Sequence[str], place: str, limits: Limits
+    inputs: Array, words: Sequence[str], columns: Sequence[str], target_pointer: str, limits: Limits
 ) -> Table:
-    """Return a classification table; its labels are sorted, numbers by size."""
-    different = set(words)
-    if len(different) > limits.dataset_labels:
-        problem = f"{len(different)} classes are more than {limits.dataset_labels}"
-        raise InvalidRequestError.at(place, "too_many_classes", problem)
-    labels = sorted(different, key=_label_order)
+    """Return a classification table with sorted labels; ``inputs`` is (rows, columns)."""
+    distinct = set(words)
+    if len(distinct) > limits.dataset_labels:
+        problem = f"expected at most {limits.dataset_labels} classes, got {len(distinct)}"
+        raise InvalidRequestError.at(target_pointer, "too_many_classes", problem)
+    labels = sorted(distinct, key=_label_order)
     if len(labels) < 2:
-        problem = f"there is only one class, {labels[0][:80]!r}; nothing can be told apart"
-        raise InvalidRequestError.at(place, "one_class", problem)
+        problem = f"the targets have a single class, {labels[0][:80]!r}; at least two are required"
+        raise InvalidRequestError.at(target_pointer, "one_class", problem)
     for label in labels:
-        check_name(label, place)
+        check_name(label, target_pointer)
     index = {label: number for number, label in enumerate(labels)}
     targets = np.fromiter((index[word] for word in words), np.int64, len(words))
     return Table(inputs, targets, list(columns), labels)
 
 
 def _label_order(label: str) -> tuple[int, float, str]:
-    """Order numbers by size, before words by alphabet."""
+    """Return a sort key: numbers by value, then words in alphabetical order."""
     try:
         number = float(label)
     except ValueError:
@@ -134,23 +146,31 @@ def _label_order(label: str) -> tuple[int, float, str]:
     return (0, number, label) if math.isfinite(number) else (1, 0.0, label)
 
 
-def json_rows(inputs: Sequence[Sequence[float]], what: str = "inputs") -> Array:
-    """Return a rectangle of numbers, or name the rows that stand out.
+def json_rows(inputs: Sequence[Sequence[float]], field: str = "inputs") -> Array:
+    """Return rows of equal length as an array, (rows, columns) float64.
+
+    Parameters
+    ----------
+    inputs
+        The rows.
+    field
+        Name of the field in the request, for errors.
 
     Raises
     ------
-    InvalidRequest
-        Naming row and column of the first twenty faults.
+    InvalidRequestError
+        If the first row is empty, or other rows differ from it in length. The error names at most
+        `MAX_FIELD_ERRORS` rows.
     """
     width = len(inputs[0]) if inputs else 0
     if inputs and not width:
-        raise InvalidRequestError.at(pointer(what, 0), "empty", "row 0 holds no number")
+        raise InvalidRequestError.at(pointer(field, 0), "empty", "row 0 has no numbers")
     field_errors = []
     for index, row in enumerate(inputs):
         if len(row) != width:
-            problem = f"row {index} has {len(row)} numbers, row 0 has {width}"
+            problem = f"row {index} has {len(row)} numbers, but row 0 has {width}"
             field_errors.append(
-                FieldError(pointer(what, index), "ragged", problem, (("row", index),))
+                FieldError(pointer(field, index), "ragged", problem, (("row", index),))
             )
             if len(field_errors) == MAX_FIELD_ERRORS:
                 break
@@ -160,13 +180,13 @@ def json_rows(inputs: Sequence[Sequence[float]], what: str = "inputs") -> Array:
 
 
 def json_targets(targets: Sequence[Any]) -> RawTargets:
-    """Return targets of one kind: words, numbers, or vectors of numbers."""
+    """Return targets that are all words, all numbers, or all vectors."""
     if targets and all(isinstance(target, str) for target in targets):
         return RawTargets(words=list(targets))
     if targets and all(isinstance(target, list) for target in targets):
         return RawTargets(numbers=json_rows(targets, "targets"))
     for index, target in enumerate(targets):
         if isinstance(target, bool) or not isinstance(target, int | float):
-            problem = "targets are all words, all numbers, or all vectors"
+            problem = "targets must be all words, all numbers, or all vectors"
             raise InvalidRequestError.at(pointer("targets", index), "mixed_targets", problem)
     return RawTargets(numbers=np.array(targets, np.float64))

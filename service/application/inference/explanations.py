@@ -1,4 +1,4 @@
-"""Why a network says what it says, and what changed between two versions."""
+"""Attributions of predictions to inputs, and the comparison of two versions."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,22 +21,26 @@ from service.domain.errors import FieldError, InvalidRequestError
 Method = Literal["gradient", "integrated_gradients"]
 MAX_ROWS: Final = 100
 MAX_EXAMPLES: Final = 20
-CHUNK: Final = 2048
-"""Rows of a dataset that are compared at once."""
+CHUNK_ROWS: Final = 2048
+"""Rows of a dataset that are compared in one forward pass."""
 MAX_WORK: Final = 4e9
-"""Multiplications that an explanation may take: some seconds."""
+"""Multiplications allowed for an explanation; they take a few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What each input of a row added to one output.
+    """The attributions of one output to the inputs of a row.
 
     Attributes
     ----------
     target
-        The class, or for regression the number of the output.
+        Label of the class, or index of the output for regression.
+    output, baseline_output
+        The explained output for the row and for the baseline.
+    attributions
+        One number for each input.
     completeness_gap
-        Of integrated gradients: what the attributions leave unexplained.
+        For integrated gradients, the part of the output that the attributions do not explain.
     """
 
     target: str
@@ -48,152 +52,173 @@ class Explanation:
 
 @final
 class ExplanationService:
-    """The use cases."""
+    """Explains predictions and compares versions."""
 
     def __init__(self, inference: Inference, datasets: DatasetService) -> None:
         self._inference, self._datasets = inference, datasets
 
     async def explain(
-        self, served: LoadedModel, inputs: Rows, method: Method, target: str | None
+        self, loaded: LoadedModel, inputs: Rows, method: Method, target: str | None
     ) -> list[Explanation]:
-        """Return each row's attributions to ``target``, or to its own most probable class."""
-        outputs = await self._inference.outputs(served, inputs)
+        """Return the attributions of each row.
+
+        They explain the output ``target``; None selects the most probable class of each row, or the
+        largest output for regression.
+        """
+        outputs = await self._inference.outputs(loaded, inputs)
         rows = np.asarray(inputs, np.float64)
         if len(rows) > MAX_ROWS:
-            problem = f"at most {MAX_ROWS} rows are explained at once, got {len(rows)}"
+            problem = f"expected at most {MAX_ROWS} rows, got {len(rows)}"
             raise InvalidRequestError.at("/inputs", "out_of_range", problem)
         steps = STEPS if method == "integrated_gradients" else 1
-        if 3.0 * len(rows) * steps * served.network.parameter_count > MAX_WORK:
-            most = int(MAX_WORK / (3.0 * steps * served.network.parameter_count))
-            problem = f"this network is explained for at most {max(most, 0)} rows at once"
+        if 3.0 * len(rows) * steps * loaded.network.parameter_count > MAX_WORK:
+            limit = int(MAX_WORK / (3.0 * steps * loaded.network.parameter_count))
+            problem = f"expected at most {max(limit, 0)} rows for this network, got {len(rows)}"
             raise InvalidRequestError.at("/inputs", "out_of_range", problem)
-        names = _target_names(served)
+        names = _target_names(loaded)
         if target is None:
-            columns = probabilities_of(outputs) if served.classes is not None else outputs
+            columns = probabilities_of(outputs) if loaded.classes is not None else outputs
             chosen = columns.argmax(axis=1) if len(names) > 1 else np.zeros(len(rows), int)
         elif target in names:
             chosen = np.full(len(rows), names.index(target))
         else:
-            problem = f"{target[:80]!r} is none of {', '.join(names[:20])}"
+            problem = f"unknown target {target[:80]!r}; expected one of {', '.join(names[:20])}"
             raise InvalidRequestError.at("/target", "unknown_target", problem)
         try:
-            return await asyncio.to_thread(_explained, served, rows, chosen, method)
+            return await asyncio.to_thread(_explain, loaded, rows, chosen, method)
         except NonFiniteError as error:
             raise translate_engine_error(error, "inputs") from None
 
     async def compare(
-        self, one: LoadedModel, other: LoadedModel, dataset: Dataset | None
+        self, before: LoadedModel, after: LoadedModel, dataset: Dataset | None
     ) -> dict[str, Any]:
-        """Return how the parameters moved from one version to another, and what they now say."""
-        columns = one.network.input_shape
+        """Return the changes of the parameters and, over a dataset, of the predictions."""
+        columns = before.network.input_shape
         if dataset is not None and dataset.input_shape != columns:
-            problem = f"the network takes {columns[0]} inputs, the dataset {dataset.input_shape[0]}"
-            place = (("parameter", "dataset"),)
-            raise InvalidRequestError(problem, [FieldError("", "shape_mismatch", problem, place)])
-        told: dict[str, Any] = {"layers": await asyncio.to_thread(_moved, one, other)}
+            problem = (
+                f"the network has {columns[0]} inputs, but the dataset has {dataset.input_shape[0]}"
+            )
+            where = (("parameter", "dataset"),)
+            raise InvalidRequestError(problem, [FieldError("", "shape_mismatch", problem, where)])
+        layers = await asyncio.to_thread(_parameter_changes, before, after)
+        comparison: dict[str, Any] = {"layers": layers}
         if dataset is not None:
             inputs, _ = await self._datasets.arrays(dataset)
-            told["predictions"] = await asyncio.to_thread(_changed, one, other, inputs)
-        return told
-
-
-def _target_names(served: LoadedModel) -> list[str]:
-    """Return what a target can be: the classes, or the numbers of the outputs."""
-    classes = served.classes
-    return [str(at) for at in range(served.forward.units)] if classes is None else classes
-
-
-def _explained(
-    served: LoadedModel, rows: Array, chosen: Array, method: Method
-) -> list[Explanation]:
-    """Explain rows of the same target together."""
-    names = _target_names(served)
-    found: list[Explanation | None] = [None] * len(rows)
-    for target in np.unique(chosen).tolist():
-        at = np.flatnonzero(chosen == target)
-        told = _attributions(served, rows[at], target, method)
-        for place, index in enumerate(at.tolist()):
-            found[index] = Explanation(
-                names[target],
-                float(told.outputs[place]),
-                told.values[place].tolist(),
-                None if told.baseline_outputs is None else float(told.baseline_outputs[place]),
-                None if told.gaps is None else float(told.gaps[place]),
+            comparison["predictions"] = await asyncio.to_thread(
+                _prediction_changes, before, after, inputs
             )
-    return [explanation for explanation in found if explanation is not None]
+        return comparison
 
 
-def _attributions(served: LoadedModel, rows: Array, target: int, method: Method) -> Attributions:
-    """Return attributions to a class or output; of one sigmoid unit, the first class is 1 - p."""
-    two = served.forward.units == 1 and served.classes is not None
-    unit, mirrored = (0, target == 0) if two else (target, False)
-    model = served.model
+def _target_names(loaded: LoadedModel) -> list[str]:
+    """Return the valid targets: the labels of classes, or the indices of outputs."""
+    classes = loaded.classes
+    return [str(index) for index in range(loaded.forward.units)] if classes is None else classes
+
+
+def _explain(loaded: LoadedModel, rows: Array, chosen: Array, method: Method) -> list[Explanation]:
+    """Return an explanation for each row; rows with the same target are explained together.
+
+    ``rows`` is (rows, inputs); ``chosen`` is (rows,), the index of each row's target.
+    """
+    names = _target_names(loaded)
+    explanations: list[Explanation | None] = [None] * len(rows)
+    for target in np.unique(chosen).tolist():
+        indices = np.flatnonzero(chosen == target)
+        part = _attributions(loaded, rows[indices], target, method)
+        for row, index in enumerate(indices.tolist()):
+            explanations[index] = Explanation(
+                names[target],
+                float(part.outputs[row]),
+                part.values[row].tolist(),
+                None if part.baseline_outputs is None else float(part.baseline_outputs[row]),
+                None if part.gaps is None else float(part.gaps[row]),
+            )
+    return [explanation for explanation in explanations if explanation is not None]
+
+
+def _attributions(loaded: LoadedModel, rows: Array, target: int, method: Method) -> Attributions:
+    """Return the attributions of rows, (rows, inputs), for a class or output.
+
+    With one sigmoid unit of output p, the first class has the probability 1 - p.
+    """
+    binary = loaded.forward.units == 1 and loaded.classes is not None
+    unit, complement = (0, target == 0) if binary else (target, False)
+    model = loaded.model
     if method == "gradient":
-        told = gradient(model.network, model.preprocessing, rows, unit)
+        result = gradient(model.network, model.preprocessing, rows, unit)
     else:
         scaling = model.preprocessing.inputs
-        baseline = np.zeros(served.forward.inputs) if scaling is None else scaling.mean
-        told = integrated_gradients(model.network, model.preprocessing, rows, unit, baseline)
-    if not mirrored:
-        return told
+        baseline = np.zeros(loaded.forward.inputs) if scaling is None else scaling.mean
+        result = integrated_gradients(model.network, model.preprocessing, rows, unit, baseline)
+    if not complement:
+        return result
     return Attributions(
-        -told.values,
-        1.0 - told.outputs,
-        None if told.baseline_outputs is None else 1.0 - told.baseline_outputs,
-        None if told.gaps is None else -told.gaps,
+        -result.values,
+        1.0 - result.outputs,
+        None if result.baseline_outputs is None else 1.0 - result.baseline_outputs,
+        None if result.gaps is None else -result.gaps,
     )
 
 
-def _moved(one: LoadedModel, other: LoadedModel) -> list[dict[str, Any]]:
-    """Return how far each layer's weights and biases moved."""
-    told = []
-    parts = zip(one.model.network.layer_weights(), other.model.network.layer_weights(), strict=True)
-    for index, (before, after) in enumerate(parts):
-        if before is None or after is None:
+def _parameter_changes(before: LoadedModel, after: LoadedModel) -> list[dict[str, Any]]:
+    """Return how far the weights and biases of each layer moved."""
+    changes = []
+    layers = zip(
+        before.model.network.layer_weights(), after.model.network.layer_weights(), strict=True
+    )
+    for index, (old_layer, new_layer) in enumerate(layers):
+        if old_layer is None or new_layer is None:
             continue
-        for name, was, now in zip(before._fields, before, after, strict=True):
-            change = now.astype(np.float64) - was
+        for name, old, new in zip(old_layer._fields, old_layer, new_layer, strict=True):
+            change = new.astype(np.float64) - old
             at = np.unravel_index(np.abs(change).argmax(), change.shape)
-            told.append(
+            changes.append(
                 {
                     "layer": index,
                     "parameter": name,
-                    "norm_from": float(np.linalg.norm(was.astype(np.float64))),
-                    "norm_to": float(np.linalg.norm(now.astype(np.float64))),
+                    "norm_from": float(np.linalg.norm(old.astype(np.float64))),
+                    "norm_to": float(np.linalg.norm(new.astype(np.float64))),
                     "norm_of_change": float(np.linalg.norm(change)),
                     "largest_change": float(change[at]),
-                    "at": [int(place) for place in at],
+                    "at": [int(part) for part in at],
                 }
             )
-    return told
+    return changes
 
 
-def _changed(one: LoadedModel, other: LoadedModel, inputs: Array) -> dict[str, Any]:
-    """Return which rows of a dataset two versions answer differently."""
-    labels = one.classes
+def _prediction_changes(before: LoadedModel, after: LoadedModel, inputs: Array) -> dict[str, Any]:
+    """Return how the outputs for inputs of shape (rows, columns) differ between two versions."""
+    labels = before.classes
     largest = total = 0.0
     changed = 0
     examples: list[dict[str, Any]] = []
-    for start in range(0, len(inputs), CHUNK):
-        rows = inputs[start : start + CHUNK]
+    for start in range(0, len(inputs), CHUNK_ROWS):
+        rows = inputs[start : start + CHUNK_ROWS]
         try:
-            before, after = one.forward(rows), other.forward(rows)
+            old, new = before.forward(rows), after.forward(rows)
         except NonFiniteError as error:
             raise translate_engine_error(error, "dataset") from None
-        difference = np.abs(after.astype(np.float64) - before)
+        difference = np.abs(new.astype(np.float64) - old)
         largest, total = max(largest, float(difference.max())), total + float(difference.sum())
         if labels is None:
             continue
-        was, now = (probabilities_of(outputs).argmax(axis=1) for outputs in (before, after))
-        differ = np.flatnonzero(was != now)
-        changed += len(differ)
+        old_classes, new_classes = (
+            probabilities_of(outputs).argmax(axis=1) for outputs in (old, new)
+        )
+        differing = np.flatnonzero(old_classes != new_classes)
+        changed += len(differing)
         examples += [
-            {"row": start + int(row), "from": labels[was[row]], "to": labels[now[row]]}
-            for row in differ[: MAX_EXAMPLES - len(examples)]
+            {
+                "row": start + int(row),
+                "from": labels[old_classes[row]],
+                "to": labels[new_classes[row]],
+            }
+            for row in differing[: MAX_EXAMPLES - len(examples)]
         ]
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "rows": len(inputs),
         "largest_output_change": largest,
-        "mean_output_change": total / (len(inputs) * one.forward.units),
+        "mean_output_change": total / (len(inputs) * before.forward.units),
     }
-    return told if labels is None else told | {"changed": changed, "examples": examples}
+    return result if labels is None else result | {"changed": changed, "examples": examples}

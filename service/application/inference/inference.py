@@ -1,4 +1,4 @@
-"""Answers of trained networks."""
+"""The use cases of loaded models: predictions, evaluations and gradient checks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sized
@@ -21,9 +21,9 @@ from service.application.inference.batches import (
 from service.application.inference.evaluation import (
     check_gradient_of,
     check_loss,
-    class_numbers,
+    class_indices,
     evaluate_model,
-    vectors_of,
+    target_vectors,
 )
 from service.application.inference.loaded_model import InferenceStatistics, LoadedModel
 from service.application.networks.networks import NetworkService
@@ -39,62 +39,61 @@ from service.domain.errors import (
 from service.domain.limits import Limits
 from service.domain.networks import NetworkRecord
 
-INLINE_MULTIPLICATIONS: Final = 4_000_000
-"""A forward pass of fewer multiplications takes under a millisecond: not worth a thread."""
+MAX_INLINE_MULTIPLICATIONS: Final = 4_000_000
+"""A forward pass with fewer multiplications takes under a millisecond and needs no thread."""
 
-INLINE_INPUTS: Final = 50_000
-INLINE_OUTPUTS: Final = 10_000
-"""So many numbers take a millisecond or two to read, or to write."""
+MAX_INLINE_INPUTS: Final = 50_000
+MAX_INLINE_OUTPUTS: Final = 10_000
+"""Decoding this many inputs, or encoding this many outputs, takes one or two milliseconds."""
 
-COUNTED_NETWORKS: Final = 1000
-COUNTED_VERSIONS: Final = 100
-"""What is counted apart, of networks and of the versions of each; the oldest are forgotten."""
-
+MAX_COUNTED_NETWORKS: Final = 1000
+MAX_COUNTED_VERSIONS: Final = 100
+"""Networks, and versions of each network, with statistics; the oldest are evicted."""
 
 Result = TypeVar("Result")
 
 
 class ModelCache(Protocol):
-    """Loaded versions, the least recently used out first.
+    """A cache of loaded versions that evicts the least recently used ones.
 
     Attributes
     ----------
     hits, misses
-        Requests that found their version loaded, and versions that had to be.
+        Requests whose version was in the cache, and versions that had to be loaded.
     """
 
     hits: int
     misses: int
 
     def peek(self, key: tuple[str, ...]) -> LoadedModel | None:
-        """Return what is loaded under that key."""
+        """Return the model for a key, or None if it is not loaded."""
 
     async def get(
         self, key: tuple[str, ...], load: Callable[[], Awaitable[LoadedModel]]
     ) -> LoadedModel:
-        """Return what ``load`` gives; many first requests load once."""
+        """Return the model for a key; if it is missing, concurrent requests share one ``load``."""
 
     def drop(self, network_id: str) -> None:
-        """Forget what is loaded of a network."""
+        """Evict all versions of a network."""
 
     def __len__(self) -> int:
-        """Return how many versions are loaded."""
+        """Return the number of loaded versions."""
 
 
 class NoDefaultNetworkError(ConflictError):
-    """A protocol that names no network was called, and none is the default."""
+    """A request names no network, and no default network is configured."""
 
     code = "no_default_network"
 
 
 @final
 class Inference:
-    """The use cases.
+    """Loads models and runs predictions, evaluations and gradient checks.
 
     Parameters
     ----------
     default
-        Name or id of the network that answers where a protocol names none.
+        Name or id of the network for protocols that name none.
     """
 
     def __init__(
@@ -127,14 +126,14 @@ class Inference:
             Id or name of a network; None is the default network.
         ref
             Number or alias of a version; ``live`` is the newest snapshot of the job that trains the
-            network. None is the version that answers if none is named.
+            network. None is the alias ``stable``, or the latest version.
 
         Raises
         ------
         NotFoundError
             If the tenant has no such network or version.
         NoDefaultNetworkError
-            If no network is named and none is the default.
+            If no network is named and no default network is configured.
         """
         if ref == "live":
             return await self._live(tenant, reference or await self._default_network(tenant))
@@ -143,41 +142,43 @@ class Inference:
         )
 
     async def _default_network(self, tenant: str) -> str:
-        """Return the network that answers where a protocol names none."""
+        """Return the configured default network, or the only network."""
         if self._default is not None:
             return self._default
         networks = await self._networks.page(tenant, Page(1))
         if len(networks) == 1:
             return networks[0].id
         problem = (
-            "this protocol names no network, and there are several"
+            "the request names no network and there are several"
             if networks
-            else "there is no network yet"
+            else "no network exists yet"
         )
         raise NoDefaultNetworkError(
             f"{problem}; set NEUROND_DEFAULT_NETWORK to the one that answers"
         )
 
     def cache_statistics(self) -> dict[str, float]:
-        """Return how many versions are in memory, and how often one was found there or not."""
+        """Return the number of versions in memory, and the hits and misses of the cache."""
         cache = self._cache
         return {"loaded": len(cache), "hits": cache.hits, "misses": cache.misses}
 
     def statistics(self, network_id: str) -> dict[int, InferenceStatistics]:
-        """Return what the versions of a network were asked since the server started."""
+        """Return the statistics of a network by version since the server started."""
         return self._statistics.get(network_id, {})
 
     def set_disabled(self, network_id: str, *, disabled: bool) -> None:
-        """Let a network answer no more by protocols that load and unload, or again."""
+        """Disable or enable a network for protocols that load and unload models."""
         if not disabled:
             self._disabled.discard(network_id)
-        elif len(self._disabled | {network_id}) > COUNTED_NETWORKS:
-            raise ConflictError(f"{COUNTED_NETWORKS} networks are unloaded already; delete those")
+        elif len(self._disabled | {network_id}) > MAX_COUNTED_NETWORKS:
+            raise ConflictError(
+                f"{MAX_COUNTED_NETWORKS} networks are already unloaded; load or delete some"
+            )
         else:
             self._disabled.add(network_id)
 
     def is_disabled(self, network_id: str) -> bool:
-        """Tell whether a client unloaded the network."""
+        """Return True if a client unloaded the network."""
         return network_id in self._disabled
 
     async def _load(self, tenant: str, reference: str | None, ref: str | None) -> LoadedModel:
@@ -191,9 +192,9 @@ class Inference:
         live = await self._live_snapshots.load(network)
         if live is None:
             return await self.load(tenant, reference, "latest")
-        engine = Network.from_spec(network.spec())
+        engine = Network.from_config(network.config())
         engine.load_bytes(live.snapshot.weights)
-        preprocessing = Preprocessing.from_document(
+        preprocessing = Preprocessing.from_config(
             live.snapshot.preprocessing, engine.inputs, engine.units
         )
         model = Model(engine, None, preprocessing)
@@ -202,11 +203,11 @@ class Inference:
     async def _build(
         self, network: NetworkRecord, number: int, model: Model, training: dict[str, Any] | None
     ) -> LoadedModel:
-        counted = self._statistics.setdefault(network.id, {})
-        statistics = counted.setdefault(number, InferenceStatistics())
-        while len(counted) > COUNTED_VERSIONS:
-            del counted[next(iter(counted))]
-        while len(self._statistics) > COUNTED_NETWORKS:
+        by_version = self._statistics.setdefault(network.id, {})
+        statistics = by_version.setdefault(number, InferenceStatistics())
+        while len(by_version) > MAX_COUNTED_VERSIONS:
+            del by_version[next(iter(by_version))]
+        while len(self._statistics) > MAX_COUNTED_NETWORKS:
             del self._statistics[next(iter(self._statistics))]
         forward = await run_in_thread_if_large(
             network, lambda: Forward(model.network, model.preprocessing)
@@ -257,65 +258,71 @@ class Inference:
         """Return the outputs for raw rows, (rows, units); raises as `predict` does."""
         return await self.predict(model, rows, lambda outputs: outputs)
 
-    async def evaluate(self, served: LoadedModel, dataset: Dataset) -> dict[str, Any]:
-        """Return loss and metrics over a whole dataset."""
-        network = served.network
-        loss = self._loss(served, dataset.task)
+    async def evaluate(self, model: LoadedModel, dataset: Dataset) -> dict[str, Any]:
+        """Return loss and metrics over a dataset."""
+        network = model.network
+        loss = self._loss(model, dataset.task)
         check_loss(network, loss)
         classes = classes_of(network, dataset)
         rows = await self._datasets.arrays(dataset)
-        return await asyncio.to_thread(evaluate_model, served, loss, classes, rows)
+        return await asyncio.to_thread(evaluate_model, model, loss, classes, rows)
 
-    def _loss(self, served: LoadedModel, task: Task) -> Any:
-        """Return the loss the version was trained with, or the one that fits."""
-        if served.training is not None:
-            return served.training["loss"]
-        return default_loss(served.network.output_activation, task)
+    def _loss(self, model: LoadedModel, task: Task) -> Any:
+        """Return the loss of the version's training, or the default for its activation."""
+        if model.training is not None:
+            return model.training["loss"]
+        return default_loss(model.network.output_activation, task)
 
     async def check_gradient(
-        self, served: LoadedModel, dataset: Dataset, rows: int
+        self, model: LoadedModel, dataset: Dataset, rows: int
     ) -> dict[str, Any]:
-        """Return backpropagation's largest error per layer and parameter, and a verdict."""
-        loss = self._loss(served, dataset.task)
-        check_loss(served.network, loss)
-        classes = classes_of(served.network, dataset)
+        """Return the gradient check over the first rows of a dataset.
+
+        It has the largest error of backpropagation for each layer and parameter, and a verdict.
+        """
+        loss = self._loss(model, dataset.task)
+        check_loss(model.network, loss)
+        classes = classes_of(model.network, dataset)
         inputs, targets = await self._datasets.arrays(dataset)
-        some = (inputs[:rows], targets[:rows])
-        return await asyncio.to_thread(check_gradient_of, served, loss, classes, some)
+        sample = (inputs[:rows], targets[:rows])
+        return await asyncio.to_thread(check_gradient_of, model, loss, classes, sample)
 
     async def check_gradient_rows(
-        self, served: LoadedModel, inputs: list[Any], targets: list[Any]
+        self, model: LoadedModel, inputs: list[Any], targets: list[Any]
     ) -> dict[str, Any]:
-        """Return the check on rows of the request; numbers are classes where there are some."""
-        network = served.network
-        rows = check_rows(served, inputs, self._limits)
+        """Return the gradient check over rows of the request.
+
+        For a network with classes, numbers as targets are labels.
+        """
+        network = model.network
+        rows = check_rows(model, inputs, self._limits)
         if len(rows) != len(targets):
-            problem = f"there are {len(rows)} inputs and {len(targets)} targets"
+            problem = f"expected one target per row, got {len(targets)} for {len(rows)} rows"
             raise InvalidRequestError.at("/targets", "length_mismatch", problem)
         if len(rows) > self._limits.gradient_check_rows:
-            problem = f"at most {self._limits.gradient_check_rows} rows are taken"
+            problem = f"expected at most {self._limits.gradient_check_rows} rows, got {len(rows)}"
             raise InvalidRequestError.at("/inputs", "out_of_range", problem)
         raw = json_targets(targets)
         labels = network.effective_labels
         if labels is not None and (raw.numbers is None or raw.numbers.ndim == 1):
             words = raw.words or [str(int(n)) if n == int(n) else repr(n) for n in targets]
-            classes, numbers = list(range(len(labels))), class_numbers(words, labels)
+            classes, numbers = list(range(len(labels))), class_indices(words, labels)
         else:
             classes = None
-            numbers = vectors_of(raw, network.units)
-        loss = self._loss(served, "regression" if classes is None else "classification")
+            numbers = target_vectors(raw, network.units)
+        loss = self._loss(model, "regression" if classes is None else "classification")
         check_loss(network, loss)
-        return await asyncio.to_thread(check_gradient_of, served, loss, classes, (rows, numbers))
+        return await asyncio.to_thread(check_gradient_of, model, loss, classes, (rows, numbers))
 
 
-def fits_inline(served: LoadedModel, rows: Sized) -> bool:
-    """Tell whether the rows are answered sooner on the loop than by a thread."""
+def fits_inline(model: LoadedModel, rows: Sized) -> bool:
+    """Return True if predicting the rows on the event loop is faster than in a thread."""
     count = len(rows)
-    if count * served.forward.units > INLINE_OUTPUTS:
+    if count * model.forward.units > MAX_INLINE_OUTPUTS:
         return False
-    if count * served.forward.inputs > INLINE_INPUTS:
+    if count * model.forward.inputs > MAX_INLINE_INPUTS:
         return False
-    return count == 1 or count * served.network.parameter_count < INLINE_MULTIPLICATIONS
+    return count == 1 or count * model.network.parameter_count < MAX_INLINE_MULTIPLICATIONS
 
 
 def _resolve(result: asyncio.Future[Array], outputs: Array | Exception) -> None:

@@ -1,4 +1,4 @@
-"""A version of a network, loaded."""
+"""A loaded version of a network and its statistics."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,25 +8,33 @@ from core.formats import Model
 from core.inference import Forward
 from service.domain.networks import NetworkRecord
 
-BATCH_SIZES: Final = 64
-"""Batch sizes whose runs are counted apart; what comes later counts in the totals alone."""
+MAX_BATCH_SIZES: Final = 64
+"""Batch sizes that are counted separately; further sizes count only in the totals."""
 
 
 @final
 @dataclass(slots=True)
 class InferenceStatistics:
-    """What a version was asked so far; durations in nanoseconds.
+    """Inference statistics of a version since the server started.
 
     Attributes
     ----------
+    rows
+        Rows of all forward passes.
     requests
-        Calls that were answered; several may share a forward pass.
+        Successful requests; several requests may share a forward pass.
     executions
         Forward passes.
+    nanoseconds
+        Time spent on forward passes.
     decoding, encoding
-        Time spent on bodies, where the protocol asks for it.
+        Nanoseconds spent on bodies, for protocols that report it.
+    failures
+        Rejected requests.
+    last_at
+        Unix time of the last forward pass.
     by_batch
-        Executions and their duration, decoding and encoding, for each number of rows.
+        Executions, and nanoseconds of execution, decoding and encoding, for each number of rows.
     """
 
     rows: int = 0
@@ -50,11 +58,11 @@ class InferenceStatistics:
         if batch is not None:
             batch[0] += 1
             batch[1] += nanoseconds
-        elif len(self.by_batch) < BATCH_SIZES:
+        elif len(self.by_batch) < MAX_BATCH_SIZES:
             self.by_batch[rows] = [1, nanoseconds, 0, 0]
 
     def coded(self, rows: int, decoding: int, encoding: int) -> None:
-        """Count the time that bodies around a forward pass took."""
+        """Count the nanoseconds spent on decoding and encoding the bodies of a forward pass."""
         self.decoding += decoding
         self.encoding += encoding
         batch = self.by_batch.get(rows)
@@ -63,19 +71,21 @@ class InferenceStatistics:
             batch[3] += encoding
 
     def failed(self) -> None:
-        """Count a call that was refused."""
+        """Count a rejected request."""
         self.failures += 1
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A version ready to answer.
+    """A version in memory, ready for inference.
 
     Attributes
     ----------
     classes
-        Names of the classes; None where the outputs are no probabilities.
+        Names of the classes; None if the outputs are not probabilities.
+    training
+        The training config of the version, or None.
     """
 
     network: NetworkRecord
@@ -88,5 +98,5 @@ class LoadedModel:
 
     @property
     def bytes(self) -> int:
-        """About what it takes: the model, and the numbers laid out for products and for a row."""
+        """Approximate memory: the model and its copies for batches and for single rows."""
         return 4 * int(self.model.network.parameters.nbytes) + 8192

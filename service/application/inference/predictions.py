@@ -1,4 +1,4 @@
-"""What the outputs of a classifier say."""
+"""Predictions of classifiers."""
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ class Top(msgspec.Struct, frozen=True, gc=False):
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a network says of one row."""
+    """The predicted class of a row and the probabilities of all classes."""
 
     label: str
     class_index: int
@@ -26,17 +26,17 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class NotAClassifierError(ConflictError):
-    """The network's outputs are no probabilities."""
+    """The outputs of the network are not probabilities."""
 
     code = "not_a_classifier"
 
 
-def class_names_of(served: LoadedModel) -> list[str]:
-    """Return the names of the classes, or say that there are none."""
-    labels = served.classes
+def class_names_of(model: LoadedModel) -> list[str]:
+    """Return the names of the classes; raise NotAClassifierError without classes."""
+    labels = model.classes
     if labels is None:
         problem = (
-            f"the last layer is {served.network.output_activation}: its outputs are no "
+            f"the outputs of a last layer with {model.network.output_activation} are not "
             "probabilities; use predict"
         )
         raise NotAClassifierError(problem)
@@ -44,12 +44,18 @@ def class_names_of(served: LoadedModel) -> list[str]:
 
 
 def probabilities_of(outputs: Array) -> Array:
-    """Return a column for each class: one sigmoid unit tells two apart."""
+    """Return probabilities, (rows, classes), from outputs, (rows, units).
+
+    One sigmoid unit gives the probabilities of two classes.
+    """
     return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
 
 def predictions(labels: list[str], rows: list[list[float]], top_k: int | None) -> list[Prediction]:
-    """Return what the outputs of each row say."""
+    """Return a prediction for each row of outputs.
+
+    ``top_k`` adds that many of the most probable classes to each prediction.
+    """
     if rows and len(rows[0]) == 1:
         rows = [[1.0 - p, p] for (p,) in rows]
     best = [row.index(max(row)) for row in rows]
@@ -65,6 +71,6 @@ def predictions(labels: list[str], rows: list[list[float]], top_k: int | None) -
 
 
 def _top(labels: list[str], row: list[float], count: int) -> list[Top]:
-    """Return the most probable classes, best first."""
+    """Return the ``count`` most probable classes, most probable first."""
     order = sorted(range(len(row)), key=row.__getitem__, reverse=True)
     return [Top(labels[index], row[index]) for index in order[:count]]

@@ -1,4 +1,4 @@
-"""Checkpoints of jobs: taken on request, and made versions."""
+"""Checkpoints of jobs: list them, take one on request, and promote one to a version."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,14 +25,14 @@ from service.domain.networks import NetworkRecord, Version
 
 @final
 class CheckpointService:
-    """The use cases.
+    """Use cases for checkpoints.
 
     Parameters
     ----------
     changed
-        Called with a network's id when it got a version.
+        Called with a network's id when the network gets a new version.
     closing
-        Set when the server was told to stop.
+        Set when the server starts to shut down.
     """
 
     def __init__(
@@ -54,37 +54,47 @@ class CheckpointService:
             return await work.checkpoints.of(job.id)
 
     async def take(self, tenant: str, reference: str) -> str:
-        """Have a checkpoint taken now; return the job's id when it is stored: `keep` keeps it."""
+        """Request a checkpoint and wait until it is stored; return the job's id.
+
+        `record` retains the checkpoint.
+
+        Raises
+        ------
+        InvalidTransitionError
+            If the job is not running.
+        UnavailableError
+            If the server shuts down first.
+        """
         job = await read_job(self._database, tenant, reference)
         job_id = job.id
         before = {checkpoint.id for checkpoint in await self.of(tenant, job_id)}
-        news = self._event_bus.next(job_id)
+        wakeup = self._event_bus.next(job_id)
         if job.status is Status.RUNNING:
             if not self._dispatcher.checkpoint(job_id):
-                await self._database.notify(
-                    "checkpoint", job_id
-                )  # a worker of another server has it
+                # A worker of another server runs the job.
+                await self._database.notify("checkpoint", job_id)
             while job.status in LEASED and not self._closing.is_set():
-                await asyncio.wait([news])
-                news = self._event_bus.next(job_id)
-                if any(found.id not in before for found in await self.of(tenant, job_id)):
+                await asyncio.wait([wakeup])
+                wakeup = self._event_bus.next(job_id)
+                checkpoints = await self.of(tenant, job_id)
+                if any(checkpoint.id not in before for checkpoint in checkpoints):
                     return job_id
                 job = await read_job(self._database, tenant, job_id)
             if self._closing.is_set():
                 raise UnavailableError("the server is stopping", code="shutting_down")
-        raise InvalidTransitionError("be checkpointed", job.status, allowed_actions(job.status))
+        raise InvalidTransitionError("checkpoint", job.status, allowed_actions(job.status))
 
     async def record(self, work: UnitOfWork, tenant: str, job_id: str) -> Checkpoint:
-        """Keep the newest checkpoint for its client, beside those that come later."""
+        """Mark the newest checkpoint as requested, so that newer ones do not replace it."""
         job = await find_job(work, tenant, job_id)
-        found = await work.checkpoints.of(job.id)
-        if not found:
+        checkpoints = await work.checkpoints.of(job.id)
+        if not checkpoints:
             raise NotFoundError("checkpoint", "newest")
-        await work.checkpoints.keep(found[0].id)
-        return found[0]
+        await work.checkpoints.keep(checkpoints[0].id)
+        return checkpoints[0]
 
     async def best(self, tenant: str, job_id: str, checkpoint_id: str) -> Version:
-        """Return a checkpoint's best weights as a version; `promote` remembers it."""
+        """Return a checkpoint's best weights as a version, which `promote` stores."""
         async with self._database.read() as work:
             job = await find_job(work, tenant, job_id)
             checkpoint = await work.checkpoints.get(job.id, checkpoint_id)
@@ -94,10 +104,10 @@ class CheckpointService:
             dataset = await work.datasets.find(tenant, job.dataset_id)
         try:
             state = await self._blobs.get(checkpoint.blob)
-            weights = await asyncio.to_thread(_best_of, state, network)
+            weights = await asyncio.to_thread(_best_weights, state, network)
         except (BlobCorruptError, FormatError) as error:
             raise ConflictError(str(error), code="checkpoint_corrupt") from error
-        worker_crashes = {
+        losses = {
             "train_loss": checkpoint.train_loss,
             "validation_loss": checkpoint.validation_loss,
         }
@@ -113,7 +123,7 @@ class CheckpointService:
             metrics={
                 "epochs": checkpoint.epoch,
                 "best_epoch": checkpoint.best_epoch,
-                **{name: loss for name, loss in worker_crashes.items() if loss is not None},
+                **{name: loss for name, loss in losses.items() if loss is not None},
             },
             dataset_sha256=None if dataset is None else dataset.sha256,
             preprocessing=checkpoint.preprocessing,
@@ -122,14 +132,14 @@ class CheckpointService:
     async def promote(
         self, work: UnitOfWork, tenant: str, version: Version
     ) -> tuple[NetworkRecord, Version]:
-        """Add what `best` returned to its network."""
+        """Append the version that `best` returned to its network."""
         network = await find_network(work, tenant, version.network_id)
         return network, await append_version(work, network, version, self._changed)
 
 
-def _best_of(state: bytes, network: NetworkRecord) -> bytes:
-    """Return the best weights that a trainer's state holds."""
+def _best_weights(state: bytes, network: NetworkRecord) -> bytes:
+    """Return the best weights in a trainer's state, encoded."""
     arrays, _ = read_state(state)
-    engine = Network.from_spec(network.spec())
-    engine.parameters[:] = arrays["best_parameters"]
-    return engine.to_bytes()
+    neural_network = Network.from_config(network.config())
+    neural_network.parameters[:] = arrays["best_parameters"]
+    return neural_network.to_bytes()

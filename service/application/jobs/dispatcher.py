@@ -1,8 +1,8 @@
-"""Brings queued jobs to workers, and what workers report to the store.
+"""Assigns queued jobs to workers and stores the workers' reports.
 
-A job is moved only in the store, by compare-and-set; the dispatcher holds nothing that a restart
-would lose. Its supervisor of a job reads the job again in every transaction, so that what a
-client asked for in between decides.
+A job changes only in the database, by compare-and-set. The dispatcher holds no state that a restart
+would lose. The supervisor of a job reads the job again in every transaction, so that a request that
+a client made in between takes effect.
 """
 
 import asyncio
@@ -34,25 +34,26 @@ from service.domain.jobs import Job, Status, StopReason
 from service.domain.limits import Limits
 
 TICK_SECONDS: Final = 1.0
-CANCEL_GRACE: Final = 0.4
-"""Seconds that a worker has to end by itself after a cancel, before it is killed."""
-PAUSE_GRACE: Final = 60.0
-SHUTDOWN_GRACE: Final = 4.0
-RETRY_SECONDS: Final = (0.2, 5.0)
+CANCEL_GRACE_SECONDS: Final = 0.4
+"""Time that a worker has to stop after a cancellation before it is killed."""
+PAUSE_GRACE_SECONDS: Final = 60.0
+SHUTDOWN_GRACE_SECONDS: Final = 4.0
+MIN_RETRY_SECONDS: Final = 0.2
+MAX_RETRY_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 600.0
 
 log = logging.getLogger(__name__)
 
 
 class Server(NamedTuple):
-    """A server among those that use the store.
+    """A server that uses the database.
 
     Attributes
     ----------
     id
-        Under which it holds its leases.
+        Identifies the server as the holder of its leases.
     alone
-        Whether there can be no other.
+        True if no other server can use the database.
     """
 
     id: str
@@ -61,7 +62,7 @@ class Server(NamedTuple):
 
 @final
 class Dispatcher:
-    """The loop and its supervisors."""
+    """Runs the dispatcher loop and one supervisor task for each running job."""
 
     def __init__(
         self,
@@ -80,26 +81,27 @@ class Dispatcher:
         self._reports = reports
         self._attempts: dict[str, Attempt] = {}
         self._supervisors: set[asyncio.Task[None]] = set()
-        self._news = asyncio.Event()
-        self._handing_out = asyncio.Lock()
+        self._wakeup = asyncio.Event()
+        self._assignment_lock = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
         self._draining = self._recovered = False
 
     @property
     def slots(self) -> int:
-        """How many jobs can run at a time."""
+        """Return the number of jobs that can run at a time."""
         return self._executor.slots
 
     async def start(self) -> None:
-        """Put back what an earlier server left, and begin to hand out jobs."""
-        with contextlib.suppress(UnavailableError):  # a full disk: reading and classifying go on
+        """Requeue the jobs of an earlier server and start to assign jobs."""
+        # With a full disk the server still serves reads and predictions.
+        with contextlib.suppress(UnavailableError):
             await self._recover()
         await self._executor.start()
         self._loop = asyncio.create_task(self._run())
 
     async def _recover(self) -> None:
-        """Put back what an earlier server left; a restart is not the job's fault."""
-        if self._alone:  # else their leases tell which servers are gone
+        """Requeue the jobs of an earlier server; a restart does not count as a worker crash."""
+        if self._alone:  # otherwise expired leases show which servers are gone
             async with self._database.write() as work:
                 for job in await work.jobs.leased_by(None):
                     await self._reports.release_after_server_loss(
@@ -108,44 +110,44 @@ class Dispatcher:
         self._recovered = True
 
     async def stop(self) -> None:
-        """Checkpoint all jobs, put them back into the queue, end the workers."""
+        """Checkpoint and requeue all jobs, then stop the workers."""
         self._draining = True
         if self._loop is not None:
-            async with self._handing_out:  # not between a claim and its worker
+            async with self._assignment_lock:  # not between the claim of a job and its start
                 self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         for attempt in self._attempts.values():
-            attempt.stop(kill_after=SHUTDOWN_GRACE)
+            attempt.stop(kill_after=SHUTDOWN_GRACE_SECONDS)
         await asyncio.gather(*self._supervisors, return_exceptions=True)
         await self._executor.stop()
 
     def wake(self) -> None:
-        """Look at the queue now."""
-        self._news.set()
+        """Check the queue now."""
+        self._wakeup.set()
 
     def signal(self, job: Job) -> None:
-        """Tell the worker of a job what its state now asks for."""
+        """Stop the worker of a job that is being cancelled or paused."""
         attempt = self._attempts.get(job.id)
         if attempt is not None and job.status is Status.CANCELLING:
-            attempt.stop(kill_after=CANCEL_GRACE)
+            attempt.stop(kill_after=CANCEL_GRACE_SECONDS)
         elif attempt is not None and job.status is Status.PAUSING:
-            attempt.stop(kill_after=PAUSE_GRACE)
+            attempt.stop(kill_after=PAUSE_GRACE_SECONDS)
 
     def on_notification(self, job_id: str) -> None:
-        """Act on what another server wrote down about a job: a new one, or one of ours."""
+        """Handle the notification that another server has added or changed a job."""
         self.wake()
         if job_id in self._attempts:
             self._spawn(self._refresh(job_id))
 
     async def _refresh(self, job_id: str) -> None:
-        with contextlib.suppress(UnavailableError):  # `_keep_leases` looks at it anyway
+        with contextlib.suppress(UnavailableError):  # `_keep_leases` checks the job anyway
             async with self._database.read() as work:
                 job = await work.jobs.get(job_id)
             if job is not None:
                 self.signal(job)
 
     def checkpoint(self, job_id: str) -> bool:
-        """Ask a job's worker for a checkpoint; False when no worker has the job."""
+        """Request a checkpoint from a job's worker; return False if no worker here runs the job."""
         attempt = self._attempts.get(job_id)
         if attempt is not None:
             attempt.checkpoint()
@@ -153,62 +155,62 @@ class Dispatcher:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        renewed, swept = loop.time(), loop.time()
+        last_renewal, last_sweep = loop.time(), loop.time()
         while True:
             try:
                 async with asyncio.timeout(TICK_SECONDS):
-                    await self._news.wait()
+                    await self._wakeup.wait()
             except TimeoutError:
                 pass
-            self._news.clear()
+            self._wakeup.clear()
             try:
                 if not self._recovered:
                     await self._recover()
-                await self._hand_out()
-                if loop.time() - renewed >= TICK_SECONDS:
-                    renewed = loop.time()
+                await self._assign_jobs()
+                if loop.time() - last_renewal >= TICK_SECONDS:
+                    last_renewal = loop.time()
                     await self._keep_leases()
-                if loop.time() - swept >= SWEEP_SECONDS:
-                    swept = loop.time()
-                    keep = await self._database.referenced_blobs()
-                    await self._blobs.sweep(keep, grace=SWEEP_SECONDS)
+                if loop.time() - last_sweep >= SWEEP_SECONDS:
+                    last_sweep = loop.time()
+                    referenced = await self._database.referenced_blobs()
+                    await self._blobs.sweep(referenced, grace=SWEEP_SECONDS)
             except UnavailableError as error:
-                log.warning("the dispatcher waits for storage: %s", error.detail)
-                await asyncio.sleep(RETRY_SECONDS[0])
-            except Exception:  # the top frame of the loop: jobs must go on being handed out
-                log.exception("the dispatcher stumbled")
-                await asyncio.sleep(RETRY_SECONDS[0])
+                log.warning("the dispatcher is waiting for storage: %s", error.detail)
+                await asyncio.sleep(MIN_RETRY_SECONDS)
+            except Exception:  # outermost frame: the loop must continue to assign jobs
+                log.exception("unexpected error in the dispatcher loop")
+                await asyncio.sleep(MIN_RETRY_SECONDS)
 
-    async def _hand_out(self) -> None:
-        """Give queued jobs to the workers that are free."""
-        async with self._handing_out:
+    async def _assign_jobs(self) -> None:
+        """Assign queued jobs to free workers."""
+        async with self._assignment_lock:
             while not self._draining and self._executor.free() and await self._claim():
                 pass
 
     async def _keep_leases(self) -> None:
-        """Renew our leases, act on what was asked of our jobs, take over what is abandoned."""
+        """Renew this server's leases, signal its jobs, and requeue abandoned jobs."""
         async with self._database.read() as work:
-            held = await work.jobs.leased_by(None)
-        ours = [job for job in held if job.lease_owner == self._server_id]
+            leased = await work.jobs.leased_by(None)
+        ours = [job for job in leased if job.lease_owner == self._server_id]
         for job in ours:
-            self.signal(job)  # what another server told us of it may not have been heard
+            self.signal(job)  # another server's notification may have been lost
         unattended = any(job.id not in self._attempts for job in ours)
-        if not unattended and (self._alone or not held):
+        if not unattended and (self._alone or not leased):
             return
         async with self._database.write() as work:
             if not self._alone:
                 await work.jobs.renew(self._server_id)
                 for job in await work.jobs.expired(self._server_id):
                     await self._reports.release_after_server_loss(
-                        work, job, "its server's lease ran out"
+                        work, job, "its server's lease expired"
                     )
             for job in await work.jobs.leased_by(self._server_id):
                 if job.id not in self._attempts:
                     await self._reports.lost(work, job, "its supervisor failed")
 
     async def _claim(self) -> bool:
-        """Hand the job that has waited longest to a worker; False when none waits."""
-        # Looked at without the write lock first: most of the time none waits.
+        """Claim the longest waiting job and start it on a worker; return False if there is none."""
+        # Check without the write lock first, because usually no job is waiting.
         async with self._database.read() as work:
             if await work.jobs.next_queued(self._limits.running_jobs_per_tenant) is None:
                 return False
@@ -223,53 +225,53 @@ class Dispatcher:
                     work, job, StopReason.ERROR, error.error_code, error.detail
                 )
                 return True
-            held = await self._event_log.transition(
+            claimed = await self._event_log.transition(
                 work, job, Status.STARTING, attempt=job.attempt + 1, lease_owner=self._server_id
             )
-        if held is not None:
-            await self._begin(held, replace(task, attempt=held.attempt))
+        if claimed is not None:
+            await self._start_attempt(claimed, replace(task, attempt=claimed.attempt))
         return True
 
-    async def _begin(self, job: Job, task: TrainingTask) -> None:
-        """Hand a claimed job to a worker and follow it."""
+    async def _start_attempt(self, job: Job, task: TrainingTask) -> None:
+        """Pass a claimed job to a worker and supervise it."""
         try:
             attempt = await self._executor.begin(task)
         except NoWorkerError:
-            await self._stored(job, TrainingStoppedReport())
+            await self._store(job, TrainingStoppedReport())
             return
         except (OverflowError, TypeError, ValueError) as error:
-            detail = f"the job cannot be handed to a worker: {error}"
-            await self._stored(
+            detail = f"the job cannot be sent to a worker: {error}"
+            await self._store(
                 job, TrainingFailedReport(StopReason.ERROR, "not_serializable", detail)
             )
             return
         self._attempts[job.id] = attempt
         self._spawn(self._supervise(job, attempt))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let work go on beside the loop; `stop` waits for it."""
-        task = asyncio.create_task(work)
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine concurrently with the loop; `stop` waits for it."""
+        task = asyncio.create_task(coroutine)
         self._supervisors.add(task)
         task.add_done_callback(self._supervisors.discard)
 
     async def _task(self, work: UnitOfWork, job: Job) -> TrainingTask:
-        """Return what a worker needs; what is gone by now is a refusal."""
+        """Return the training task of a job; raise InvalidRequestError if it can no longer run."""
         network = await work.networks.find(job.tenant, job.network_id)
         dataset = await work.datasets.find(job.tenant, job.dataset_id)
         if network is None or dataset is None:
-            gone = "network" if network is None else "dataset"
-            raise InvalidRequestError(f"the {gone} was deleted", code=f"{gone}_deleted")
+            missing = "network" if network is None else "dataset"
+            raise InvalidRequestError(f"the {missing} was deleted", code=f"{missing}_deleted")
         base = await work.versions.get(network.id, job.base_version)
         if base is None:
-            raise InvalidRequestError("the base version is gone", code="version_deleted")
+            raise InvalidRequestError("the base version was deleted", code="version_deleted")
         try:
             classes = check_compatibility(network, dataset, job.training)
-        except InvalidRequestError as error:  # its labels were changed while the job waited
+        except InvalidRequestError as error:  # the labels changed while the job was queued
             raise InvalidRequestError(error.detail, code="incompatible") from error
         return TrainingTask(
             job_id=job.id,
             attempt=job.attempt,
-            spec=network.spec(),
+            config=network.config(),
             training=job.training,
             weights=str(self._blobs.path(base.weights_sha256)),
             weights_sha256=base.weights_sha256,
@@ -285,7 +287,7 @@ class Dispatcher:
         )
 
     async def _supervise(self, job: Job, attempt: Attempt) -> None:
-        """Take a worker's reports until it is done with the job."""
+        """Store a worker's reports until its attempt ends."""
         try:
             async with contextlib.aclosing(attempt.reports()) as reports:
                 async for report in reports:
@@ -293,32 +295,36 @@ class Dispatcher:
                         self._live_snapshots.publish(
                             job.network_id, LiveSnapshot(job.id, job.base_version, report)
                         )
-                    elif not await self._stored(job, report):
-                        break  # the worker is ended: what it trains is nobody's
-        except Exception:  # the top frame of a connection to a worker
-            # `_keep_leases` puts the job back: it is held, and in nobody's hands.
+                    elif not await self._store(job, report):
+                        break  # closing `reports` ends the worker, which no longer has the job
+        except Exception:  # outermost frame of a connection to a worker
+            # The job stays leased without a supervisor until `_keep_leases` requeues it.
             log.exception("the supervisor of %s failed", job.id)
         finally:
             if self._attempts.get(job.id) is attempt:
                 del self._attempts[job.id]
             self._live_snapshots.remove(job.network_id, job.id)
-            self._news.set()
+            self._wakeup.set()
 
-    async def _stored(self, job: Job, report: PersistedReport) -> bool:
-        """Store a report, trying again as long as storage refuses; False where none may follow."""
+    async def _store(self, job: Job, report: PersistedReport) -> bool:
+        """Store a report; return False if the attempt must end.
+
+        Retry while storage is unavailable, except for checkpoints and during a shutdown.
+        """
         if self._draining and isinstance(report, WorkerLostReport):
-            report = (
-                TrainingStoppedReport()
-            )  # killed for the server's stop, not by a fault of the job
-        wait, longest = RETRY_SECONDS
+            # The worker was killed by the shutdown, not by a fault of the job.
+            report = TrainingStoppedReport()
+        wait = MIN_RETRY_SECONDS
         while True:
             try:
                 return await self._reports.apply(job, report)
             except UnavailableError as error:
-                log.warning("%s of %s waits: %s", type(report).__name__, job.id, error.detail)
+                log.warning(
+                    "cannot store %s of %s: %s", type(report).__name__, job.id, error.detail
+                )
                 if isinstance(report, CheckpointReport):
-                    return True  # the one before is whole, and the next comes soon
+                    return True  # the previous checkpoint is intact, and the next follows soon
                 if self._draining:
-                    return False  # a checkpoint must not be ahead of the epochs that were told
+                    return False  # a stored checkpoint must not be ahead of the stored epochs
                 await asyncio.sleep(wait)
-                wait = min(2 * wait, longest)
+                wait = min(2 * wait, MAX_RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""The only way in which a job changes: its row and its log together, in one transaction."""
+"""Changes to jobs. Each change writes the job's row and its event log in one transaction."""
 
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,13 +11,13 @@ from service.domain.jobs import TERMINAL, EventBatch, Job, Progress, Status
 
 @final
 class JobEventLog:
-    """Moves jobs and writes down that they moved."""
+    """Changes jobs and appends the changes to their event logs."""
 
     def __init__(self, event_bus: EventBus) -> None:
         self.event_bus = event_bus
 
     async def create(self, work: UnitOfWork, job: Job) -> Job:
-        """Add a job and the first entry of its log."""
+        """Add a job and the first event of its log."""
         job = replace(job, last_event=1)
         await work.jobs.add(job)
         await self._append(work, EventBatch(job.id, 1, 1, "state", state_of(job)))
@@ -26,7 +26,7 @@ class JobEventLog:
     async def transition(
         self, work: UnitOfWork, job: Job, to: Status, **changes: Any
     ) -> Job | None:
-        """Move a job; None when someone else moved it first."""
+        """Move a job to a status; return None if the job changed concurrently."""
         first = job.last_event + 1
         kinds = ["state", "end"] if to in TERMINAL else ["state"]
         moved = await work.jobs.transition(job, to, last_event=first + len(kinds) - 1, **changes)
@@ -39,7 +39,7 @@ class JobEventLog:
     async def epochs(
         self, work: UnitOfWork, job: Job, columns: dict[str, list[Any]], progress: Progress
     ) -> Job | None:
-        """Write down epochs, and how far the job is; None when someone else moved it."""
+        """Append epochs and update the progress; return None if the job changed concurrently."""
         first, last = job.last_event + 1, job.last_event + len(columns["epoch"])
         if not await work.jobs.update(job, last_event=last, progress=progress):
             return None
@@ -47,7 +47,10 @@ class JobEventLog:
         return replace(job, last_event=last, progress=progress)
 
     async def note(self, work: UnitOfWork, job: Job, kind: str, data: dict[str, Any]) -> Job | None:
-        """Write down what changes no state: a checkpoint, a remark; None as `epochs` does."""
+        """Append an event that does not change the status, such as a checkpoint or a log message.
+
+        Return None if the job changed concurrently.
+        """
         event = job.last_event + 1
         if not await work.jobs.update(job, last_event=event):
             return None
@@ -61,7 +64,7 @@ class JobEventLog:
 
 
 def state_of(job: Job) -> dict[str, Any]:
-    """Return what an event tells of a job's state."""
+    """Return the data of an event that reports a job's state."""
     return {
         "status": str(job.status),
         "stop_reason": job.stop_reason,

@@ -1,4 +1,4 @@
-"""Jobs: submit, look at, pause, resume, cancel."""
+"""Use cases for jobs: submit, list, pause, resume, cancel and delete them."""
 
 import asyncio
 import hashlib
@@ -41,21 +41,21 @@ from service.domain.jobs import (
 from service.domain.limits import Limits
 from service.domain.networks import NetworkRecord, Version
 
-PACE_JOBS: Final = 20
-"""So many of the latest jobs tell how long the next will take."""
+MAX_RECENT_JOBS: Final = 20
+"""Maximum number of finished jobs whose durations predict how long queued jobs wait."""
 
 CANCELLABLE: Final = tuple(
     status for status, to in REQUESTS[Action.CANCEL].items() if to is not status
 )
 CANCEL_BATCH_SIZE: Final = 50
-"""Jobs that one transaction cancels; others write in between."""
+"""Jobs that one transaction cancels; other writers run between the transactions."""
 
 OnDuplicate = Literal["reject", "return", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a client asks for; the dataset is stored already, or comes with the job."""
+    """A job that a client submits; its dataset is stored already or sent inline."""
 
     network: str
     training: dict[str, Any]
@@ -65,15 +65,15 @@ class NewJob:
 
 
 class QueuePosition(NamedTuple):
-    """Where a job is in the queue.
+    """The position of a job in the queue.
 
     Attributes
     ----------
     ahead
-        Jobs before it.
+        Number of jobs before it.
     seconds
-        About how long until it begins, if those before it take what the latest took; None as long
-        as nothing is known.
+        Estimated time until it starts, if the jobs before it take as long as recent jobs; None if
+        there is no estimate yet.
     """
 
     ahead: int
@@ -82,7 +82,17 @@ class QueuePosition(NamedTuple):
 
 @final
 class JobService:
-    """The use cases."""
+    """Use cases for jobs.
+
+    Parameters
+    ----------
+    changed
+        Called with a network's id when the network changes.
+    closing
+        Set when the server starts to shut down.
+    open_to_all
+        Returns True while no API key exists.
+    """
 
     def __init__(
         self,
@@ -98,21 +108,22 @@ class JobService:
         self._database, self._event_log, self._event_bus = database, event_log, event_log.event_bus
         self._dispatcher, self._limits, self._changed = dispatcher, limits, changed
 
-    async def submit(self, work: UnitOfWork, tenant: str, wanted: NewJob) -> tuple[Job, bool]:
-        """Queue a job; return it, and whether it is new."""
-        network, dataset, base, training = await self._resolved(work, tenant, wanted)
-        asked = {**training, "seed": wanted.training.get("seed")}
-        fingerprint = _digest([network.id, base.number, dataset.sha256, asked])
-        if wanted.on_duplicate is not None:
-            for twin in await work.jobs.equal_work(tenant, fingerprint):
-                if wanted.on_duplicate == "return":
-                    return twin, False
-                if wanted.on_duplicate == "reject":
-                    problem = f"job {twin.id} is {twin.status} with equal work"
-                    raise ConflictError(problem, code="duplicate_job", job=twin.id)
-                await self._transition(work, twin, Action.CANCEL)
+    async def submit(self, work: UnitOfWork, tenant: str, new_job: NewJob) -> tuple[Job, bool]:
+        """Queue a job; return it and True, or an active job with equal work and False."""
+        network, dataset, base, training = await self._resolve(work, tenant, new_job)
+        # A random seed does not distinguish jobs that are equal otherwise.
+        comparable = {**training, "seed": new_job.training.get("seed")}
+        fingerprint = _digest([network.id, base.number, dataset.sha256, comparable])
+        if new_job.on_duplicate is not None:
+            for duplicate in await work.jobs.equal_work(tenant, fingerprint):
+                if new_job.on_duplicate == "return":
+                    return duplicate, False
+                if new_job.on_duplicate == "reject":
+                    problem = f"job {duplicate.id} with equal work is already {duplicate.status}"
+                    raise ConflictError(problem, code="duplicate_job", job=duplicate.id)
+                await self._transition(work, duplicate, Action.CANCEL)
         await self._check_queue(work, tenant)
-        if wanted.inline is not None:
+        if new_job.inline is not None:
             await work.datasets.add(dataset)
         if network.labels is None and dataset.labels and network.classes == len(dataset.labels):
             labelled = replace(network, labels=dataset.labels, revision=network.revision + 1)
@@ -135,33 +146,33 @@ class JobService:
         work.after_commit(self._dispatcher.wake)
         return await self._event_log.create(work, job), True
 
-    async def estimate(self, tenant: str, wanted: NewJob) -> Estimate:
-        """Check everything about a job, and tell what it would take."""
+    async def estimate(self, tenant: str, new_job: NewJob) -> Estimate:
+        """Validate a job and return its estimated cost."""
         async with self._database.read() as work:
-            network, dataset, _, training = await self._resolved(work, tenant, wanted)
+            network, dataset, _, training = await self._resolve(work, tenant, new_job)
         return estimate(network, dataset, training)
 
-    async def _resolved(
-        self, work: UnitOfWork, tenant: str, wanted: NewJob
+    async def _resolve(
+        self, work: UnitOfWork, tenant: str, new_job: NewJob
     ) -> tuple[NetworkRecord, Dataset, Version, dict[str, Any]]:
-        """Return what the job is about, with every training value in force."""
-        network = await find_network(work, tenant, wanted.network)
-        dataset = wanted.inline
+        """Return the job's network, dataset, base version and complete training config."""
+        network = await find_network(work, tenant, new_job.network)
+        dataset = new_job.inline
         if dataset is None:
-            dataset = await find_dataset(work, tenant, wanted.dataset or "")
+            dataset = await find_dataset(work, tenant, new_job.dataset or "")
         base = await work.versions.get(network.id, network.latest_version)
         if base is None:
             raise NotFoundError("version", str(network.latest_version))
         untrained = base.origin == "initial"
         training = resolve_training_config(
-            wanted.training,
+            new_job.training,
             network,
             dataset,
             standardized=None if untrained else base.preprocessing is not None,
-            drawn_seed=randbits(32),
+            random_seed=randbits(32),
         )
         if training["epochs"] > self._limits.epochs:
-            problem = f"there may be at most {self._limits.epochs} epochs"
+            problem = f"expected at most {self._limits.epochs} epochs, got {training['epochs']}"
             raise InvalidRequestError.at("/training/epochs", "out_of_range", problem)
         check_frames(network, training, self._limits)
         check_compatibility(network, dataset, training)
@@ -170,10 +181,10 @@ class JobService:
     async def _check_queue(self, work: UnitOfWork, tenant: str) -> None:
         limits = self._limits
         bounds = [(limits.queued_jobs, None), (limits.queued_jobs_per_tenant, tenant)]
-        if self._open_to_all():  # without keys there is one owner, and no neighbour to protect
+        if self._open_to_all():  # without keys there is a single tenant, so its limit has no use
             bounds.pop()
-        for limit, whose in bounds:
-            if await work.jobs.count([Status.QUEUED], tenant=whose) >= limit:
+        for limit, counted_tenant in bounds:
+            if await work.jobs.count([Status.QUEUED], tenant=counted_tenant) >= limit:
                 raise QueueFullError(limit, retry_after=5)
 
     async def get(self, tenant: str, job_id: str) -> Job:
@@ -181,61 +192,62 @@ class JobService:
         return await read_job(self._database, tenant, job_id)
 
     async def counts(self) -> dict[str, float]:
-        """Return how many jobs are in each state, over all tenants."""
+        """Return the number of jobs in each state, over all tenants."""
         async with self._database.read() as work:
-            found = await work.jobs.counts()
-        return {str(status): float(found.get(status, 0)) for status in Status}
+            counts = await work.jobs.counts()
+        return {str(status): float(counts.get(status, 0)) for status in Status}
 
     async def queue_positions(
         self, jobs: Sequence[Job], work: UnitOfWork | None = None
     ) -> dict[str, QueuePosition]:
-        """Return the places of those jobs that are queued."""
+        """Return the queue positions of the given jobs that are queued, by job id."""
         queued = [job.id for job in jobs if job.status is Status.QUEUED]
         if not queued:
             return {}
         if work is None:
-            async with self._database.read() as found:
-                return await self.queue_positions(jobs, found)
+            async with self._database.read() as transaction:
+                return await self.queue_positions(jobs, transaction)
         positions = await work.jobs.queue_positions(queued)
-        taken = await work.jobs.recent_seconds(PACE_JOBS)
+        durations = await work.jobs.recent_seconds(MAX_RECENT_JOBS)
         running = [job.progress.eta_seconds for job in await work.jobs.leased_by(None)]
-        left = [seconds for seconds in running if seconds is not None]
+        etas = [seconds for seconds in running if seconds is not None]
         slots = self._dispatcher.slots
 
         def wait(ahead: int) -> float | None:
-            """Go by what runs now, and for those before it by what the latest took."""
-            bounded = self._limits.running_jobs_per_tenant is not None  # then others may go first
-            if bounded or len(left) < len(running) or (ahead and not taken):
+            """Return the estimated seconds until a job with ``ahead`` jobs before it starts."""
+            # With a limit for each tenant, later jobs of other tenants may start first.
+            limited = self._limits.running_jobs_per_tenant is not None
+            if limited or len(etas) < len(running) or (ahead and not durations):
                 return None
-            between = fmean(taken) * ahead if ahead else 0.0
-            begins = min(left) if len(left) >= slots else 0.0
-            return round(begins + between / slots, 1)
+            queued_work = fmean(durations) * ahead if ahead else 0.0
+            first_free = min(etas) if len(etas) >= slots else 0.0
+            return round(first_free + queued_work / slots, 1)
 
         return {job_id: QueuePosition(ahead, wait(ahead)) for job_id, ahead in positions.items()}
 
     async def page(
-        self, tenant: str, page: Page, status: str | None, network: str | None
+        self, tenant: str, pagination: Page, status: str | None, network: str | None
     ) -> list[Job]:
-        """Return a page of jobs and one more."""
+        """Return a page of jobs, plus one job if there are more."""
         async with self._database.read() as work:
             network_id = None
             if network is not None:
                 network_id = (await find_network(work, tenant, network)).id
-            return await work.jobs.page(tenant, page, status, network_id)
+            return await work.jobs.page(tenant, pagination, status, network_id)
 
     async def wait(self, tenant: str, job_id: str, seconds: float) -> Job:
-        """Return a job at its next change of state, when it has ended, or after ``seconds``."""
+        """Return a job when its status changes, when it has ended, or after ``seconds``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         job_id = (await self.get(tenant, job_id)).id
-        news = self._event_bus.next(job_id)
+        wakeup = self._event_bus.next(job_id)
         job = first = await self.get(tenant, job_id)
         while job.status == first.status and not job.terminal and not self._closing.is_set():
-            left = deadline - loop.time()
-            if left <= 0:
+            remaining = deadline - loop.time()
+            if remaining <= 0:
                 break
-            await asyncio.wait([news], timeout=left)
-            news = self._event_bus.next(job_id)
+            await asyncio.wait([wakeup], timeout=remaining)
+            wakeup = self._event_bus.next(job_id)
             job = await self.get(tenant, job_id)
         return job
 
@@ -245,19 +257,19 @@ class JobService:
         deadline = loop.time() + seconds
         job = await self.get(tenant, job_id)
         while not job.terminal and not self._closing.is_set():
-            left = deadline - loop.time()
-            if left <= 0:
+            remaining = deadline - loop.time()
+            if remaining <= 0:
                 break
-            job = await self.wait(tenant, job_id, left)
+            job = await self.wait(tenant, job_id, remaining)
         return job
 
     async def request(self, tenant: str, job_id: str, action: Action) -> Job:
-        """Pause, resume or cancel; repeating what already holds changes nothing.
+        """Pause, resume or cancel a job; a repeated request changes nothing.
 
         Raises
         ------
-        IllegalMove
-            When the job's state does not allow it.
+        InvalidTransitionError
+            If the job's status does not allow the action.
         """
         while True:
             async with self._database.write() as work:
@@ -267,27 +279,27 @@ class JobService:
                 return moved
 
     async def cancel_all(self, tenant: str, status: Status | None, network: str | None) -> int:
-        """Cancel all jobs, the newest first, some in each transaction; return how many."""
+        """Cancel all matching jobs, newest first, in batches; return their number."""
         network_id, count = None, 0
         if network is not None:
             async with self._database.read() as work:
                 network_id = (await find_network(work, tenant, network)).id
-        # Twice: a job may go back meanwhile, as from running to queued when its worker is lost.
-        for one in 2 * (CANCELLABLE if status is None else (status,)):
+        # Twice, because a job may go back in between: from running to queued if its worker is lost.
+        for current in 2 * (CANCELLABLE if status is None else (status,)):
             after: str | None = None
             while True:
                 async with self._database.write() as work:
-                    page = Page(CANCEL_BATCH_SIZE, after)
-                    found = await work.jobs.page(tenant, page, one, network_id)
-                    for job in found[:CANCEL_BATCH_SIZE]:
+                    pagination = Page(CANCEL_BATCH_SIZE, after)
+                    jobs = await work.jobs.page(tenant, pagination, current, network_id)
+                    for job in jobs[:CANCEL_BATCH_SIZE]:
                         count += await self._transition(work, job, Action.CANCEL) is not None
-                if len(found) <= CANCEL_BATCH_SIZE:
+                if len(jobs) <= CANCEL_BATCH_SIZE:
                     break
-                after = found[CANCEL_BATCH_SIZE - 1].id
+                after = jobs[CANCEL_BATCH_SIZE - 1].id
         return count
 
     async def _transition(self, work: UnitOfWork, job: Job, action: Action) -> Job | None:
-        """Move a job as a client wants it; None when it moved meanwhile."""
+        """Apply a client's action to a job; return None if the job changed concurrently."""
         to = requested(action, job.status)
         if to is job.status:
             return job
@@ -303,7 +315,7 @@ class JobService:
         return moved
 
     async def remove(self, tenant: str, job_id: str) -> None:
-        """Forget a job that has ended."""
+        """Delete a job that has ended, with its inline dataset if no other job uses it."""
         async with self._database.write() as work:
             job = await find_job(work, tenant, job_id)
             if not job.terminal:
@@ -316,7 +328,7 @@ class JobService:
     async def history(
         self, tenant: str, job_id: str, max_points: int, after_epoch: int
     ) -> dict[str, Any]:
-        """Return the epochs as columns, thinned out where there are more than ``max_points``."""
+        """Return the epochs as columns, downsampled to at most ``max_points``."""
         async with self._database.read() as work:
             job = await find_job(work, tenant, job_id)
             batches = await work.job_events.epochs(job.id)
@@ -324,16 +336,22 @@ class JobService:
 
 
 async def read_job(database: Database, tenant: str, job_id: str) -> Job:
-    """Return a job as it is now; see `find_job`."""
+    """Return a job, read in a transaction of its own; see `find_job`."""
     async with database.read() as work:
         return await find_job(work, tenant, job_id)
 
 
 async def find_job(work: UnitOfWork, tenant: str, job_id: str) -> Job:
-    """Return a job, the newest for "latest", or say that it is not there."""
+    """Return a job by id, or the newest job for "latest".
+
+    Raises
+    ------
+    NotFoundError
+        If the tenant has no such job.
+    """
     if job_id == "latest":
-        found = await work.jobs.page(tenant, Page(limit=1), None, None)
-        job = found[0] if found else None
+        newest = await work.jobs.page(tenant, Page(limit=1), None, None)
+        job = newest[0] if newest else None
     else:
         job = await work.jobs.find(tenant, job_id)
     if job is None:

@@ -1,7 +1,7 @@
-"""What workers report about jobs, written into the store.
+"""Applies the reports of workers to their jobs.
 
-A report is one transaction, which reads the job again first: what its client asked for in between
-decides.
+Each report is one transaction. It reads the job again first, so that a request that the client made
+in between takes effect.
 """
 
 from collections.abc import Callable
@@ -28,17 +28,17 @@ from service.domain.networks import Version
 
 MAX_CHECKPOINTS: Final = 2
 MAX_REQUESTED_CHECKPOINTS: Final = 20
-"""Checkpoints that a client asked for are kept beside those that are taken anyway."""
+"""Checkpoints that a client requested are retained in addition to the periodic ones."""
 
 
 @final
 class WorkerReportHandler:
-    """Moves jobs as their workers, or the loss of them, would have it.
+    """Changes jobs when their workers report or are lost.
 
     Parameters
     ----------
     changed
-        Called with a network's id when it got a version.
+        Called with a network's id when the network gets a new version.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class WorkerReportHandler:
         self._database, self._blobs, self._event_log = database, blobs, event_log
         self._limits, self._changed = limits, changed
 
-    async def apply(self, held: Job, report: PersistedReport) -> bool:
-        """Store a report: its blob first, then the rest; False where others have the job by now."""
+    async def apply(self, leased: Job, report: PersistedReport) -> bool:
+        """Store a report, its blob first; return False if the attempt no longer has the job."""
         blob = ""
         if isinstance(report, CheckpointReport):
             blob = await self._blobs.put(report.state)
         elif isinstance(report, TrainingFinishedReport):
             blob = await self._blobs.put(report.weights)
         async with self._database.write() as work:
-            job = await work.jobs.get(held.id)
-            if job is None or job.attempt != held.attempt or job.status not in LEASED:
+            job = await work.jobs.get(leased.id)
+            if job is None or job.attempt != leased.attempt or job.status not in LEASED:
                 return False
             await self._apply_in_transaction(work, job, report, blob)
         return True
@@ -69,7 +69,7 @@ class WorkerReportHandler:
     async def _apply_in_transaction(
         self, work: UnitOfWork, job: Job, report: PersistedReport, blob: str
     ) -> None:
-        """Let a report change the job that it is of."""
+        """Apply a report to its job within the transaction."""
         match report:
             case TrainingStartedReport():
                 await self._started(work, job, report)
@@ -88,7 +88,7 @@ class WorkerReportHandler:
                 await self.lost(work, job, f"worker died ({report.reason})")
 
     async def _started(self, work: UnitOfWork, job: Job, report: TrainingStartedReport) -> None:
-        """Tell that the worker trains, unless the client wanted something else meanwhile."""
+        """Mark a starting job as running and log the rows that it trains on."""
         if job.status is Status.STARTING:
             started = job.started_at or datetime.now(UTC)
             job = (
@@ -97,31 +97,31 @@ class WorkerReportHandler:
             )
         rows = f"on {report.training_rows} rows"
         if report.validation_rows:
-            rows += f", with {report.validation_rows} held out"
+            rows += f", with {report.validation_rows} held out for validation"
         if report.corrupt_checkpoints:
-            are = "checkpoint is" if report.corrupt_checkpoints == 1 else "checkpoints are"
-            damage = f"{report.corrupt_checkpoints} newer {are} damaged"
-            job = await self._remark(work, job, "warning", damage)
-        begin = f"goes on after epoch {report.epoch}" if report.epoch else "begins"
-        await self._remark(work, job, "info", f"training {begin} {rows}")
+            subject = "checkpoint is" if report.corrupt_checkpoints == 1 else "checkpoints are"
+            warning = f"{report.corrupt_checkpoints} newer {subject} corrupt"
+            job = await self._log_message(work, job, "warning", warning)
+        action = f"resumes after epoch {report.epoch}" if report.epoch else "starts"
+        await self._log_message(work, job, "info", f"training {action} {rows}")
 
     async def _epochs(self, work: UnitOfWork, job: Job, report: EpochsReport) -> None:
-        """Write down the epochs that are new: those of an earlier attempt came out the same."""
+        """Append the epochs that are not in the log yet; repeated epochs are identical."""
         known = job.progress.epoch
-        fresh = [index for index, epoch in enumerate(report.columns["epoch"]) if epoch > known]
-        if not fresh:
+        new = [index for index, epoch in enumerate(report.columns["epoch"]) if epoch > known]
+        if not new:
             return
         columns = {
-            name: [values[index] for index in fresh] for name, values in report.columns.items()
+            name: [values[index] for index in new] for name, values in report.columns.items()
         }
-        told = await self._event_log.epochs(work, job, columns, report.progress)
-        if told is not None and report.frame is not None:
-            await self._event_log.note(work, told, "boundary", report.frame)
+        updated = await self._event_log.epochs(work, job, columns, report.progress)
+        if updated is not None and report.frame is not None:
+            await self._event_log.note(work, updated, "boundary", report.frame)
 
     async def _checkpoint(
         self, work: UnitOfWork, job: Job, report: CheckpointReport, blob: str
     ) -> None:
-        """Remember a checkpoint, and forget the older ones."""
+        """Store a checkpoint and delete the older ones."""
         checkpoint = Checkpoint(
             id=new_id("ckpt"),
             job_id=job.id,
@@ -141,7 +141,7 @@ class WorkerReportHandler:
     async def _finish(
         self, work: UnitOfWork, job: Job, report: TrainingFinishedReport, blob: str
     ) -> None:
-        """Publish the result; a job that is being cancelled publishes nothing."""
+        """Store the result as a new version; a job that is being cancelled gets none."""
         now = datetime.now(UTC)
         if job.status is Status.CANCELLING:
             await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
@@ -151,7 +151,9 @@ class WorkerReportHandler:
         network = await work.networks.find(job.tenant, job.network_id)
         dataset = await work.datasets.find(job.tenant, job.dataset_id)
         if network is None:
-            await self.fail(work, job, StopReason.ERROR, "network_deleted", "the network is gone")
+            await self.fail(
+                work, job, StopReason.ERROR, "network_deleted", "the network was deleted"
+            )
             return
         version = Version(
             network_id=network.id,
@@ -176,26 +178,30 @@ class WorkerReportHandler:
         )
 
     async def lost(self, work: UnitOfWork, job: Job, reason: str) -> None:
-        """Give a job that lost its worker another attempt, or end it truthfully."""
+        """Requeue a job that lost its worker, or fail it after its last attempt."""
         if ON_WORKER_LOSS[job.status] is not Status.QUEUED:
             await self._release(work, job)
         elif job.worker_crashes + 1 >= self._limits.attempts:
             detail = f"{reason}, {job.worker_crashes + 1} times"
             await self.fail(work, job, StopReason.INTERRUPTED, "interrupted", detail)
         else:
-            job = await self._remark(work, job, "warning", f"{reason}; the job is queued again")
+            job = await self._log_message(
+                work, job, "warning", f"{reason}; the job is queued again"
+            )
             await self._release(work, job, worker_crashes=job.worker_crashes + 1)
 
     async def release_after_server_loss(self, work: UnitOfWork, job: Job, reason: str) -> None:
-        """Put a job back whose server is gone, which is not the job's fault."""
+        """Requeue a job whose server is gone; this does not count as a worker crash."""
         if ON_WORKER_LOSS[job.status] is Status.QUEUED:
-            job = await self._remark(work, job, "warning", f"{reason}; the job is queued again")
+            job = await self._log_message(
+                work, job, "warning", f"{reason}; the job is queued again"
+            )
         await self._release(work, job)
 
     async def fail(
         self, work: UnitOfWork, job: Job, reason: StopReason, code: str, detail: str
     ) -> None:
-        """End a job with the reason, unless its client wanted it gone anyway."""
+        """Fail a job, or cancel it if its client has requested that."""
         if job.status is Status.CANCELLING:
             await self._end(work, job, Status.CANCELLED, stop_reason=StopReason.USER)
             return
@@ -203,7 +209,7 @@ class WorkerReportHandler:
         await self._end(work, job, Status.FAILED, stop_reason=reason, error=error)
 
     async def _release(self, work: UnitOfWork, job: Job, **changes: Any) -> None:
-        """Take a job from its worker: to the queue, or to where its client wanted it."""
+        """Move a job away from its worker: to the queue, or to paused or cancelled if requested."""
         to = ON_WORKER_LOSS[job.status]
         if to is Status.CANCELLED:
             await self._end(work, job, to, stop_reason=StopReason.USER)
@@ -211,13 +217,13 @@ class WorkerReportHandler:
             await self._event_log.transition(work, job, to, **changes)
 
     async def _end(self, work: UnitOfWork, job: Job, to: Status, **changes: Any) -> None:
-        """Move a job to where nothing changes any more."""
+        """Move a job to a terminal status."""
         await self._event_log.transition(work, job, to, finished_at=datetime.now(UTC), **changes)
 
-    async def _remark(
+    async def _log_message(
         self, work: UnitOfWork, job: Job, level: Literal["info", "warning"], message: str
     ) -> Job:
-        """Write a sentence for people into a job's log."""
+        """Append a message to a job's log."""
         return (
             await self._event_log.note(work, job, "log", {"level": level, "message": message})
             or job

@@ -1,1 +1,1 @@
-"""Networks, their versions and weights."""
+"""Networks, versions and weights."""

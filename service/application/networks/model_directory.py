@@ -1,4 +1,4 @@
-"""Networks that come as files: from a folder at start, or loaded by a hosting platform."""
+"""Imports weights files as networks, at start or when a hosting platform loads a model."""
 
 import asyncio
 import logging
@@ -15,17 +15,17 @@ from service.domain.networks import Metadata, NetworkRecord
 
 log = logging.getLogger(__name__)
 SOURCE = "model_url"
-"""Metadata of a network that came so: where its file lay."""
+"""Metadata key of an imported network: the path or URL of its file."""
 
 
 @final
 class ModelDirectory:
-    """Imports files of weights as networks.
+    """Imports weights files from a folder as networks.
 
     Parameters
     ----------
     folder
-        None where nothing is imported; no file outside it is ever read.
+        None disables imports. Files outside the folder are never read.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ModelDirectory:
         self._folder = None if folder is None else folder.resolve()
 
     async def fill(self) -> None:
-        """Import every file of the folder whose name no network has yet."""
+        """Import each file in the folder unless a network with its name exists."""
         if self._folder is None:
             return
         for file in await asyncio.to_thread(self._files, self._folder):
@@ -51,46 +51,46 @@ class ModelDirectory:
                 try:
                     await self._add(DEFAULT_TENANT, file.stem, file)
                 except ServiceError as error:
-                    log.warning("%s was not imported: %s", file, error.detail)
+                    log.warning("cannot import %s: %s", file, error.detail)
 
     async def load(self, tenant: str, name: str, url: str) -> NetworkRecord:
-        """Import the only file of weights that lies at a path below the folder.
+        """Import the single weights file at a path in the folder.
 
         Raises
         ------
-        Conflict
-            When a network has that name.
-        NotFound
-            When there is no such path below the folder, or no file of weights in it.
+        ConflictError
+            If a network with that name exists.
+        NotFoundError
+            If the path is not in the folder, or does not contain exactly one weights file.
         """
         try:
-            place = await asyncio.to_thread(Path(url.removeprefix("file://")).resolve)
-            if self._folder is None or not place.is_relative_to(self._folder):
-                raise NotFoundError("folder below NEUROND_MODEL_DIR", url)
-            files = await asyncio.to_thread(self._files, place)
-        except (OSError, ValueError) as error:  # too long a name, or a NUL in it
+            path = await asyncio.to_thread(Path(url.removeprefix("file://")).resolve)
+            if self._folder is None or not path.is_relative_to(self._folder):
+                raise NotFoundError("path in NEUROND_MODEL_DIR", url)
+            files = await asyncio.to_thread(self._files, path)
+        except (OSError, ValueError) as error:  # the name is too long, or contains NUL
             raise NotFoundError("path", url) from error
         if len(files) != 1:
-            raise NotFoundError(f"single file of weights ({len(files)} found) in", url)
+            raise NotFoundError(f"single weights file ({len(files)} candidates) in", url)
         return await self._add(tenant, name, files[0], url)
 
     async def unload(self, tenant: str, reference: str) -> None:
-        """Remove a network that was loaded by its platform."""
+        """Delete a network that `load` or `fill` imported."""
         network = await self._networks.get(tenant, reference)
         if SOURCE not in network.metadata:
-            raise ConflictError(f"the network {network.name!r} was not loaded here")
+            raise ConflictError(f"the network {network.name!r} was not imported from a model file")
         await self._networks.remove(tenant, network.id, lambda _: None)
 
-    def _files(self, place: Path) -> list[Path]:
-        """Return the files of weights at a path, in order."""
-        files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
-        root = self._folder or place
+    def _files(self, path: Path) -> list[Path]:
+        """Return the weights files at or below a path, sorted."""
+        files = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
+        root = self._folder or path
         return [
             file
             for file in files
             if file.suffix in self._weights.suffixes
             and file.is_file()
-            and file.resolve().is_relative_to(root)  # a link may lead elsewhere
+            and file.resolve().is_relative_to(root)  # a symbolic link may point elsewhere
         ]
 
     async def _add(
@@ -99,7 +99,7 @@ class ModelDirectory:
         try:
             if (await asyncio.to_thread(file.stat)).st_size > self._limits.weights_bytes:
                 raise InvalidRequestError(
-                    f"{file.name} is longer than {self._limits.weights_bytes} bytes"
+                    f"{file.name} is larger than {self._limits.weights_bytes} bytes"
                 )
             data = await asyncio.to_thread(file.read_bytes)
         except OSError as error:

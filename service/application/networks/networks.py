@@ -1,4 +1,4 @@
-"""Networks, their versions, aliases and weights."""
+"""The use cases of networks, their versions and aliases."""
 
 import asyncio
 import hashlib
@@ -31,7 +31,7 @@ from service.domain.networks import Metadata, NetworkRecord, Origin, Version
 
 @dataclass(frozen=True, slots=True)
 class NewNetwork:
-    """What a client asks for."""
+    """The request for a new network."""
 
     input_shape: list[int]
     layers: list[dict[str, Any]]
@@ -44,12 +44,13 @@ class NewNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a PATCH changes.
+    """The changes of a PATCH request.
 
     Attributes
     ----------
     named
-        Which of the others change; None of a thing takes it away, and of a name gives the id.
+        Names of the fields to change. None removes labels or metadata, and resets the name to the
+        id.
     """
 
     name: str | None = None
@@ -60,7 +61,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class UnsavedNetwork:
-    """A network with its first weights, not yet remembered."""
+    """A network and its first version, before they are saved."""
 
     network: NetworkRecord
     version: Version
@@ -69,7 +70,7 @@ class UnsavedNetwork:
 
 @final
 class NetworkService:
-    """The use cases."""
+    """Creates, lists, changes and deletes networks and their versions."""
 
     def __init__(
         self,
@@ -82,69 +83,69 @@ class NetworkService:
         self._database, self._blobs, self._limits = database, blobs, limits
         self._live_snapshots, self._changed = live_snapshots, changed
 
-    async def build(self, tenant: str, wanted: NewNetwork) -> UnsavedNetwork:
-        """Check a new network and draw its initial weights; nothing is remembered yet."""
-        self._limits.check_network(wanted.input_shape, wanted.layers)
-        spec = {
-            "input_shape": wanted.input_shape,
-            "layers": wanted.layers,
-            "dtype": wanted.dtype,
+    async def build(self, tenant: str, request: NewNetwork) -> UnsavedNetwork:
+        """Validate a new network and initialize its weights; `add` saves it."""
+        self._limits.check_network(request.input_shape, request.layers)
+        config = {
+            "input_shape": request.input_shape,
+            "layers": request.layers,
+            "dtype": request.dtype,
         }
-        seed = randbits(32) if wanted.seed is None else wanted.seed
+        seed = randbits(32) if request.seed is None else request.seed
         try:
-            engine = Network.from_spec(spec)
+            engine = Network.from_config(config)
         except EngineError as error:
             raise translate_engine_error(error) from None
         await asyncio.to_thread(engine.initialize, np.random.Generator(np.random.SFC64(seed)))
-        return await self._build(tenant, Model(engine), wanted, seed, "initial")
+        return await self._build(tenant, Model(engine), request, seed, "initial")
 
     async def import_model(
         self, tenant: str, model: Model, name: str | None, metadata: Metadata | None = None
     ) -> UnsavedNetwork:
-        """Check a model as a new network; nothing is remembered yet."""
-        spec = model.network.spec()
-        self._limits.check_network(spec["input_shape"], spec["layers"])
+        """Validate a model as a new network; `add` saves it."""
+        config = model.network.config()
+        self._limits.check_network(config["input_shape"], config["layers"])
         labels = None if model.labels is None else list(model.labels)
-        shape, layers = spec["input_shape"], spec["layers"]
-        wanted = NewNetwork(shape, layers, name, labels, spec["dtype"], metadata=metadata)
+        shape, layers = config["input_shape"], config["layers"]
+        request = NewNetwork(shape, layers, name, labels, config["dtype"], metadata=metadata)
         try:
-            unsaved = await self._build(tenant, model, wanted, 0, "import")
+            unsaved = await self._build(tenant, model, request, 0, "import")
         except InvalidRequestError as error:
-            named = error.field_errors[0].pointer == "/name"
-            raise error if named else error.under("network") from None
+            invalid_name = error.field_errors[0].pointer == "/name"
+            raise error if invalid_name else error.under("network") from None
         return replace(unsaved, notes=model.notes)
 
     async def _build(
-        self, tenant: str, model: Model, wanted: NewNetwork, seed: int, origin: Origin
+        self, tenant: str, model: Model, request: NewNetwork, seed: int, origin: Origin
     ) -> UnsavedNetwork:
         now = datetime.now(UTC)
         network_id = new_id("net")
         engine = model.network
         if engine.units == 1 and engine.output_activation == "softmax":
-            place = pointer("layers", len(wanted.layers) - 1, "units")
-            problem = "softmax over one unit is always 1; two classes take one sigmoid unit"
-            raise InvalidRequestError.at(place, "out_of_range", problem)
+            location = pointer("layers", len(request.layers) - 1, "units")
+            problem = "softmax over one unit is always 1; use one sigmoid unit for two classes"
+            raise InvalidRequestError.at(location, "out_of_range", problem)
         network = NetworkRecord(
             id=network_id,
             tenant=tenant,
-            name=network_id if wanted.name is None else check_name(wanted.name),
-            input_shape=wanted.input_shape,
-            layers=engine.spec()["layers"],
-            dtype=wanted.dtype,
+            name=network_id if request.name is None else check_name(request.name),
+            input_shape=request.input_shape,
+            layers=engine.config()["layers"],
+            dtype=request.dtype,
             seed=seed,
             parameter_count=engine.parameter_count(),
             created_at=now,
-            metadata=wanted.metadata or {},
+            metadata=request.metadata or {},
         )
-        if wanted.labels is not None:
-            network = replace(network, labels=check_labels(wanted.labels, network))
+        if request.labels is not None:
+            network = replace(network, labels=check_labels(request.labels, network))
         sha256 = await self._blobs.put(engine.to_bytes())
-        preprocessing = model.preprocessing.to_document()
+        preprocessing = model.preprocessing.config()
         version = Version(network_id, 0, origin, sha256, now, preprocessing=preprocessing)
         return UnsavedNetwork(network, version)
 
     async def add(self, work: UnitOfWork, unsaved: UnsavedNetwork) -> NetworkRecord:
-        """Remember a new network with its first version."""
+        """Save a new network and its first version."""
         await work.networks.add(unsaved.network)
         await work.versions.add(unsaved.version)
         work.after_commit(lambda: self._changed(unsaved.network.id))
@@ -155,10 +156,10 @@ class NetworkService:
         async with self._database.read() as work:
             return await find_network(work, tenant, reference)
 
-    async def page(self, tenant: str, page: Page) -> list[NetworkRecord]:
-        """Return a page of networks and one more."""
+    async def page(self, tenant: str, pagination: Page) -> list[NetworkRecord]:
+        """Return networks, newest first; one more than the limit if there are more."""
         async with self._database.read() as work:
-            return await work.networks.page(tenant, page)
+            return await work.networks.page(tenant, pagination)
 
     async def change(
         self,
@@ -167,7 +168,7 @@ class NetworkService:
         changes: Changes,
         if_match: Callable[[NetworkRecord], None],
     ) -> NetworkRecord:
-        """Change name, labels or metadata."""
+        """Change the name, labels or metadata of a network."""
         async with self._database.write() as work:
             network = await find_network(work, tenant, reference)
             if_match(network)
@@ -189,13 +190,13 @@ class NetworkService:
     async def remove(
         self, tenant: str, reference: str, if_match: Callable[[NetworkRecord], None]
     ) -> None:
-        """Forget a network and its versions."""
+        """Delete a network and its versions; raise ConflictError if an active job uses it."""
         async with self._database.write() as work:
             network = await find_network(work, tenant, reference)
             if_match(network)
             job = await work.jobs.active_on(network_id=network.id)
             if job is not None:
-                problem = f"job {job.id} is {job.status} on it; cancel it first"
+                problem = f"job {job.id} with status {job.status} uses the network; cancel it first"
                 raise ConflictError(problem, code="network_in_use", job=job.id)
             await work.networks.remove(network.id)
             work.after_commit(lambda: self._changed(network.id))
@@ -208,7 +209,7 @@ class NetworkService:
         number: int | None,
         if_match: Callable[[NetworkRecord], None],
     ) -> NetworkRecord:
-        """Point an alias at a version, or remove it for None."""
+        """Point an alias at a version; None removes the alias."""
         check_alias(alias)
         async with self._database.write() as work:
             network = await find_network(work, tenant, reference)
@@ -219,9 +220,7 @@ class NetworkService:
                     raise NotFoundError("alias", alias)
             else:
                 if await work.versions.get(network.id, number) is None:
-                    problem = (
-                        f"there is no version {number}; the latest is {network.latest_version}"
-                    )
+                    problem = f"version {number} not found; the latest is {network.latest_version}"
                     raise InvalidRequestError.at("/version", "unknown_version", problem)
                 aliases[alias] = number
             changed = replace(network, aliases=aliases, revision=network.revision + 1)
@@ -230,7 +229,7 @@ class NetworkService:
     async def version(
         self, tenant: str, reference: str, ref: str | None
     ) -> tuple[NetworkRecord, Version]:
-        """Return a network with one of its versions."""
+        """Return a network and one of its versions; see `find_version` for ``ref``."""
         async with self._database.read() as work:
             network, version = await find_version(work, tenant, reference, ref)
         live = await self._live_snapshots.load(network) if ref == "live" else None
@@ -253,12 +252,12 @@ class NetworkService:
         )
 
     async def versions(
-        self, tenant: str, reference: str, page: Page
+        self, tenant: str, reference: str, pagination: Page
     ) -> tuple[NetworkRecord, list[Version]]:
-        """Return a page of versions and one more."""
+        """Return versions, newest first; one more than the limit if there are more."""
         async with self._database.read() as work:
             network = await find_network(work, tenant, reference)
-            return network, await work.versions.page(network.id, page)
+            return network, await work.versions.page(network.id, pagination)
 
     async def upload(
         self,
@@ -267,7 +266,7 @@ class NetworkService:
         version: Version,
         if_match: Callable[[NetworkRecord], None],
     ) -> tuple[NetworkRecord, Version]:
-        """Add a version whose weights are stored; return the network as it is with it."""
+        """Add a version whose weights are stored; return the updated network and the version."""
         async with self._database.write() as work:
             network = await find_network(work, tenant, reference)
             if_match(network)
@@ -284,14 +283,14 @@ class NetworkService:
 
 
 def check_labels(labels: list[str], network: NetworkRecord) -> list[str]:
-    """Return labels that fit the network's outputs."""
+    """Return ``labels``; raise InvalidRequestError if they do not fit the network's outputs."""
     problem = None
     if not network.classes:
-        problem = "labels need a last layer of softmax or sigmoid"
+        problem = "labels require a last layer with softmax or sigmoid"
     elif len(labels) != network.classes:
-        problem = f"{network.classes} labels are due, one for each class, got {len(labels)}"
+        problem = f"expected {network.classes} labels, one for each class, got {len(labels)}"
     elif len(set(labels)) != len(labels):
-        problem = "labels must differ"
+        problem = "labels must be unique"
     if problem is not None:
         raise InvalidRequestError.at("/labels", "invalid_labels", problem)
     for index, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""Versions: found by what a reference says, and added under the next number."""
+"""Look-up of networks and versions by reference, and creation of versions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +11,15 @@ from service.domain.networks import NetworkRecord, Version
 async def append_version(
     work: UnitOfWork, network: NetworkRecord, version: Version, changed: Callable[[str], None]
 ) -> Version:
-    """Remember a version under the next number, as the child of the latest unless it says."""
+    """Save a version under the next number.
+
+    Its parent is the latest version unless ``version.parent`` is set.
+    """
     number = network.latest_version + 1
     parent = network.latest_version if version.parent is None else version.parent
     version = replace(version, number=number, parent=parent)
-    newer = replace(network, latest_version=number, revision=network.revision + 1)
-    if not await work.networks.update(newer, network.revision):
+    updated = replace(network, latest_version=number, revision=network.revision + 1)
+    if not await work.networks.update(updated, network.revision):
         raise PreconditionFailedError(str(network.revision))
     await work.versions.add(version)
     work.after_commit(lambda: changed(network.id))
@@ -24,7 +27,7 @@ async def append_version(
 
 
 async def find_network(work: UnitOfWork, tenant: str, reference: str) -> NetworkRecord:
-    """Return a network by id or name, or say that it is not there."""
+    """Return a network by id or name; raise NotFoundError if it does not exist."""
     network = await work.networks.find(tenant, reference)
     if network is None:
         raise NotFoundError("network", reference)
@@ -34,7 +37,11 @@ async def find_network(work: UnitOfWork, tenant: str, reference: str) -> Network
 async def find_version(
     work: UnitOfWork, tenant: str, reference: str, ref: str | None
 ) -> tuple[NetworkRecord, Version]:
-    """Return a version by number, alias or "latest"; None is the alias stable, or the latest."""
+    """Return a network and its version by number, alias, "latest" or "live".
+
+    "live" resolves to the latest saved version. None selects the alias "stable" if it exists,
+    otherwise the latest version.
+    """
     network = await find_network(work, tenant, reference)
     number = version_number(network, ref)
     version = None if number is None else await work.versions.get(network.id, number)
@@ -44,7 +51,7 @@ async def find_version(
 
 
 def version_number(network: NetworkRecord, ref: str | None) -> int | None:
-    """Return the number that a reference stands for; None where there is no such alias."""
+    """Return the version number for a reference, or None if the alias does not exist."""
     if ref is None:
         return network.aliases.get("stable", network.latest_version)
     if ref in {"latest", "live"}:

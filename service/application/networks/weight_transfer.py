@@ -1,4 +1,4 @@
-"""Weights of a document on the layers that a network has."""
+"""Transfers the weights of an uploaded model to the layers of a network."""
 
 import numpy as np
 
@@ -9,61 +9,67 @@ from service.domain.errors import InvalidRequestError, pointer
 from service.domain.networks import NetworkRecord
 
 
-def _numbered(network: Network) -> list[tuple[int, Dense]]:
-    """Return the dense layers with their index; the others hold no numbers."""
+def _dense_layers(network: Network) -> list[tuple[int, Dense]]:
+    """Return the dense layers with their indices; other layers have no parameters."""
     layers = enumerate(network.layers)
     return [(index, layer) for index, layer in layers if isinstance(layer, Dense)]
 
 
-def check_same_layers(given: Network, target: Network) -> None:
-    """Refuse weights of another architecture, naming the layer."""
-    theirs, ours = _numbered(given), _numbered(target)
-    if given.inputs != target.inputs or len(theirs) != len(ours):
+def check_same_layers(source: Network, target: Network) -> None:
+    """Raise InvalidRequestError if the dense layers of two networks differ."""
+    source_layers, target_layers = _dense_layers(source), _dense_layers(target)
+    if source.inputs != target.inputs or len(source_layers) != len(target_layers):
         problem = (
-            f"the network takes {target.inputs} inputs through {len(ours)} dense layers, "
-            f"the document {given.inputs} through {len(theirs)}"
+            f"the network has {target.inputs} inputs and {len(target_layers)} dense layers, but "
+            f"the uploaded model has {source.inputs} and {len(source_layers)}"
         )
         raise InvalidRequestError.at("/layers", "shape_error", problem)
-    for (index, one), (_, other) in zip(theirs, ours, strict=True):
+    for (index, layer), (_, target_layer) in zip(source_layers, target_layers, strict=True):
         for key in ("units", "activation", "negative_slope"):
-            told, due = one.config().get(key), other.config().get(key)
-            if told != due:
-                problem = f"layer {index} has {key} {told!r}, the network has {due!r}"
+            value, expected = layer.config().get(key), target_layer.config().get(key)
+            if value != expected:
+                problem = f"layer {index} has {key} {value!r}, but the network has {expected!r}"
                 raise InvalidRequestError.at(pointer("layers", index), "shape_error", problem)
 
 
-def _silencing(network: Network) -> dict[int, Dropout]:
-    """Return the dropout layers by how many dense ones come before them."""
-    found, dense = {}, 0
+def _dropout_layers(network: Network) -> dict[int, Dropout]:
+    """Return the dropout layers by the number of dense layers before them."""
+    layers, dense = {}, 0
     for layer in network.layers:
         if isinstance(layer, Dropout):
-            found[dense] = layer
+            layers[dense] = layer
         else:
             dense += 1
-    return found
+    return layers
 
 
-def not_taken(model: Model, network: NetworkRecord, target: Network) -> tuple[str, ...]:
-    """Say what of a document the network has otherwise, and keeps."""
+def transfer_notes(model: Model, network: NetworkRecord, target: Network) -> tuple[str, ...]:
+    """Return a note for each part of a model that the network ignores or converts."""
     notes = list(model.notes)
     if model.labels is not None and list(model.labels) != network.effective_labels:
-        notes.append("its labels were not taken: the network keeps its own")
+        notes.append("the labels were ignored; the network's labels are unchanged")
     if model.network.dtype != target.dtype:
-        notes.append(f"its numbers were taken as {target.dtype.name}, the network's")
-    theirs, ours = _silencing(model.network), _silencing(target)
-    if theirs and theirs != ours:
-        notes.append("its dropout was not taken: the network keeps its own")
+        notes.append(f"the weights were converted to {target.dtype.name}, the network's dtype")
+    source_dropout, target_dropout = _dropout_layers(model.network), _dropout_layers(target)
+    if source_dropout and source_dropout != target_dropout:
+        notes.append("the dropout was ignored; the network's dropout is unchanged")
     return tuple(notes)
 
 
-def in_dtype_of(target: Network, given: Network) -> list[LayerWeights | None]:
-    """Return the numbers of the target's layers in its dtype, or name one that it cannot hold."""
-    found: list[LayerWeights | None] = [None] * len(target.layers)
-    homes = (index for index, _ in _numbered(target))
-    for index, part in enumerate(given.layer_weights()):
+def cast_layer_weights(source: Network, target: Network) -> list[LayerWeights | None]:
+    """Return the weights of ``source`` for each layer of ``target``, in the dtype of ``target``.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a number is too large for the dtype.
+    """
+    weights: list[LayerWeights | None] = [None] * len(target.layers)
+    target_indices = (index for index, _ in _dense_layers(target))
+    for index, part in enumerate(source.layer_weights()):
         if part is None:
             continue
-        with np.errstate(over="ignore"):  # an overflow shows as infinity, which is refused
+        with np.errstate(over="ignore"):  # an overflow gives infinity, which is rejected below
             cast = LayerWeights(*(array.astype(target.dtype) for array in part))
         for name, array in zip(LayerWeights._fields, cast, strict=True):
             if not np.isfinite(array).all():
@@ -72,5 +78,5 @@ def in_dtype_of(target: Network, given: Network) -> list[LayerWeights | None]:
                 raise InvalidRequestError.at(
                     pointer("layers", index, name, *at), "not_finite", problem
                 )
-        found[next(homes)] = cast
-    return found
+        weights[next(target_indices)] = cast
+    return weights

@@ -1,4 +1,4 @@
-"""Weights: versions as the engine has them, as documents and as files of other formats."""
+"""The use cases of weights: load, export, parse and upload them."""
 
 import asyncio
 import hashlib
@@ -11,11 +11,15 @@ from typing import Any, Final, Protocol, TypeVar, final, runtime_checkable
 
 from core import formats
 from core.errors import EngineError
-from core.formats import Model, Reads, Writes, json_format
+from core.formats import Model, ModelReader, ModelWriter, json_format
 from core.network import Network
 from core.preprocessing import Preprocessing
 from service.application.engine_errors import translate_engine_error
-from service.application.networks.weight_transfer import check_same_layers, in_dtype_of, not_taken
+from service.application.networks.weight_transfer import (
+    cast_layer_weights,
+    check_same_layers,
+    transfer_notes,
+)
 from service.application.ports import BlobCorruptError, BlobStore
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.errors import (
@@ -29,35 +33,36 @@ from service.domain.networks import NetworkRecord, Version
 
 log = logging.getLogger(__name__)
 
-INLINE_PARAMETERS: Final = 100_000
-"""So few are copied in less time than a thread takes to begin."""
+MAX_INLINE_PARAMETERS: Final = 100_000
+"""Copying fewer parameters takes less time than starting a thread."""
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 JSON: Final = "application/json"
-ANYTHING: Final = frozenset({"", "*/*", "application/*", JSON})
+JSON_RANGES: Final = frozenset({"", "*/*", "application/*", JSON})
+"""Media ranges of an Accept header that select JSON."""
 
 
 class FormatNotAvailableError(ServiceError):
-    """The weights are not offered in that form."""
+    """The weights are not available in the requested format."""
 
     code = "not_acceptable"
 
 
 Parsed = tuple[str, Model]
-"""A format's name, and the model that was read."""
+"""The name of a format and the parsed model."""
 
 
 @runtime_checkable
 class Checks(Protocol):
-    """A written format that can hold its files against the network."""
+    """A format that verifies its files against the network."""
 
     def check(self, model: Model, data: bytes) -> dict[str, str]:
-        """Return what was found, as headers."""
+        """Return the result as response headers; raise ConflictError on a mismatch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A download."""
+    """A file to download."""
 
     data: bytes
     media_type: str
@@ -66,19 +71,19 @@ class Exported:
 
 
 class WeightsCorruptError(ConflictError):
-    """A version's weights are not what they were."""
+    """The stored weights of a version are missing or corrupt."""
 
     code = "weights_corrupt"
 
 
 @final
 class WeightService:
-    """The use cases.
+    """Loads, exports, parses and uploads weights.
 
     Parameters
     ----------
     written, read
-        The formats of files that are offered, and taken.
+        The file formats for downloads and for uploads.
     """
 
     def __init__(
@@ -86,87 +91,91 @@ class WeightService:
         blobs: BlobStore,
         limits: Limits,
         live_snapshots: LiveSnapshots,
-        written: Sequence[Writes] = formats.WRITTEN_FORMATS,
-        read: Sequence[Reads] = formats.FILE_FORMATS,
+        written: Sequence[ModelWriter] = formats.WRITTEN_FORMATS,
+        read: Sequence[ModelReader] = formats.FILE_FORMATS,
     ) -> None:
         self._blobs, self._limits, self._live_snapshots = blobs, limits, live_snapshots
-        self._written = {part.type: part for part in written}
-        self._read = {part.media_type: part for part in read}
-        self._by_suffix = {part.suffix: part for part in read}
-        self._damaged: set[str] = set()  # what was told once
+        self._written = {file_format.type: file_format for file_format in written}
+        self._read = {file_format.media_type: file_format for file_format in read}
+        self._by_suffix = {file_format.suffix: file_format for file_format in read}
+        self._corrupt: set[str] = set()  # digests of blobs whose corruption is already logged
 
     @property
     def media_types(self) -> frozenset[str]:
-        """Return the media types of the files that are taken."""
+        """The media types of the supported upload formats."""
         return frozenset(self._read)
 
-    def offered(self, wanted: str | None, accept: str) -> str:
-        """Return the format that a client gets: by name, else the first that it accepts."""
-        if wanted is not None:
-            if wanted == "json" or wanted in self._written:
-                return wanted
+    def offered(self, requested: str | None, accept: str) -> str:
+        """Return the requested format; for None, the first available one in the Accept header."""
+        if requested is not None:
+            if requested == "json" or requested in self._written:
+                return requested
         else:
             for part in accept.split(","):
                 kind = part.partition(";")[0].strip().lower()
-                if kind in ANYTHING:
+                if kind in JSON_RANGES:
                     return "json"
-                for name, written in self._written.items():
-                    if kind == written.media_type:
+                for name, file_format in self._written.items():
+                    if kind == file_format.media_type:
                         return name
-        offers = ", ".join(
-            f"{name} ({written.media_type})" for name, written in self._written.items()
+        formats_offered = ", ".join(
+            f"{name} ({file_format.media_type})" for name, file_format in self._written.items()
         )
-        raise FormatNotAvailableError(f"weights are offered as json ({JSON}), {offers}")
+        raise FormatNotAvailableError(
+            f"weights are available as json ({JSON}), {formats_offered}; request one of these"
+        )
 
-    async def exported(self, network: NetworkRecord, version: Version, wanted: str) -> Exported:
-        """Return a version as a file."""
+    async def exported(self, network: NetworkRecord, version: Version, name: str) -> Exported:
+        """Return a version as a file in the format ``name``."""
         model = await self.model(network, version)
         stem = f"{network.name}-{version.number}"
-        if wanted == "json":
+        if name == "json":
             data = await asyncio.to_thread(json_format.write, model)
             return Exported(data, JSON, f"{stem}.json", {})
-        written = self._written[wanted]
+        file_format = self._written[name]
         headers = {}
         try:
-            data = await asyncio.to_thread(written.write, model)
-            if isinstance(written, Checks):
-                headers = await asyncio.to_thread(written.check, model, data)
+            data = await asyncio.to_thread(file_format.write, model)
+            if isinstance(file_format, Checks):
+                headers = await asyncio.to_thread(file_format.check, model, data)
         except EngineError as error:
             raise translate_engine_error(error) from None
-        return Exported(data, written.media_type, stem + written.suffix, headers)
+        return Exported(data, file_format.media_type, stem + file_format.suffix, headers)
 
     async def parsed_file(self, data: bytes, media_type: str) -> Parsed:
-        """Return format and model of a file."""
+        """Return the format and the model of a file with a media type."""
         reader = self._read.get(media_type)
         if reader is None:
-            known = ", ".join([JSON, *self._read])
+            supported = ", ".join([JSON, *self._read])
             raise UnsupportedMediaTypeError(
-                f"weights are taken as {known}, not as {media_type[:80]!r}"
+                f"unsupported media type {media_type[:80]!r}; expected one of {supported}"
             )
         return await self._parsed_by(reader, data)
 
     async def parsed_named(self, data: bytes, suffix: str) -> Parsed:
-        """Return format and model of a file, by the suffix of its name."""
+        """Return the format and the model of a file with a suffix such as ".json"."""
         if suffix == ".json":
             try:
                 document = await asyncio.to_thread(json.loads, data)
             except (ValueError, RecursionError) as error:
-                raise InvalidRequestError(f"the file is no JSON: {error}") from error
+                raise InvalidRequestError(f"invalid JSON: {error}") from error
             if not isinstance(document, dict):
-                raise InvalidRequestError("the file holds no JSON object")
+                raise InvalidRequestError("the file must contain a JSON object")
             return await self.parsed(document)
         reader = self._by_suffix.get(suffix)
         if reader is None:
-            known = ", ".join([".json", *self._by_suffix])
-            raise UnsupportedMediaTypeError(f"a file of weights ends in {known}, not in {suffix!r}")
+            supported = ", ".join([".json", *self._by_suffix])
+            raise UnsupportedMediaTypeError(
+                f"unsupported file suffix {suffix!r}; expected one of {supported}"
+            )
         return await self._parsed_by(reader, data)
 
     @property
     def suffixes(self) -> frozenset[str]:
-        """Return how files end that are taken."""
+        """The suffixes of supported weights files."""
         return frozenset({".json", *self._by_suffix})
 
-    async def _parsed_by(self, reader: Reads, data: bytes) -> Parsed:
+    async def _parsed_by(self, reader: ModelReader, data: bytes) -> Parsed:
         try:
             model = await asyncio.to_thread(reader.read, data, self._limits.parameters)
         except EngineError as error:
@@ -174,7 +183,7 @@ class WeightService:
         return reader.type, model
 
     async def parsed(self, document: Mapping[str, Any]) -> Parsed:
-        """Return the format and the model of a document whose sizes are looked at first."""
+        """Return the format and the model of a document; check its sizes before parsing it."""
         layers, shape = _outline(document)
         if shape is not None:
             try:
@@ -187,32 +196,33 @@ class WeightService:
             raise translate_engine_error(error) from None
 
     async def model(self, network: NetworkRecord, version: Version) -> Model:
-        """Return a version as the engine has it."""
-        # The version `live` is the snapshot of the running job; a promoted checkpoint of the same
-        # job is a version of its own, told apart by its digest.
+        """Return the model of a version."""
+        # The version `live` is the snapshot of the running job. A promoted checkpoint of that job
+        # is another version; only the digests distinguish them.
         live = self._live_snapshots.get(network.id)
-        ours = live is not None and version.job_id == live.job_id and live.snapshot.weights
-        if ours and hashlib.sha256(ours).hexdigest() == version.weights_sha256:
-            return await self._loaded(network, version, ours)
+        snapshot = live is not None and version.job_id == live.job_id and live.snapshot.weights
+        if snapshot and hashlib.sha256(snapshot).hexdigest() == version.weights_sha256:
+            return await self._load(network, version, snapshot)
         try:
             data = await self._blobs.get(version.weights_sha256)
         except BlobCorruptError as error:
-            if ours and not self._blobs.path(version.weights_sha256).exists():
-                return await self._loaded(network, version, ours)  # a newer snapshot came meanwhile
-            if version.weights_sha256 not in self._damaged:
-                self._damaged.add(version.weights_sha256)
-                log.error("%s: %s", network.id, error)  # noqa: TRY400 - it has no more to tell
-            problem = f"the weights of version {version.number} are damaged: {error}"
+            if snapshot and not self._blobs.path(version.weights_sha256).exists():
+                # A newer snapshot has replaced the one of this version.
+                return await self._load(network, version, snapshot)
+            if version.weights_sha256 not in self._corrupt:
+                self._corrupt.add(version.weights_sha256)
+                log.error("%s: %s", network.id, error)  # noqa: TRY400 - the traceback adds nothing
+            problem = f"the weights of version {version.number} are corrupt: {error}"
             raise WeightsCorruptError(problem) from error
-        return await self._loaded(network, version, data)
+        return await self._load(network, version, data)
 
     @staticmethod
-    async def _loaded(network: NetworkRecord, version: Version, data: bytes) -> Model:
+    async def _load(network: NetworkRecord, version: Version, data: bytes) -> Model:
         def load() -> Model:
-            engine = Network.from_spec(network.spec())
+            engine = Network.from_config(network.config())
             engine.load_bytes(data)
             labels = network.effective_labels
-            preprocessing = Preprocessing.from_document(
+            preprocessing = Preprocessing.from_config(
                 version.preprocessing, engine.inputs, engine.units
             )
             return Model(engine, None if labels is None else tuple(labels), preprocessing)
@@ -222,15 +232,19 @@ class WeightService:
     async def load_weights(
         self, network: NetworkRecord, model: Model, *, persist: bool
     ) -> tuple[Version, tuple[str, ...]]:
-        """Check weights for a network; the version is not remembered yet."""
-        target = Network.from_spec(network.spec())
+        """Validate the weights of a model for a network.
 
-        def taken() -> bytes:
+        Return the unsaved version, and notes on the parts of the model that were ignored or
+        converted. With ``persist=False`` the weights are not stored.
+        """
+        target = Network.from_config(network.config())
+
+        def transfer() -> bytes:
             check_same_layers(model.network, target)
-            target.load_layer_weights(in_dtype_of(target, model.network))
+            target.load_layer_weights(cast_layer_weights(model.network, target))
             return target.to_bytes()
 
-        data = await run_in_thread_if_large(network, taken)
+        data = await run_in_thread_if_large(network, transfer)
         sha256 = await self._blobs.put(data) if persist else hashlib.sha256(data).hexdigest()
         version = Version(
             network.id,
@@ -238,24 +252,24 @@ class WeightService:
             "upload",
             sha256,
             datetime.now(UTC),
-            preprocessing=model.preprocessing.to_document(),
+            preprocessing=model.preprocessing.config(),
         )
-        return version, not_taken(model, network, target)
+        return version, transfer_notes(model, network, target)
 
 
-async def run_in_thread_if_large(network: NetworkRecord, work: Callable[[], Made]) -> Made:
-    """Return what some work on all parameters gives, by a thread where they are many."""
-    if network.parameter_count < INLINE_PARAMETERS:
+async def run_in_thread_if_large(network: NetworkRecord, work: Callable[[], Result]) -> Result:
+    """Return the result of ``work``; call it in a thread if the network is large."""
+    if network.parameter_count < MAX_INLINE_PARAMETERS:
         return work()
     return await asyncio.to_thread(work)
 
 
 def _outline(document: Mapping[str, Any]) -> tuple[list[Any], list[int] | None]:
-    """Return the layers and the input shape of a native document, as far as it tells them."""
-    spec = document.get("network")
-    if isinstance(spec, Mapping):
-        shape, layers = spec.get("input_shape"), spec.get("layers")
-        whole = isinstance(shape, list) and all(type(size) is int for size in shape)
-        if whole and isinstance(layers, list):
+    """Return layers and input shape of a native document; ``[], None`` if they are malformed."""
+    config = document.get("network")
+    if isinstance(config, Mapping):
+        shape, layers = config.get("input_shape"), config.get("layers")
+        valid_shape = isinstance(shape, list) and all(type(size) is int for size in shape)
+        if valid_shape and isinstance(layers, list):
             return layers, shape
     return [], None

@@ -1,4 +1,4 @@
-"""What the use cases need from outside, named by what they need it for."""
+"""Interfaces that the use cases require from the infrastructure."""
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +15,7 @@ from service.domain.networks import NetworkRecord, Version
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list: at most ``limit`` after the item with the id ``after``."""
+    """A part of a list: at most ``limit`` items after the item with the id ``after``."""
 
     limit: int = 50
     after: str | None = None
@@ -23,7 +23,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """The first answer to a request with an Idempotency-Key."""
+    """The first response to a request with an Idempotency-Key."""
 
     fingerprint: str
     status: int
@@ -32,188 +32,197 @@ class StoredResponse:
 
 
 class NetworkRepository(Protocol):
-    """The networks of an owner; a reference is an id or a name."""
+    """The networks of all tenants; a reference is an id or a name."""
 
     async def add(self, network: NetworkRecord) -> None:
-        """Remember a new network; a taken name is a Conflict."""
+        """Store a new network; raise ConflictError if its name is taken."""
 
     async def find(self, tenant: str, reference: str) -> NetworkRecord | None:
-        """Return the network of that id, or of that name."""
+        """Return the tenant's network with this id or name."""
 
-    async def page(self, tenant: str, page: Page) -> list[NetworkRecord]:
-        """Return one more than the page's limit, newest first, where there are more."""
+    async def page(self, tenant: str, pagination: Page) -> list[NetworkRecord]:
+        """Return at most the limit plus one, newest first; the extra item shows that more exist."""
 
     async def update(self, network: NetworkRecord, revision: int) -> bool:
-        """Store ``network`` where the stored revision is still ``revision``."""
+        """Store ``network``; return False if the stored revision is no longer ``revision``."""
 
     async def remove(self, network_id: str) -> None:
-        """Forget a network with its versions."""
+        """Delete a network with its versions."""
 
 
 class VersionRepository(Protocol):
     """The versions of networks."""
 
     async def add(self, version: Version) -> None:
-        """Remember a new version."""
+        """Store a new version."""
 
     async def get(self, network_id: str, number: int) -> Version | None:
-        """Return one version."""
+        """Return a version."""
 
-    async def page(self, network_id: str, page: Page) -> list[Version]:
-        """Return one more than the page's limit, newest first; ``after`` is a number."""
+    async def page(self, network_id: str, pagination: Page) -> list[Version]:
+        """Return at most the limit plus one, newest first; ``after`` is a version number."""
 
 
 class DatasetRepository(Protocol):
-    """The datasets of an owner."""
+    """The datasets of all tenants; a reference is an id or a name."""
 
     async def add(self, dataset: Dataset) -> None:
-        """Remember a new dataset; a taken name is a Conflict."""
+        """Store a new dataset; raise ConflictError if its name is taken."""
 
     async def find(self, tenant: str, reference: str) -> Dataset | None:
-        """Return the dataset of that id, or of that name."""
+        """Return the tenant's dataset with this id or name."""
 
-    async def page(self, tenant: str, page: Page) -> list[Dataset]:
-        """Return one more than the page's limit, newest first, where there are more."""
+    async def page(self, tenant: str, pagination: Page) -> list[Dataset]:
+        """Return at most the limit plus one, newest first; the extra item shows that more exist."""
 
     async def remove(self, dataset_id: str) -> None:
-        """Forget a dataset."""
+        """Delete a dataset."""
 
 
 class JobRepository(Protocol):
-    """The jobs of an owner."""
+    """The jobs of all tenants."""
 
     async def add(self, job: Job) -> None:
-        """Remember a new job."""
+        """Store a new job."""
 
     async def get(self, job_id: str) -> Job | None:
-        """Return a job, whoever owns it."""
+        """Return a job of any tenant."""
 
     async def find(self, tenant: str, job_id: str) -> Job | None:
-        """Return a job of that owner."""
+        """Return a job of this tenant."""
 
     async def page(
-        self, tenant: str, page: Page, status: str | None, network_id: str | None
+        self, tenant: str, pagination: Page, status: str | None, network_id: str | None
     ) -> list[Job]:
-        """Return one more than the page's limit, newest first, where there are more."""
+        """Return at most the limit plus one, newest first; the extra item shows that more exist."""
 
     async def transition(self, job: Job, to: Status, **changes: Any) -> Job | None:
-        """Move a job whose stored status and run are still those of ``job``; None when not."""
+        """Move a job to a status and change fields.
+
+        Return None if the stored status and attempt are no longer those of ``job``.
+        """
 
     async def update(self, job: Job, **changes: Any) -> bool:
-        """Change fields of a job whose stored status and run are still those of ``job``."""
+        """Change fields of a job.
+
+        Return False if the stored status and attempt are no longer those of ``job``.
+        """
 
     async def next_queued(self, per_tenant: int | None) -> Job | None:
-        """Return the longest waiting job of an owner with fewer than ``per_tenant`` running."""
+        """Return the job that has waited longest.
+
+        Skip tenants that have ``per_tenant`` or more running jobs.
+        """
 
     async def leased_by(self, lease_owner: str | None) -> list[Job]:
-        """Return the jobs that workers of that server have; of all servers for None."""
+        """Return the jobs leased by a server, or by any server if ``lease_owner`` is None."""
 
     async def count(self, statuses: Collection[Status], *, tenant: str | None = None) -> int:
-        """Return how many jobs are in these states."""
+        """Return the number of jobs with one of these statuses."""
 
     async def counts(self) -> dict[str, int]:
-        """Return how many jobs are in each state that any is in."""
+        """Return the number of jobs for each status that any job has."""
 
     async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
-        """Return a job that is not terminal on that network, or on that dataset."""
+        """Return a job that has not ended and uses this network or this dataset."""
 
     async def any_on(self, dataset_id: str) -> bool:
-        """Tell whether any job, ended or not, is on that dataset."""
+        """Return True if any job, ended or not, uses this dataset."""
 
     async def equal_work(self, tenant: str, fingerprint: str) -> list[Job]:
-        """Return the jobs with that fingerprint that are queued or running, the oldest first."""
+        """Return the queued and running jobs with this fingerprint, oldest first."""
 
     async def recent_seconds(self, count: int) -> list[float]:
-        """Return how long the newest of the jobs that ended by themselves took."""
+        """Return the durations of the newest ``count`` jobs that succeeded or failed."""
 
     async def queue_positions(self, job_ids: Sequence[str]) -> dict[str, int]:
-        """Return how many queued jobs come before each of these."""
+        """Return the number of queued jobs before each of these jobs, by job id."""
 
     async def rename_network(self, network_id: str, name: str) -> None:
-        """Let a network's jobs tell its new name."""
+        """Change the network name of a network's jobs."""
 
     async def remove(self, job_id: str) -> None:
-        """Forget a job with its log and checkpoints."""
+        """Delete a job with its log and checkpoints."""
 
     async def expired(self, lease_owner: str) -> list[Job]:
-        """Return held jobs of other servers whose lease ran out."""
+        """Return the jobs of other servers whose lease has expired."""
 
     async def renew(self, lease_owner: str) -> None:
-        """Renew the leases of that server."""
+        """Renew the leases of a server."""
 
 
 class JobEventRepository(Protocol):
-    """What happened to jobs, in order."""
+    """The event logs of jobs."""
 
     async def append(self, batches: Sequence[EventBatch]) -> None:
-        """Add records after the last one."""
+        """Append batches to the log."""
 
     async def after(self, job_id: str, event: int, limit: int) -> list[EventBatch]:
-        """Return the records that hold events later than ``event``."""
+        """Return the first ``limit`` batches that hold events after ``event``."""
 
     async def epochs(self, job_id: str) -> list[EventBatch]:
-        """Return all records of epochs."""
+        """Return all epoch batches of a job."""
 
 
 class CheckpointRepository(Protocol):
-    """Saved states of jobs."""
+    """The checkpoints of jobs."""
 
     async def add(self, checkpoint: Checkpoint) -> None:
-        """Remember a checkpoint."""
+        """Store a checkpoint."""
 
     async def of(self, job_id: str) -> list[Checkpoint]:
         """Return a job's checkpoints, latest first."""
 
     async def get(self, job_id: str, checkpoint_id: str) -> Checkpoint | None:
-        """Return one checkpoint."""
+        """Return a checkpoint of a job."""
 
     async def keep(self, checkpoint_id: str) -> None:
-        """Note that a client asked for a checkpoint."""
+        """Mark a checkpoint as requested by a client."""
 
     async def prune(self, job_id: str, keep: int, requested: int) -> None:
-        """Forget all but the latest ``keep``, and the latest ``requested`` that were asked for."""
+        """Delete all but the latest ``keep`` and the latest ``requested`` marked as requested."""
 
 
 class IdempotencyRepository(Protocol):
-    """First answers, by owner and Idempotency-Key."""
+    """The first responses to requests, by tenant and Idempotency-Key."""
 
     async def get(self, tenant: str, key: str) -> StoredResponse | None:
-        """Return the answer that was given."""
+        """Return the stored response."""
 
     async def add(self, tenant: str, key: str, response: StoredResponse) -> None:
-        """Remember an answer."""
+        """Store a response."""
 
     async def replace(self, tenant: str, key: str, response: StoredResponse) -> None:
-        """Remember another answer in the place of the first."""
+        """Replace a stored response."""
 
 
 class KeyRepository(Protocol):
     """API keys."""
 
     async def add(self, key: Key) -> None:
-        """Remember a new key."""
+        """Store a new key."""
 
     async def get(self, key_id: str) -> Key | None:
-        """Return one key."""
+        """Return a key."""
 
     async def every(self) -> list[Key]:
-        """Return all keys, the revoked ones too."""
+        """Return all keys, including revoked ones."""
 
-    async def page(self, page: Page) -> list[Key]:
-        """Return one more than the page's limit, newest first, where there are more."""
+    async def page(self, pagination: Page) -> list[Key]:
+        """Return at most the limit plus one, newest first; the extra item shows that more exist."""
 
     async def revoke(self, key_id: str, at: datetime) -> None:
-        """Note since when a key opens nothing."""
+        """Mark a key as revoked since ``at``."""
 
     async def state(self) -> tuple[int, str]:
-        """Return what changes whenever a key is made or revoked."""
+        """Return a value that changes whenever a key is created or revoked."""
 
     async def tenant_of(self, reference: str) -> str | None:
-        """Return whose network, dataset or job has this id."""
+        """Return the tenant of the network, dataset or job with this id."""
 
 
 class UnitOfWork(Protocol):
-    """One transaction over all stores."""
+    """One transaction over all repositories."""
 
     networks: NetworkRepository
     versions: VersionRepository
@@ -225,68 +234,68 @@ class UnitOfWork(Protocol):
     keys: KeyRepository
 
     def after_commit(self, call: Callable[[], None]) -> None:
-        """Call when the transaction is durable; not at all when it is rolled back."""
+        """Register a function to call after the commit; it is not called after a rollback."""
 
 
 class Database(Protocol):
-    """Where all metadata lives."""
+    """Stores all metadata."""
 
     def read(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Open a consistent view."""
+        """Open a read-only transaction with a consistent view."""
 
     def write(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Open a transaction that commits, durably, when the block ends well."""
+        """Open a transaction that commits durably unless the block raises."""
 
     async def ping(self) -> None:
-        """Raise Unavailable unless the store answers."""
+        """Raise UnavailableError if the database does not respond."""
 
     async def notify(self, kind: str, reference: str) -> None:
-        """Tell the other servers on the store something that it does not hold."""
+        """Notify the other servers that use the database; the message is not stored."""
 
     async def referenced_blobs(self) -> set[str]:
-        """Return the names of all blobs that a row refers to."""
+        """Return the names of all blobs that rows refer to."""
 
 
 class BlobStore(Protocol):
-    """Bytes named by their sha256."""
+    """Stores bytes under the name of their SHA-256 digest."""
 
     async def put(self, data: bytes) -> str:
-        """Store durably and return the name."""
+        """Store bytes durably and return their name."""
 
     async def get(self, name: str) -> bytes:
-        """Return the bytes, checked; BlobCorrupt when they are not what they were."""
+        """Return the bytes; raise BlobCorruptError if they are missing or have changed."""
 
     def path(self, name: str) -> Path:
-        """Return where a worker on this machine finds the bytes."""
+        """Return the path of the bytes on this machine, for workers."""
 
     async def sweep(self, keep: Collection[str], *, grace: float) -> int:
-        """Remove blobs that nothing refers to and that are older than ``grace`` seconds."""
+        """Delete blobs not in ``keep`` and older than ``grace`` seconds; return their number."""
 
     async def ping(self) -> None:
-        """Raise Unavailable unless bytes can be written."""
+        """Raise UnavailableError if bytes cannot be written."""
 
 
 class BlobCorruptError(Exception):
-    """A blob is missing, or its bytes are not those it was named by."""
+    """A blob is missing, or its bytes do not match its name."""
 
 
 class Metrics(Protocol):
-    """Counts what happens, for monitoring."""
+    """Records metrics for monitoring."""
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request."""
 
     def rows(self, count: int) -> None:
-        """Count rows that were predicted."""
+        """Count predicted rows."""
 
     def gauge(self, name: str, help_text: str, values: dict[str, float], label: str = "") -> None:
-        """Set a gauge, or one for each value of a label."""
+        """Set a gauge, with one value for each value of the label."""
 
     def counter(self, name: str, help_text: str, value: float) -> None:
-        """Set a counter whose value is counted elsewhere."""
+        """Set a counter to a value that is counted elsewhere."""
 
     def lag(self, seconds: float) -> None:
         """Record how much later than scheduled a callback of the event loop ran."""
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""

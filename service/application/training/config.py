@@ -1,7 +1,7 @@
-"""Training values: what was asked for, completed to what is in force.
+"""Training configuration: the values that a client sent, completed with defaults.
 
-The defaults were chosen by measuring over raw tables, pixels and functions; the figures stand in
-docs/explanation/defaults.md.
+The defaults were chosen by measurements on raw tables, images and functions. See
+docs/explanation/defaults.md for the figures.
 """
 
 import math
@@ -19,21 +19,24 @@ from service.domain.datasets import Dataset, Task
 from service.domain.errors import InvalidRequestError, pointer
 from service.domain.networks import NetworkRecord
 
-BATCH_SIZE: Final = 32
-STEPS: Final = 3000
-"""A default training takes about so many steps ..."""
-EPOCHS: Final = (30, 300)
-"""... within these bounds of epochs."""
-OPTIMIZER: Final = {"type": "adamw", "learning_rate": 0.01, "weight_decay": 0.3}
-VALIDATION_FRACTION: Final = 0.2
+DEFAULT_BATCH_SIZE: Final = 32
+DEFAULT_STEPS: Final = 3000
+"""Approximate number of steps from which the default number of epochs is computed."""
+MIN_DEFAULT_EPOCHS: Final = 30
+MAX_DEFAULT_EPOCHS: Final = 300
+DEFAULT_OPTIMIZER: Final = {"type": "adamw", "learning_rate": 0.01, "weight_decay": 0.3}
+DEFAULT_VALIDATION_FRACTION: Final = 0.2
 MIN_ROWS_TO_VALIDATE: Final = 50
-"""Below that, a fifth of the rows tells nothing: all are trained on, and to the end."""
-PATIENCE: Final = 0.2
-"""Share of the epochs that the default early stopping waits for an improvement."""
+"""A fifth of fewer rows is too few to validate on.
+
+By default, training then uses all rows and does not stop early.
+"""
+EARLY_STOPPING_PATIENCE: Final = 0.2
+"""Fraction of the epochs that the default early stopping waits for an improvement."""
 
 
 def default_loss(output_activation: str, task: Task) -> str:
-    """Return the loss that fits the last activation."""
+    """Return the default loss for an output activation and a task."""
     if output_activation == "softmax":
         return "cross_entropy"
     return (
@@ -44,51 +47,58 @@ def default_loss(output_activation: str, task: Task) -> str:
 
 
 def resolve_training_config(
-    asked: Mapping[str, Any],
+    requested: Mapping[str, Any],
     network: NetworkRecord,
     dataset: Dataset,
     *,
     standardized: bool | None,
-    drawn_seed: int,
+    random_seed: int,
 ) -> dict[str, Any]:
-    """Return every training value, defaults filled in.
+    """Return the complete training config, with defaults filled in.
 
     Parameters
     ----------
-    asked
-        What the client said; None and absent mean the same where a default exists.
+    requested
+        The values that the client sent. None and a missing value mean the default, but an explicit
+        None for ``early_stopping`` disables it.
     standardized
-        Whether the base version's inputs are standardised; None where it is untrained.
-    drawn_seed
-        Used where none was asked for.
+        True if the base version's inputs are standardized; None if it is untrained.
+    random_seed
+        The seed to use if the client sent none.
 
     Raises
     ------
-    InvalidRequest
-        Naming the value that cannot be.
+    InvalidRequestError
+        If a value is invalid; the error names the value.
     """
     rows = dataset.rows
     validates = rows >= MIN_ROWS_TO_VALIDATE
-    fraction = asked.get("validation_fraction")
+    fraction = requested.get("validation_fraction")
     if fraction is None:
-        fraction = VALIDATION_FRACTION if validates else 0.0
-    batch = asked.get("batch_size") or BATCH_SIZE
+        fraction = DEFAULT_VALIDATION_FRACTION if validates else 0.0
+    batch = requested.get("batch_size") or DEFAULT_BATCH_SIZE
     steps_per_epoch = math.ceil(rows * (1.0 - fraction) / batch)
-    least, most = EPOCHS
-    usual = most if not validates else max(least, min(most, math.ceil(STEPS / steps_per_epoch)))
-    epochs = asked.get("epochs") or usual
-    early_stopping = asked.get("early_stopping")
-    # Whoever names the epochs wants them all; else training ends when nothing gets better.
-    if "early_stopping" not in asked and not asked.get("epochs") and fraction > 0.0 and validates:
-        early_stopping = {"patience": max(10, round(epochs * PATIENCE)), "min_delta": 0.0}
-    standardize = asked.get("standardize")
+    default_epochs = MAX_DEFAULT_EPOCHS
+    if validates:
+        epochs_for_steps = math.ceil(DEFAULT_STEPS / steps_per_epoch)
+        default_epochs = max(MIN_DEFAULT_EPOCHS, min(MAX_DEFAULT_EPOCHS, epochs_for_steps))
+    epochs = requested.get("epochs") or default_epochs
+    early_stopping = requested.get("early_stopping")
+    # An explicit number of epochs disables the default early stopping.
+    is_default = "early_stopping" not in requested and not requested.get("epochs")
+    if is_default and fraction > 0.0 and validates:
+        patience = max(10, round(epochs * EARLY_STOPPING_PATIENCE))
+        early_stopping = {"patience": patience, "min_delta": 0.0}
+    standardize = requested.get("standardize")
     if standardized:
-        standardize = True  # the weights were learned behind it
+        standardize = True  # the weights were trained on standardized inputs
     elif standardize is None:
         standardize = standardized is None
-    boundary = asked.get("boundary")
+    boundary = requested.get("boundary")
     if boundary is not None and network.input_shape != [2]:
-        problem = f"frames need two inputs, this network has {network.input_shape[0]}"
+        problem = (
+            f"boundary frames require a network with 2 inputs, got {network.input_shape[0]} inputs"
+        )
         raise InvalidRequestError.at("/training/boundary", "shape_mismatch", problem)
     return {
         "epochs": epochs,
@@ -96,37 +106,39 @@ def resolve_training_config(
         "loss": _complete(
             LOSSES,
             "loss",
-            asked.get("loss") or default_loss(network.output_activation, dataset.task),
+            requested.get("loss") or default_loss(network.output_activation, dataset.task),
         ),
-        "optimizer": _complete(OPTIMIZERS, "optimizer", asked.get("optimizer") or OPTIMIZER),
-        "schedule": _complete(SCHEDULES, "schedule", asked.get("schedule") or "cosine"),
+        "optimizer": _complete(
+            OPTIMIZERS, "optimizer", requested.get("optimizer") or DEFAULT_OPTIMIZER
+        ),
+        "schedule": _complete(SCHEDULES, "schedule", requested.get("schedule") or "cosine"),
         "validation_fraction": fraction,
         "early_stopping": None
         if early_stopping is None
         else {"patience": 20, "min_delta": 0.0, **early_stopping},
-        "l2": asked.get("l2") or 0.0,
-        "gradient_clip_norm": asked.get("gradient_clip_norm"),
-        "shuffle": asked.get("shuffle") is not False,
+        "l2": requested.get("l2") or 0.0,
+        "gradient_clip_norm": requested.get("gradient_clip_norm"),
+        "shuffle": requested.get("shuffle") is not False,
         "standardize": standardize,
-        "seed": drawn_seed if asked.get("seed") is None else asked["seed"],
-        "limits": {"seconds": None, "target_loss": None, **(asked.get("limits") or {})},
+        "seed": random_seed if requested.get("seed") is None else requested["seed"],
+        "limits": {"seconds": None, "target_loss": None, **(requested.get("limits") or {})},
         **({} if boundary is None else {"boundary": boundary}),
     }
 
 
 def _complete(table: Mapping[str, type[Any]], kind: str, config: object) -> Any:
-    """Return a part's configuration with its defaults; a loss that has no others is a name."""
+    """Return a component's config with its defaults; a loss without options is just its name."""
     try:
         described = describe(build(table, kind, config))
         plain = kind == "loss" and described == describe(build(table, kind, described["type"]))
     except EngineError as error:
-        place = pointer("training", kind, *error.path)
-        raise InvalidRequestError.at(place, "invalid_value", str(error)) from None
+        location = pointer("training", kind, *error.path)
+        raise InvalidRequestError.at(location, "invalid_value", str(error)) from None
     return described["type"] if plain else described
 
 
 def training_config_from(training: Mapping[str, Any]) -> TrainingConfig:
-    """Return the engine's plan of values in force."""
+    """Return the engine's training config for a complete ``training`` config."""
     stopping = training["early_stopping"]
     return TrainingConfig(
         epochs=training["epochs"],
@@ -145,58 +157,67 @@ def training_config_from(training: Mapping[str, Any]) -> TrainingConfig:
 def check_compatibility(
     network: NetworkRecord, dataset: Dataset, training: Mapping[str, Any]
 ) -> list[int] | None:
-    """Return what `classes_of` does, once the loss fits the network too."""
+    """Check that loss and dataset fit the network; return the result of `classes_of`.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the loss or the dataset does not fit the network.
+    """
     try:
         training_config_from(training).loss.check_output(network.output_activation)
     except EngineError as error:
-        place = pointer("training", *error.path)
-        raise InvalidRequestError.at(place, "invalid_value", str(error)) from None
+        location = pointer("training", *error.path)
+        raise InvalidRequestError.at(location, "invalid_value", str(error)) from None
     return classes_of(network, dataset)
 
 
 def classes_of(network: NetworkRecord, dataset: Dataset) -> list[int] | None:
-    """Return the network's class of each of the dataset's labels; None for regression.
+    """Return the network's class for each of the dataset's labels; None for regression.
 
     Raises
     ------
-    InvalidRequest
-        When network and dataset do not go together.
+    InvalidRequestError
+        If the dataset does not fit the network.
     """
     if network.input_shape != dataset.input_shape:
         problem = (
-            f"the network takes {network.input_shape[0]} inputs, "
-            f"the dataset has {dataset.input_shape[0]} columns"
+            f"the network has {network.input_shape[0]} inputs, "
+            f"but the dataset has {dataset.input_shape[0]} columns"
         )
-        place = "/inputs" if dataset.hidden else "/dataset"
-        raise InvalidRequestError.at(place, "shape_mismatch", problem)
+        location = "/inputs" if dataset.hidden else "/dataset"
+        raise InvalidRequestError.at(location, "shape_mismatch", problem)
     if dataset.task == "regression":
         if dataset.outputs != network.units:
-            problem = f"the network has {network.units} outputs, a target has {dataset.outputs}"
+            problem = (
+                f"the network has {network.units} outputs, "
+                f"but the dataset has {dataset.outputs} target columns"
+            )
             raise InvalidRequestError.at(_targets_of(dataset), "shape_mismatch", problem)
         return None
     return _classes(network, dataset)
 
 
 def _targets_of(dataset: Dataset) -> str:
-    """Return where a request has the targets: in its own body, or in the dataset it names."""
+    """Return the pointer to the targets: in the body, or to the dataset that the body names."""
     return "/targets" if dataset.hidden else "/dataset"
 
 
 def _classes(network: NetworkRecord, dataset: Dataset) -> list[int]:
-    """Return the network's class of each of the dataset's labels."""
+    """Return the network's class for each of the dataset's labels."""
     labels = dataset.labels or []
     single = network.units == 1 and network.output_activation != "softmax"
     classes = 2 if single else network.units
     if network.labels is None and len(labels) == classes:
         return list(range(classes))
     known = network.effective_labels or [str(index) for index in range(classes)]
-    strange = [label for label in labels if label not in known]
-    if strange and network.labels is None and len(labels) != classes:
-        problem = f"the network tells {classes} classes apart, the dataset has {len(labels)}"
+    unknown = [label for label in labels if label not in known]
+    if unknown and network.labels is None and len(labels) != classes:
+        problem = f"the network has {classes} classes, but the dataset has {len(labels)}"
         raise InvalidRequestError.at(_targets_of(dataset), "label_mismatch", problem)
-    if strange:
+    if unknown:
         problem = (
-            f"the dataset's label {strange[0]!r} is none of the network's {classes} classes "
+            f"the dataset's label {unknown[0]!r} is not one of the network's {classes} classes "
             f"({', '.join(known[:12])})"
         )
         raise InvalidRequestError.at(_targets_of(dataset), "label_mismatch", problem)

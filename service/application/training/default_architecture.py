@@ -1,23 +1,23 @@
-"""A network that fits the data, for those who did not say which they want."""
+"""The default layers for a dataset, used when a request does not give any."""
 
 from typing import Any, Final
 
 from service.domain.datasets import Dataset
 
-HIDDEN_UNITS: Final = 32
+DEFAULT_HIDDEN_UNITS: Final = 32
 
 
 def default_layers(dataset: Dataset, hidden: list[int] | None) -> list[dict[str, Any]]:
-    """Return layers from the dataset's columns to its classes or numbers.
+    """Return layers that map the dataset's columns to its classes or target values.
 
     Parameters
     ----------
     hidden
-        Units of the relu layers in between; None is one layer of 32.
+        Units of each hidden relu layer; None means one layer of 32 units.
     """
     layers: list[dict[str, Any]] = [
         {"type": "dense", "units": units, "activation": "relu"}
-        for units in ([HIDDEN_UNITS] if hidden is None else hidden)
+        for units in ([DEFAULT_HIDDEN_UNITS] if hidden is None else hidden)
     ]
     if dataset.labels is None:
         last = {"type": "dense", "units": dataset.outputs, "activation": "linear"}

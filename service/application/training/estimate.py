@@ -1,4 +1,4 @@
-"""What a training would take: time, memory, and room in the log."""
+"""Estimates the time and memory of a training, and limits the frames in its log."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ CALLS_PER_LAYER: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a job would take."""
+    """The estimated cost of a job."""
 
     parameters: int
     memory_bytes: int
@@ -26,7 +26,7 @@ class Estimate:
 
 
 def estimate(network: NetworkRecord, dataset: Dataset, training: dict[str, Any]) -> Estimate:
-    """Return about what a training would take; its values are all in force."""
+    """Return the estimated cost of a training; ``training`` must be a complete config."""
     itemsize = 8 if network.dtype == "float64" else 4
     rows = dataset.rows * (1.0 - training["validation_fraction"])
     batches = math.ceil(rows / training["batch_size"])
@@ -39,7 +39,10 @@ def estimate(network: NetworkRecord, dataset: Dataset, training: dict[str, Any])
 
 
 def check_frames(network: NetworkRecord, training: Mapping[str, Any], limits: Limits) -> None:
-    """Refuse frames of the plane that would fill the log: each has a byte a point and unit."""
+    """Raise InvalidRequestError if a boundary frame would be too large for the log.
+
+    A frame takes one byte per point and unit.
+    """
     boundary = training.get("boundary")
     if boundary is None:
         return
@@ -47,7 +50,7 @@ def check_frames(network: NetworkRecord, training: Mapping[str, Any], limits: Li
     size = units * boundary["resolution"] ** 2
     if size > limits.frame_bytes:
         problem = (
-            f"a frame of {units} units would take {size} bytes, at most {limits.frame_bytes}; "
-            "a smaller resolution takes less"
+            f"a boundary frame of {units} units takes {size} bytes, "
+            f"expected at most {limits.frame_bytes}; use a smaller resolution"
         )
         raise InvalidRequestError.at("/training/boundary/resolution", "too_large", problem)

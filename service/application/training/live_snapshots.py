@@ -1,4 +1,4 @@
-"""The newest snapshots of networks that are training: the version `live`."""
+"""The latest snapshots of networks in training, served as the version `live`."""
 
 from dataclasses import dataclass
 from typing import Final, final
@@ -10,12 +10,12 @@ from service.application.training.worker_protocol import SnapshotReport
 from service.domain.networks import NetworkRecord
 
 MAX_REMOTE_SNAPSHOTS: Final = 16
-"""Snapshots of jobs that other servers train."""
+"""Maximum number of snapshots of jobs on other servers."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveSnapshot:
-    """A snapshot and the job that it is of."""
+    """A snapshot and its job."""
 
     job_id: str
     base_version: int
@@ -24,44 +24,45 @@ class LiveSnapshot:
 
 @final
 class LiveSnapshots:
-    """The snapshots by network.
+    """The latest snapshot of each network in training.
 
     Parameters
     ----------
     alone
-        Whether no other server can be training one of the networks.
+        True if no other server can train one of the networks.
     """
 
     def __init__(self, database: Database, blobs: BlobStore, *, alone: bool) -> None:
         self._database, self._blobs, self._alone = database, blobs, alone
-        self._boards: dict[str, LiveSnapshot] = {}
+        self._local: dict[str, LiveSnapshot] = {}
         self._remote: dict[str, tuple[str, LiveSnapshot]] = {}
 
     def publish(self, network_id: str, live: LiveSnapshot) -> None:
-        """Show a newer snapshot."""
-        self._boards[network_id] = live
+        """Replace a network's snapshot by a newer one."""
+        self._local[network_id] = live
 
     def remove(self, network_id: str, job_id: str) -> None:
-        """Take a job's snapshot down."""
-        live = self._boards.get(network_id)
+        """Remove a job's snapshot."""
+        live = self._local.get(network_id)
         if live is not None and live.job_id == job_id:
-            del self._boards[network_id]
+            del self._local[network_id]
 
     def get(self, network_id: str) -> LiveSnapshot | None:
-        """Return the newest snapshot that was seen."""
-        _, seen = self._remote.get(network_id, ("", None))
-        return self._boards.get(network_id, seen)
+        """Return the latest known snapshot, without reading the database."""
+        _, remote = self._remote.get(network_id, ("", None))
+        return self._local.get(network_id, remote)
 
     async def load(self, network: NetworkRecord) -> LiveSnapshot | None:
-        """Return the newest snapshot; the latest checkpoint of a job that another server trains."""
-        if not self._alone and network.id not in self._boards:
+        """Return the latest snapshot; for a job on another server, its latest checkpoint."""
+        if not self._alone and network.id not in self._local:
             await self._load_remote(network)
         return self.get(network.id)
 
     async def _load_remote(self, network: NetworkRecord) -> None:
         async with self._database.read() as work:
-            held = [job for job in await work.jobs.leased_by(None) if job.network_id == network.id]
-            latest = (await work.checkpoints.of(held[0].id))[:1] if held else []
+            leased = await work.jobs.leased_by(None)
+            jobs = [job for job in leased if job.network_id == network.id]
+            latest = (await work.checkpoints.of(jobs[0].id))[:1] if jobs else []
         if not latest:
             self._remote.pop(network.id, None)
             return
@@ -70,12 +71,13 @@ class LiveSnapshots:
             return
         try:
             arrays, _ = tensors.decode(await self._blobs.get(checkpoint.blob))
-        except BlobCorruptError:  # pruned and swept, or damaged: what was seen before still holds
+        except BlobCorruptError:  # deleted or corrupt: the previous snapshot remains
             return
-        engine = Network.from_spec(network.spec())
-        engine.parameters[:] = arrays["parameters"]
-        snapshot = SnapshotReport(checkpoint.epoch, engine.to_bytes(), checkpoint.preprocessing)
-        live = LiveSnapshot(held[0].id, held[0].base_version, snapshot)
+        neural_network = Network.from_config(network.config())
+        neural_network.parameters[:] = arrays["parameters"]
+        weights = neural_network.to_bytes()
+        snapshot = SnapshotReport(checkpoint.epoch, weights, checkpoint.preprocessing)
+        live = LiveSnapshot(jobs[0].id, jobs[0].base_version, snapshot)
         self._remote[network.id] = (checkpoint.id, live)
         if len(self._remote) > MAX_REMOTE_SNAPSHOTS:
             del self._remote[next(iter(self._remote))]

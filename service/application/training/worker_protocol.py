@@ -1,4 +1,4 @@
-"""Attempts at jobs: what a worker is given, what it reports, and where attempts run."""
+"""The protocol between server and workers: tasks, reports, attempts and the executor."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ from service.domain.jobs import Progress
 
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
-    """What a worker needs to know to run a job.
+    """The input of a worker for one attempt at a job.
 
     Attributes
     ----------
-    spec
+    config
         The network's architecture.
     training
-        Every value in force.
+        The complete training config.
     weights
-        Where the base version's parameters are.
+        Path of the base version's parameters.
     preprocessing
-        The base version's.
+        The base version's preprocessing.
     dataset
-        Where the rows are.
+        Path of the rows.
     dataset_sha256, weights_sha256
-        What they must be.
+        The expected digests of these files.
     classes
-        ``classes[i]`` is the network's class of the dataset's label i; None for regression.
+        ``classes[i]`` is the network's class for the dataset's label i; None for regression.
     checkpoints
-        Where states to go on from are, each with its digest, latest first.
+        Paths of the states that training can resume from, with their digests, latest first.
     elapsed_seconds
-        What earlier runs took.
+        Training time of earlier attempts.
     """
 
     job_id: str
     attempt: int
-    spec: dict[str, Any]
+    config: dict[str, Any]
     training: dict[str, Any]
     weights: str
     weights_sha256: str
@@ -49,16 +49,16 @@ class TrainingTask:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStartedReport:
-    """The worker has built the network and begins.
+    """The worker has built the network and starts to train.
 
     Attributes
     ----------
     epoch
-        Epochs of earlier runs, after which it goes on.
+        Epochs of earlier attempts, after which training resumes.
     training_rows, validation_rows
-        What is learned from, and what is held out.
-    damaged
-        Checkpoints that could not be gone on from, newer than the one that could.
+        Number of rows to train on and to validate on.
+    corrupt_checkpoints
+        Number of corrupt checkpoints that are newer than the one that training resumes from.
     """
 
     epoch: int
@@ -69,12 +69,12 @@ class TrainingStartedReport:
 
 @dataclass(frozen=True, slots=True)
 class EpochsReport:
-    """Epochs ended: columns of equal length, and the progress after the last.
+    """Completed epochs as columns of equal length, and the progress after the last one.
 
     Attributes
     ----------
     frame
-        What the units say across the plane after the last of them, where it was asked for.
+        The boundary frame after the last epoch, if one was requested.
     """
 
     columns: dict[str, list[Any]]
@@ -93,7 +93,7 @@ class SnapshotReport:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointReport:
-    """A state that training can go on from."""
+    """A state that training can resume from."""
 
     epoch: int
     state: bytes
@@ -105,12 +105,12 @@ class CheckpointReport:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStoppedReport:
-    """The worker stopped as it was told to, after a last checkpoint."""
+    """The worker stopped on request, after a last checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFinishedReport:
-    """The training came to its end."""
+    """The training is complete."""
 
     stop_reason: str
     weights: bytes
@@ -120,7 +120,7 @@ class TrainingFinishedReport:
 
 @dataclass(frozen=True, slots=True)
 class TrainingFailedReport:
-    """The training cannot go on, and a new attempt would not help."""
+    """The training cannot continue, and another attempt would fail too."""
 
     stop_reason: str
     code: str
@@ -129,7 +129,7 @@ class TrainingFailedReport:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLostReport:
-    """The worker is gone without a word: killed, crashed, out of memory."""
+    """The worker ended without a report: killed, crashed or out of memory."""
 
     reason: str
 
@@ -147,44 +147,48 @@ Report = PersistedReport | SnapshotReport
 
 
 class Attempt(Protocol):
-    """A job in the hands of a worker."""
+    """An attempt at a job by a worker."""
 
     def reports(self) -> AsyncGenerator[Report]:
-        """Yield what the worker says; the last is Stopped, Finished, Failed or Lost."""
+        """Yield the worker's reports.
+
+        The last one reports that training stopped, finished or failed, or that the worker is lost.
+        """
 
     def stop(self, *, kill_after: float) -> None:
-        """Ask for a last checkpoint and an end; kill after so many seconds, at the earliest asked.
+        """Request a last checkpoint and the end of the attempt.
 
-        Asking again changes nothing but that.
+        The worker is killed after ``kill_after`` seconds. A repeated call only moves this deadline,
+        and only to an earlier time.
         """
 
     def checkpoint(self) -> None:
-        """Ask for a checkpoint now."""
+        """Request a checkpoint now."""
 
 
 class NoWorkerError(Exception):
-    """The worker that was free is gone; another will be."""
+    """The free worker has ended; another one will replace it."""
 
 
 class Executor(Protocol):
-    """Where attempts run."""
+    """Runs attempts on workers."""
 
     slots: int
 
     async def start(self) -> None:
-        """Make workers ready."""
+        """Start the workers."""
 
     def free(self) -> int:
-        """Return how many attempts could begin right now."""
+        """Return the number of attempts that can start now."""
 
     def alive(self) -> int:
-        """Return how many workers there are, those that are starting included."""
+        """Return the number of workers, including those that are starting."""
 
     def memory(self) -> int:
-        """Return the bytes that all workers hold."""
+        """Return the memory of all workers in bytes."""
 
     async def begin(self, task: TrainingTask) -> Attempt:
-        """Hand a job to a worker, or raise NoWorker."""
+        """Start a task on a free worker; raise NoWorkerError if the worker has ended."""
 
     async def stop(self) -> None:
-        """End all workers."""
+        """Stop all workers."""

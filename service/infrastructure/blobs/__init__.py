@@ -1,1 +1,1 @@
-"""Content-addressed bytes."""
+"""Content-addressed blob storage."""

@@ -1,4 +1,4 @@
-"""Blobs as files in a folder, named by the sha256 of their bytes."""
+"""Blobs as files in a directory, named by the SHA-256 digest of their bytes."""
 
 import asyncio
 import hashlib
@@ -12,16 +12,16 @@ from typing import Final, final
 from service.application.ports import BlobCorruptError
 from service.domain.errors import UnavailableError
 
-MAX_WRITE_BYTES: Final = 3600.0
-"""Seconds."""
+MAX_WRITE_SECONDS: Final = 3600.0
+"""A temporary file that is older than this does not belong to a running write."""
 
 
 @final
 class FilesystemBlobs:
-    """See `service.application.ports.BlobStore`.
+    """Implements `service.application.ports.BlobStore` on a file system.
 
-    A blob is written under a temporary name, fsynced, and renamed; then its folder is fsynced. A
-    reader sees all of it or nothing, and what was answered for survives a power cut.
+    A blob is written under a temporary name, fsynced and renamed; then its directory is fsynced.
+    Readers see a complete blob or none, and acknowledged writes survive a power failure.
     """
 
     def __init__(self, root: Path) -> None:
@@ -29,37 +29,38 @@ class FilesystemBlobs:
         self._temporary = root / "tmp"
 
     def prepare(self, *, shared: bool = False) -> None:
-        """Make the folders, and remove what an interrupted write left behind.
+        """Create the directories, and remove the temporary files of interrupted writes.
 
-        Where other servers may be writing just now, only what no write takes so long for.
+        If the directory is shared, other servers may be writing; then only temporary files older
+        than `MAX_WRITE_SECONDS` are removed.
         """
         self._temporary.mkdir(parents=True, exist_ok=True)
-        newest = time.time() - (MAX_WRITE_BYTES if shared else 0.0)
+        newest = time.time() - (MAX_WRITE_SECONDS if shared else 0.0)
         for leftover in self._temporary.iterdir():
             if leftover.is_file() and leftover.stat().st_mtime <= newest:
                 leftover.unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
-        """Return where the blob of that name is."""
+        """Return the path of the blob with that name."""
         return self._root / name[:2] / name[2:]
 
     async def put(self, data: bytes) -> str:
-        """Store durably and return the name."""
+        """Store the bytes durably and return the name of the blob."""
         return await asyncio.to_thread(self._put, data)
 
     async def get(self, name: str) -> bytes:
-        """Return the bytes, checked."""
+        """Return the bytes of a blob, verified against its name."""
         return await asyncio.to_thread(self._get, name)
 
     async def sweep(self, keep: Collection[str], *, grace: float) -> int:
-        """Remove what nothing refers to and is older than ``grace`` seconds."""
+        """Remove unreferenced blobs older than ``grace`` seconds, and return their number."""
         try:
             return await asyncio.to_thread(self._sweep, keep, grace)
         except OSError as error:
             raise UnavailableError.because_of(error) from error
 
     async def ping(self) -> None:
-        """Raise Unavailable unless bytes can be written."""
+        """Raise UnavailableError unless a file can be written."""
         await asyncio.to_thread(self._ping)
 
     def _put(self, data: bytes) -> str:
@@ -67,12 +68,12 @@ class FilesystemBlobs:
         target = self.path(name)
         try:
             if target.exists() and target.read_bytes() == data:
-                os.utime(target)  # a sweep must not take it before its row is there
+                os.utime(target)  # protects it from a sweep until its row is committed
             else:
                 self._write(target, data)
-            # Also where it was there: whoever wrote it may not have come to this yet, or crashed.
-            _fsync_folder(target.parent)
-            _fsync_folder(self._root)
+            # Also for an existing file: its writer may not have synced yet, or may have crashed.
+            _fsync_directory(target.parent)
+            _fsync_directory(self._root)
         except OSError as error:
             raise UnavailableError.because_of(error) from error
         return name
@@ -98,18 +99,18 @@ class FilesystemBlobs:
         except OSError as error:
             raise UnavailableError.because_of(error) from error
         if hashlib.sha256(data).hexdigest() != name:
-            message = f"the bytes of blob {name} have changed"
+            message = f"blob {name} is damaged: its bytes do not match its digest"
             raise BlobCorruptError(message)
         return data
 
     def _sweep(self, keep: Collection[str], grace: float) -> int:
         removed = 0
         newest = time.time() - grace
-        for folder in self._root.iterdir():
-            if len(folder.name) != 2 or not folder.is_dir():
+        for directory in self._root.iterdir():
+            if len(directory.name) != 2 or not directory.is_dir():
                 continue
-            for file in folder.iterdir():
-                unused = folder.name + file.name not in keep
+            for file in directory.iterdir():
+                unused = directory.name + file.name not in keep
                 if unused and file.is_file() and file.stat().st_mtime <= newest:
                     file.unlink(missing_ok=True)
                     removed += 1
@@ -126,9 +127,9 @@ class FilesystemBlobs:
             raise UnavailableError.because_of(error) from error
 
 
-def _fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _fsync_directory(directory: Path) -> None:
+    """Make the entries of a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

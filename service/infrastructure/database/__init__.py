@@ -1,1 +1,1 @@
-"""SQL: tables, migrations, and one store a feature."""
+"""SQL: tables, migrations, and one repository per record type."""

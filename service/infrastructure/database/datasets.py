@@ -14,29 +14,32 @@ from service.infrastructure.database.tables import datasets
 
 @final
 class SqlDatasets(SqlTable):
-    """See `service.application.ports.DatasetService`."""
+    """Implements `service.application.ports.DatasetRepository` in SQL."""
 
     async def add(self, dataset: Dataset) -> None:
-        """Remember a new dataset."""
+        """Store a new dataset. Raise ConflictError if its name is taken."""
         try:
             await self.connection.execute(insert(datasets).values(values_of(dataset)))
         except IntegrityError as error:
             raise name_taken("dataset", dataset.name) from error
 
     async def find(self, tenant: str, reference: str) -> Dataset | None:
-        """Return the dataset of that id, or of that name."""
+        """Return the dataset with that id or, failing that, with that name."""
         query = select(datasets).where(datasets.c.tenant == tenant)
         for column in (datasets.c.id, datasets.c.name):
-            row = await self.one(query.where(column == reference))
+            row = await self.fetch_one(query.where(column == reference))
             if row is not None:
                 return Dataset(**row)
         return None
 
-    async def page(self, tenant: str, page: Page) -> list[Dataset]:
-        """Return a page, newest first, without those that came inside a job."""
+    async def page(self, tenant: str, pagination: Page) -> list[Dataset]:
+        """Return a page of datasets, newest first, without datasets uploaded as part of a job."""
         query = select(datasets).where(datasets.c.tenant == tenant, datasets.c.hidden.is_(False))
-        return [Dataset(**row) for row in await self.all(newest_first(query, datasets, page))]
+        return [
+            Dataset(**row)
+            for row in await self.fetch_all(newest_first(query, datasets, pagination))
+        ]
 
     async def remove(self, dataset_id: str) -> None:
-        """Forget a dataset."""
+        """Delete a dataset."""
         await self.connection.execute(delete(datasets).where(datasets.c.id == dataset_id))

@@ -1,7 +1,7 @@
-"""The database behind the Store port: connections, transactions, migrations."""
+"""The `Database` port over SQLAlchemy: connections, transactions, migrations."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -32,19 +32,18 @@ from service.infrastructure.database.keys import SqlKeys
 from service.infrastructure.database.networks import SqlNetworks, SqlVersions
 
 POOL_TIMEOUT: Final = 2.0
-"""Seconds that a request waits for a connection before it is told to come back."""
-
+"""Seconds that a request waits for a connection before it fails as unavailable."""
 
 HEAD: Final = "0001"
-"""The newest revision; a test holds it against the migrations."""
+"""The newest revision; a test compares it with the migrations."""
 
 MAX_CHECKED_BYTES: Final = 256 << 20
-"""Bytes of a database file that is checked at start; it takes about a second."""
+"""Maximum size of a database file that is checked at start, which takes about a second."""
 
 
 @final
 class SqlUnitOfWork:
-    """One transaction over all stores."""
+    """One transaction over all repositories."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.networks: NetworkRepository = SqlNetworks(connection)
@@ -58,22 +57,22 @@ class SqlUnitOfWork:
         self.calls: list[Callable[[], None]] = []
 
     def after_commit(self, call: Callable[[], None]) -> None:
-        """Call when the transaction is durable."""
+        """Schedule a call for when the transaction is durable."""
         self.calls.append(call)
 
 
 @final
 class SqlDatabase:
-    """The Store over SQLAlchemy.
+    """Implements `service.application.ports.Database` with SQLAlchemy.
 
-    A process gets one connection for writing, whose transactions take the lock of all writers at
-    their beginning, and a few for reading. With a single writer, transactions of SQLite never meet
-    SQLITE_BUSY half way, and those of PostgreSQL nothing that another is just changing.
+    A process has one connection for writing, whose transactions acquire the global write lock when
+    they begin, and a few for reading. With a single writer, SQLite transactions never fail with
+    SQLITE_BUSY after they have begun, and PostgreSQL transactions never conflict.
 
     Parameters
     ----------
     name
-        What PostgreSQL knows this server by.
+        Application name of this server in PostgreSQL.
     """
 
     def __init__(self, url: str, name: str = "neurond") -> None:
@@ -83,15 +82,15 @@ class SqlDatabase:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[SqlUnitOfWork]:
-        """Open a consistent view."""
-        with _translated():
+        """Open a read-only transaction with a consistent snapshot."""
+        with _translate_errors():
             async with self._reader.begin() as connection:
                 yield SqlUnitOfWork(connection)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[SqlUnitOfWork]:
-        """Open a transaction that commits when the block ends well."""
-        with _translated():
+        """Open a transaction that commits unless the block raises an exception."""
+        with _translate_errors():
             async with self._writer.begin() as connection:
                 work = SqlUnitOfWork(connection)
                 yield work
@@ -99,25 +98,25 @@ class SqlDatabase:
             call()
 
     async def ping(self) -> None:
-        """Raise Unavailable unless the database can be written."""
-        async with self.write():  # taking the write lock is enough
+        """Raise UnavailableError unless the database accepts writes."""
+        async with self.write():  # acquiring the write lock is enough
             pass
 
     async def notify(self, kind: str, reference: str) -> None:
-        """Tell the other servers on the database something that it does not hold."""
+        """Notify the other servers of an event that is not stored in the database."""
         if self._reader.dialect.name == postgres.DIALECT:
-            with _translated():
+            with _translate_errors():
                 async with self._reader.begin() as connection:
                     await connection.execute(postgres.notify_statement(kind, reference, self._name))
 
     async def referenced_blobs(self) -> set[str]:
         """Return the names of all blobs that a row refers to."""
-        found: set[str] = set()
-        with _translated():
+        names: set[str] = set()
+        with _translate_errors():
             async with self._reader.begin() as connection:
                 for column in tables.BLOBS:
-                    found.update(await connection.scalars(select(column).distinct()))
-        return found
+                    names.update(await connection.scalars(select(column).distinct()))
+        return names
 
     async def close(self) -> None:
         """Close all connections."""
@@ -125,38 +124,37 @@ class SqlDatabase:
         await self._writer.dispose()
 
 
-class _translated:  # noqa: N801 - reads as a statement
-    """Turns the database's errors into the service's; cancellation passes."""
+@contextmanager
+def _translate_errors() -> Iterator[None]:
+    """Translate errors of the database to service errors; other exceptions propagate."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise UnavailableError("the database is busy") from error
+    except OSError as error:  # the server is unreachable or too slow
+        raise UnavailableError(f"the database does not respond: {error}") from error
+    except DBAPIError as error:
+        translated = _translation(error)
+        if translated is None:
+            raise
+        raise translated from error
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
-        if isinstance(error, PoolTimeout):
-            raise UnavailableError("the database is busy") from error
-        if isinstance(error, OSError):  # a server that is away, or too slow
-            raise UnavailableError(f"the database does not answer: {error}") from error
-        if isinstance(error, DBAPIError):
-            refusal = _rejection(error)
-            if refusal is not None:
-                raise refusal from error
-
-
-def _rejection(error: DBAPIError) -> ServiceError | None:
-    """Return what a client is told of a database's error; None where the fault is our own."""
+def _translation(error: DBAPIError) -> ServiceError | None:
+    """Return the service error for a database error, or None if the server caused the error."""
     state = str(getattr(error.orig, "sqlstate", None) or "")
     sqlite = str(getattr(error.orig, "sqlite_errorname", ""))
     if state == postgres.DISK_FULL or sqlite == "SQLITE_FULL":
         return UnavailableError("the disk is full", code="storage_full")
     if state.startswith(postgres.DATA_EXCEPTION):
-        return InvalidRequestError("a text or a number is none that the database can hold")
+        return InvalidRequestError("the database cannot store a text or a number of the request")
     if isinstance(error, IntegrityError) or state.startswith(postgres.SQLSTATE_SYNTAX_OR_ACCESS):
         return None
-    return UnavailableError(f"the database does not answer: {str(error.orig)[:200]}")
+    return UnavailableError(f"the database does not respond: {str(error.orig)[:200]}")
 
 
 def _engine(url: str, name: str, *, writes: bool) -> AsyncEngine:
-    """Return an engine whose transactions begin as they should."""
+    """Return an engine for transactions that write, or for transactions that only read."""
     if postgres.is_postgres(url):
         return postgres.engine(url, name, writes=writes, pool_timeout=POOL_TIMEOUT)
     size = 1 if writes else 4
@@ -171,7 +169,7 @@ def _engine(url: str, name: str, *, writes: bool) -> AsyncEngine:
 
 
 def _configure(engine: Engine, *, begin: str) -> None:
-    """Let transactions be begun here, and not by the driver, which leaves some statements out."""
+    """Set pragmas and begin transactions; the driver would not begin one for every statement."""
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _: object) -> None:
@@ -180,7 +178,7 @@ def _configure(engine: Engine, *, begin: str) -> None:
         for pragma in (
             "busy_timeout=2000",
             "journal_mode=WAL",
-            "synchronous=FULL",  # what was acknowledged survives a power cut
+            "synchronous=FULL",  # acknowledged writes survive a power failure
             "foreign_keys=ON",
             "journal_size_limit=16777216",
         ):
@@ -193,25 +191,25 @@ def _configure(engine: Engine, *, begin: str) -> None:
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the address of a database file."""
+    """Return the URL of a database file."""
     return f"sqlite+aiosqlite:///{path}"
 
 
 def migrate(path: Path) -> None:
-    """Bring a database file to the newest form.
+    """Upgrade a database file to the newest revision.
 
     Raises
     ------
-    DatabaseUnusable
-        When the file is damaged, cannot be written, or comes from a newer version.
+    DatabaseUnusableError
+        If the file is damaged, cannot be written to, or was written by a newer version.
     """
     engine = create_engine(f"sqlite:///{path}")
-    _configure(engine, begin="BEGIN IMMEDIATE")  # all tables and their version, or none
+    _configure(engine, begin="BEGIN IMMEDIATE")  # migrates in one transaction
     try:
         with engine.connect() as connection:
-            _check_pages(connection, path)
+            _check_integrity(connection, path)
             if _revision(connection) != HEAD:
-                # Loaded only where it is needed: it takes a quarter of a second.
+                # Imported only if needed, because importing Alembic takes a quarter of a second.
                 from service.infrastructure.database import upgrade  # noqa: PLC0415
 
                 upgrade.upgrade(connection, path)
@@ -225,19 +223,19 @@ def migrate(path: Path) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    """Return the revision of the tables; None where there are none."""
-    tables_there = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
-    if connection.exec_driver_sql(tables_there).scalar() is None:
+    """Return the revision of the tables, or None if the database is empty."""
+    version_table = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+    if connection.exec_driver_sql(version_table).scalar() is None:
         return None
-    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    return None if found is None else str(found)
+    revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if revision is None else str(revision)
 
 
-def _check_pages(connection: Connection, path: Path) -> None:
-    """Refuse a damaged file; a very large one is looked at only when it is asked for."""
+def _check_integrity(connection: Connection, path: Path) -> None:
+    """Raise DatabaseUnusableError if the file is damaged. Files over the limit are not checked."""
     if path.stat().st_size > MAX_CHECKED_BYTES:
         return
-    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-    if found != "ok":
-        problem = f"{path} is damaged ({str(found)[:120]}); {REMEDY}"
+    verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if verdict != "ok":
+        problem = f"{path} is damaged ({str(verdict)[:120]}); {REMEDY}"
         raise DatabaseUnusableError(problem)

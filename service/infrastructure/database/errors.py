@@ -1,9 +1,11 @@
-"""Why a database cannot be used."""
+"""Errors of a database at start."""
 
 from typing import Final
 
-REMEDY: Final = "bring a backup into an empty folder: neurond restore FILE --data-dir FOLDER"
+REMEDY: Final = (
+    "restore a backup into an empty directory: neurond restore FILE --data-dir DIRECTORY"
+)
 
 
 class DatabaseUnusableError(Exception):
-    """The database cannot be opened; the server must not start on it."""
+    """The database cannot be used, so the server must not start; the message gives the reason."""

@@ -1,4 +1,4 @@
-"""First answers to requests with an Idempotency-Key, in SQL."""
+"""Stored responses to requests with an Idempotency-Key, in SQL."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
@@ -10,14 +10,15 @@ from service.infrastructure.database.rows import SqlTable, values_of
 from service.infrastructure.database.tables import idempotency
 
 RETENTION: Final = timedelta(days=1)
+"""Time after which a stored response is no longer returned."""
 
 
 @final
 class SqlIdempotency(SqlTable):
-    """See `service.application.ports.Answers`."""
+    """Implements `service.application.ports.IdempotencyRepository` in SQL."""
 
     async def get(self, tenant: str, key: str) -> StoredResponse | None:
-        """Return the answer that was given within the last day."""
+        """Return the response stored under a key during the retention period, or None."""
         query = select(
             idempotency.c.fingerprint,
             idempotency.c.status,
@@ -28,16 +29,18 @@ class SqlIdempotency(SqlTable):
             idempotency.c.key == key,
             idempotency.c.created_at > datetime.now(UTC) - RETENTION,
         )
-        row = await self.one(query)
+        row = await self.fetch_one(query)
         return None if row is None else StoredResponse(**row)
 
     async def replace(self, tenant: str, key: str, response: StoredResponse) -> None:
-        """Remember another answer in the place of the first."""
-        mine = (idempotency.c.tenant == tenant) & (idempotency.c.key == key)
-        await self.connection.execute(update(idempotency).where(mine).values(values_of(response)))
+        """Replace the response stored under a key."""
+        matches = (idempotency.c.tenant == tenant) & (idempotency.c.key == key)
+        await self.connection.execute(
+            update(idempotency).where(matches).values(values_of(response))
+        )
 
     async def add(self, tenant: str, key: str, response: StoredResponse) -> None:
-        """Remember an answer, and forget those that are too old."""
+        """Store a response, and delete the responses past the retention period."""
         now = datetime.now(UTC)
         await self.connection.execute(
             delete(idempotency).where(idempotency.c.created_at < now - RETENTION)

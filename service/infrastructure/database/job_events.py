@@ -1,4 +1,4 @@
-"""The jobs' log in SQL."""
+"""The event log of jobs, in SQL."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from service.infrastructure.database.tables import job_events
 
 @final
 class SqlJobEvents(SqlTable):
-    """See `service.application.ports.Log`."""
+    """Implements `service.application.ports.JobEventRepository` in SQL."""
 
     async def append(self, batches: Sequence[EventBatch]) -> None:
-        """Add records after the last one."""
+        """Append batches of events."""
         await self.connection.execute(insert(job_events), [values_of(batch) for batch in batches])
 
     async def after(self, job_id: str, event: int, limit: int) -> list[EventBatch]:
-        """Return the records that hold events later than ``event``."""
+        """Return at most ``limit`` batches that contain events after ``event``, oldest first."""
         query = select(job_events).where(
             job_events.c.job_id == job_id, job_events.c.last_id > event
         )
-        rows = await self.all(query.order_by(job_events.c.first_id).limit(limit))
+        rows = await self.fetch_all(query.order_by(job_events.c.first_id).limit(limit))
         return [EventBatch(**row) for row in rows]
 
     async def epochs(self, job_id: str) -> list[EventBatch]:
-        """Return all records of epochs, decoded by a thread: there may be megabytes of them."""
+        """Return all epoch batches, decoded in a thread because they can amount to megabytes."""
         text = cast(job_events.c.data, Text).label("data")
         query = select(
             job_events.c.job_id,
@@ -39,9 +39,9 @@ class SqlJobEvents(SqlTable):
             text,
         )
         query = query.where(job_events.c.job_id == job_id, job_events.c.type == "epoch")
-        rows = await self.all(query.order_by(job_events.c.first_id))
-        return await asyncio.to_thread(lambda: [_decoded(row) for row in rows])
+        rows = await self.fetch_all(query.order_by(job_events.c.first_id))
+        return await asyncio.to_thread(lambda: [_decode_batch(row) for row in rows])
 
 
-def _decoded(row: dict[str, Any]) -> EventBatch:
+def _decode_batch(row: dict[str, Any]) -> EventBatch:
     return EventBatch(**{**row, "data": msgspec.json.decode(row["data"])})

@@ -1,4 +1,4 @@
-"""Jobs in SQL; every move is a compare-and-set on status and run."""
+"""Jobs in SQL; every transition is a compare-and-set on status and attempt."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -15,42 +15,43 @@ from service.infrastructure.database.tables import jobs
 
 ACTIVE_STATUSES: Final = (Status.QUEUED, Status.STARTING, Status.RUNNING)
 LEASE: Final = timedelta(seconds=15)
+"""Time for which a server leases a job before it must renew the lease."""
 
 
 @final
 class SqlJobs(SqlTable):
-    """See `service.application.ports.JobService`."""
+    """Implements `service.application.ports.JobRepository` in SQL."""
 
     async def add(self, job: Job) -> None:
-        """Remember a new job."""
+        """Store a new job."""
         row = values_of(job) | {"progress": values_of(job.progress)}
         await self.connection.execute(insert(jobs).values(row))
 
     async def get(self, job_id: str) -> Job | None:
-        """Return a job, whoever owns it."""
-        row = await self.one(select(jobs).where(jobs.c.id == job_id))
+        """Return a job of any tenant, or None."""
+        row = await self.fetch_one(select(jobs).where(jobs.c.id == job_id))
         return None if row is None else _job(row)
 
     async def find(self, tenant: str, job_id: str) -> Job | None:
-        """Return a job of that owner."""
-        row = await self.one(select(jobs).where(jobs.c.id == job_id, jobs.c.tenant == tenant))
+        """Return a job of the tenant, or None."""
+        row = await self.fetch_one(select(jobs).where(jobs.c.id == job_id, jobs.c.tenant == tenant))
         return None if row is None else _job(row)
 
     async def page(
-        self, tenant: str, page: Page, status: str | None, network_id: str | None
+        self, tenant: str, pagination: Page, status: str | None, network_id: str | None
     ) -> list[Job]:
-        """Return a page, newest first."""
+        """Return a page of jobs, newest first, filtered by status and network."""
         query = select(jobs).where(jobs.c.tenant == tenant)
         if status is not None:
             query = query.where(jobs.c.status == status)
         if network_id is not None:
             query = query.where(jobs.c.network_id == network_id)
-        return [_job(row) for row in await self.all(newest_first(query, jobs, page))]
+        return [_job(row) for row in await self.fetch_all(newest_first(query, jobs, pagination))]
 
     async def transition(self, job: Job, to: Status, **changes: Any) -> Job | None:
-        """Move the job unless someone else moved it first."""
+        """Change the status of the job, or return None if it has changed concurrently."""
         if to not in TRANSITIONS[job.status]:
-            message = f"{job.status} -> {to} is no legal move"
+            message = f"invalid transition: {job.status} -> {to}"
             raise ValueError(message)
         if to in LEASED:
             changes["lease_until"] = self._clock() + LEASE
@@ -62,42 +63,42 @@ class SqlJobs(SqlTable):
         return replace(job, status=to, **changes)
 
     async def update(self, job: Job, **changes: Any) -> bool:
-        """Change fields unless someone else moved the job first."""
-        unmoved = (
+        """Change fields of the job, or return False if its status or attempt has changed."""
+        unchanged = (
             (jobs.c.id == job.id) & (jobs.c.status == job.status) & (jobs.c.attempt == job.attempt)
         )
         if isinstance(changes.get("progress"), Progress):
             changes["progress"] = values_of(changes["progress"])
-        result = await self.connection.execute(update(jobs).where(unmoved).values(**changes))
+        result = await self.connection.execute(update(jobs).where(unchanged).values(**changes))
         return result.rowcount == 1
 
     async def next_queued(self, per_tenant: int | None) -> Job | None:
-        """Return the longest waiting job of an owner with fewer than ``per_tenant`` running."""
+        """Return the oldest queued job of a tenant with fewer than ``per_tenant`` running jobs."""
         queued = select(jobs).where(jobs.c.status == Status.QUEUED)
         if per_tenant is not None:
-            held = select(jobs.c.tenant).where(jobs.c.status.in_(LEASED)).group_by(jobs.c.tenant)
-            queued = queued.where(jobs.c.tenant.not_in(held.having(func.count() >= per_tenant)))
-        row = await self.one(queued.order_by(jobs.c.id).limit(1))
+            leased = select(jobs.c.tenant).where(jobs.c.status.in_(LEASED)).group_by(jobs.c.tenant)
+            queued = queued.where(jobs.c.tenant.not_in(leased.having(func.count() >= per_tenant)))
+        row = await self.fetch_one(queued.order_by(jobs.c.id).limit(1))
         return None if row is None else _job(row)
 
     async def leased_by(self, lease_owner: str | None) -> list[Job]:
-        """Return the jobs that workers of that server have."""
+        """Return the leased jobs of a server, or of all servers for None."""
         query = select(jobs).where(jobs.c.status.in_(LEASED))
         if lease_owner is not None:
             query = query.where(jobs.c.lease_owner == lease_owner)
-        return [_job(row) for row in await self.all(query.order_by(jobs.c.id))]
+        return [_job(row) for row in await self.fetch_all(query.order_by(jobs.c.id))]
 
     async def expired(self, lease_owner: str) -> list[Job]:
-        """Return held jobs of other servers whose lease ran out."""
+        """Return jobs that other servers leased and whose lease has expired."""
         query = select(jobs).where(
             jobs.c.status.in_(LEASED),
             jobs.c.lease_owner != lease_owner,
             jobs.c.lease_until < self._clock(),
         )
-        return [_job(row) for row in await self.all(query)]
+        return [_job(row) for row in await self.fetch_all(query)]
 
     async def renew(self, lease_owner: str) -> None:
-        """Renew the leases of that server."""
+        """Renew all leases of a server."""
         await self.connection.execute(
             update(jobs)
             .where(jobs.c.lease_owner == lease_owner, jobs.c.status.in_(LEASED))
@@ -105,59 +106,59 @@ class SqlJobs(SqlTable):
         )
 
     def _clock(self) -> Any:
-        """Return the time that leases go by: where servers share them, the database's."""
+        """Return the clock of leases: the database's on PostgreSQL, because servers share it."""
         if self.connection.dialect.name == postgres.DIALECT:
             return func.clock_timestamp(type_=DateTime(timezone=True))
         return datetime.now(UTC)
 
     async def count(self, statuses: Collection[Status], *, tenant: str | None = None) -> int:
-        """Return how many jobs are in these states."""
+        """Return the number of jobs in these statuses."""
         query = select(func.count()).select_from(jobs).where(jobs.c.status.in_(statuses))
         if tenant is not None:
             query = query.where(jobs.c.tenant == tenant)
         return int((await self.connection.execute(query)).scalar_one())
 
     async def counts(self) -> dict[str, int]:
-        """Return how many jobs are in each state that any is in."""
+        """Return the number of jobs by status, without empty statuses."""
         query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
-        found = await self.connection.execute(query)
-        return {str(row.status): int(row[1]) for row in found}
+        rows = await self.connection.execute(query)
+        return {str(row.status): int(row[1]) for row in rows}
 
     async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
-        """Return a job that is not terminal on that network, or on that dataset."""
+        """Return the newest active job on the network or the dataset, or None."""
         query = select(jobs).where(
             (jobs.c.network_id == network_id) | (jobs.c.dataset_id == dataset_id),
             jobs.c.status.in_(ACTIVE),
         )
-        row = await self.one(query.order_by(jobs.c.id.desc()).limit(1))
+        row = await self.fetch_one(query.order_by(jobs.c.id.desc()).limit(1))
         return None if row is None else _job(row)
 
     async def any_on(self, dataset_id: str) -> bool:
-        """Tell whether any job, ended or not, is on that dataset."""
+        """Return True if any job, finished or not, uses the dataset."""
         query = select(jobs.c.id).where(jobs.c.dataset_id == dataset_id).limit(1)
-        return await self.one(query) is not None
+        return await self.fetch_one(query) is not None
 
     async def equal_work(self, tenant: str, fingerprint: str) -> list[Job]:
-        """Return the jobs with that fingerprint that are queued or running, the oldest first."""
+        """Return the queued and running jobs with that fingerprint, oldest first."""
         query = select(jobs).where(
             jobs.c.tenant == tenant,
             jobs.c.fingerprint == fingerprint,
             jobs.c.status.in_(ACTIVE_STATUSES),
         )
-        return [_job(row) for row in await self.all(query.order_by(jobs.c.id))]
+        return [_job(row) for row in await self.fetch_all(query.order_by(jobs.c.id))]
 
     async def queue_positions(self, job_ids: Sequence[str]) -> dict[str, int]:
-        """Return how many queued jobs come before each of these."""
+        """Return the number of queued jobs ahead of each of these jobs that is queued."""
         if not job_ids:
             return {}
-        place = (func.row_number().over(order_by=jobs.c.id) - 1).label("place")
-        queue = select(jobs.c.id, place).where(jobs.c.status == Status.QUEUED).subquery()
-        requested = select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))
-        found = await self.connection.execute(requested)
-        return {str(row.id): int(row.place) for row in found}
+        position = (func.row_number().over(order_by=jobs.c.id) - 1).label("position")
+        queue = select(jobs.c.id, position).where(jobs.c.status == Status.QUEUED).subquery()
+        requested = select(queue.c.id, queue.c.position).where(queue.c.id.in_(job_ids))
+        rows = await self.connection.execute(requested)
+        return {str(row.id): int(row.position) for row in rows}
 
     async def recent_seconds(self, count: int) -> list[float]:
-        """Return how long the newest of the jobs that ended by themselves took."""
+        """Return the durations of the newest jobs that succeeded or failed, in seconds."""
         ended = jobs.c.status.in_([Status.SUCCEEDED, Status.FAILED])
         query = select(jobs.c.started_at, jobs.c.finished_at).where(
             ended, jobs.c.started_at.is_not(None)
@@ -166,12 +167,12 @@ class SqlJobs(SqlTable):
         return [(row.finished_at - row.started_at).total_seconds() for row in rows]
 
     async def rename_network(self, network_id: str, name: str) -> None:
-        """Let a network's jobs tell its new name."""
-        mine = jobs.c.network_id == network_id
-        await self.connection.execute(update(jobs).where(mine).values(network_name=name))
+        """Store the new name of a network in its jobs."""
+        matches = jobs.c.network_id == network_id
+        await self.connection.execute(update(jobs).where(matches).values(network_name=name))
 
     async def remove(self, job_id: str) -> None:
-        """Forget a job with its log and checkpoints."""
+        """Delete a job with its events and checkpoints."""
         await self.connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
 

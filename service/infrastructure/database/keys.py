@@ -1,4 +1,4 @@
-"""Keys in SQL."""
+"""API keys in SQL."""
 
 from datetime import datetime
 from typing import final
@@ -15,40 +15,41 @@ from service.infrastructure.database.tables import datasets, jobs, keys, network
 
 @final
 class SqlKeys(SqlTable):
-    """See `service.application.ports.Keys`."""
+    """Implements `service.application.ports.KeyRepository` in SQL."""
 
     async def add(self, key: Key) -> None:
-        """Remember a new key."""
+        """Store a new key. Raise ConflictError if its prefix is taken."""
         try:
             await self.connection.execute(insert(keys).values(values_of(key)))
         except IntegrityError as error:
             raise name_taken("key", key.prefix) from error
 
     async def get(self, key_id: str) -> Key | None:
-        """Return one key."""
-        row = await self.one(select(keys).where(keys.c.id == key_id))
+        """Return the key with that id, or None."""
+        row = await self.fetch_one(select(keys).where(keys.c.id == key_id))
         return None if row is None else Key(**row)
 
     async def every(self) -> list[Key]:
-        """Return every key."""
-        return [Key(**row) for row in await self.all(select(keys))]
+        """Return all keys, including revoked ones."""
+        return [Key(**row) for row in await self.fetch_all(select(keys))]
 
-    async def page(self, page: Page) -> list[Key]:
-        """Return a page, newest first."""
-        return [Key(**row) for row in await self.all(newest_first(select(keys), keys, page))]
+    async def page(self, pagination: Page) -> list[Key]:
+        """Return a page of keys, newest first."""
+        query = newest_first(select(keys), keys, pagination)
+        return [Key(**row) for row in await self.fetch_all(query)]
 
     async def revoke(self, key_id: str, at: datetime) -> None:
-        """Note since when a key opens nothing."""
+        """Store the time at which a key was revoked."""
         await self.connection.execute(update(keys).where(keys.c.id == key_id).values(revoked_at=at))
 
     async def state(self) -> tuple[int, str]:
-        """Return what changes whenever a key is made or revoked."""
+        """Return the number of keys, and a token that changes when a key is created or revoked."""
         query = select(func.count(keys.c.id), func.count(keys.c.revoked_at), func.max(keys.c.id))
-        made, revoked, newest = (await self.connection.execute(query)).one()
-        return int(made), f"{revoked} {newest}"
+        count, revoked, newest = (await self.connection.execute(query)).one()
+        return int(count), f"{revoked} {newest}"
 
     async def tenant_of(self, reference: str) -> str | None:
-        """Return whose network, dataset or job has this id."""
+        """Return the tenant of the network, dataset or job with that id, or None."""
         table = {"net": networks, "ds": datasets, "job": jobs}.get(reference.partition("_")[0])
         if table is None:
             return None

@@ -1,8 +1,7 @@
-"""PostgreSQL behind the Store port: connections, and the migrations run once.
+"""PostgreSQL: connections, migrations and notifications between servers.
 
-Writers take one lock in common, as SQLite's do, so that what holds there holds here: a transaction
-that writes sees no other half way, in this process or in another. The lock is the transaction's; it
-ends with it, however that ends.
+All writers acquire the same advisory lock, so that writes are serialised across processes as they
+are with SQLite. The lock is held by the transaction and is released whenever the transaction ends.
 """
 
 import asyncio
@@ -21,17 +20,17 @@ DIALECT: Final = "postgresql"
 DISK_FULL: Final = "53100"
 DATA_EXCEPTION: Final = "22"
 SQLSTATE_SYNTAX_OR_ACCESS: Final = "42"
-"""SQLSTATEs, and classes of them: values that no column holds, and statements that are wrong."""
+"""SQLSTATEs: one code, and the classes of invalid values and of invalid statements."""
 
 WRITE_LOCK_ID: Final = 7_206_410
-"""Number of the advisory lock that writers and migrations take."""
+"""Key of the advisory lock that writers and migrations acquire."""
 
 CHANNEL: Final = "neurond"
 RECONNECT_SECONDS: Final = 0.5
 PROBE_SECONDS: Final = 2.0
 
-PATIENCE: Final = 2.0
-"""Seconds for a connection, a statement or the lock; then a request is told to come back."""
+TIMEOUT_SECONDS: Final = 2.0
+"""Timeout of a connection, a statement and the lock; then the request fails as unavailable."""
 
 MIGRATION_TIMEOUT_SECONDS: Final = 60.0
 
@@ -57,20 +56,20 @@ TRIGGERS: Final = (
     FOR EACH ROW EXECUTE FUNCTION neurond_notify('job')
     """,
 )
-"""Whoever changes a network or a job tells the others so, with its name, as it commits."""
+"""Notify all servers when a change of a network or a job commits, with the sender's name."""
 
 
 def is_postgres(url: str) -> bool:
-    """Tell whether the address of a database is PostgreSQL's."""
+    """Return True if a database URL refers to PostgreSQL."""
     return make_url(url).get_backend_name() == DIALECT
 
 
 def engine(url: str, name: str, *, writes: bool, pool_timeout: float) -> AsyncEngine:
-    """Return an engine whose transactions begin as they should."""
-    made = _created(
+    """Return an engine for transactions that write, or for transactions that only read."""
+    async_engine = _create_engine(
         url,
         name,
-        PATIENCE,
+        TIMEOUT_SECONDS,
         isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
         pool_size=1 if writes else 4,
         max_overflow=0,
@@ -79,41 +78,41 @@ def engine(url: str, name: str, *, writes: bool, pool_timeout: float) -> AsyncEn
     )
     if writes:
 
-        @event.listens_for(made.sync_engine, "begin")
+        @event.listens_for(async_engine.sync_engine, "begin")
         def on_begin(connection: Connection) -> None:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK_ID})")
 
-    return made
+    return async_engine
 
 
 def migrate(url: str) -> None:
-    """Bring the tables to the newest form, once, whoever starts at the same time.
+    """Upgrade the tables to the newest revision. Concurrent calls wait for each other.
 
     Raises
     ------
-    DatabaseUnusable
-        When the database does not answer, or was written by a newer version.
+    DatabaseUnusableError
+        If the database does not respond, or was written by a newer version.
     """
     try:
-        asyncio.run(_migrated(url))
+        asyncio.run(_migrate(url))
     except (DBAPIError, OSError, TimeoutError) as error:
-        shown = make_url(url).render_as_string(hide_password=True)
-        problem = f"{shown} cannot be used: {getattr(error, 'orig', None) or error}"
+        redacted = make_url(url).render_as_string(hide_password=True)
+        problem = f"{redacted} cannot be used: {getattr(error, 'orig', None) or error}"
         raise DatabaseUnusableError(problem) from error
 
 
-async def _migrated(url: str) -> None:
-    made = _created(url, "neurond", MIGRATION_TIMEOUT_SECONDS)
+async def _migrate(url: str) -> None:
+    async_engine = _create_engine(url, "neurond", MIGRATION_TIMEOUT_SECONDS)
     try:
-        async with made.begin() as connection:
+        async with async_engine.begin() as connection:
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK_ID})")
             await connection.run_sync(_upgrade, make_url(url).database or "the database")
     finally:
-        await made.dispose()
+        await async_engine.dispose()
 
 
 def _upgrade(connection: Connection, name: str) -> None:
-    # Loaded here: a start on SQLite mostly does without, and it takes a quarter of a second.
+    # Imported here, because it takes a quarter of a second and a start on SQLite rarely needs it.
     from service.infrastructure.database import upgrade  # noqa: PLC0415
 
     upgrade.upgrade(connection, name)
@@ -122,64 +121,67 @@ def _upgrade(connection: Connection, name: str) -> None:
 
 
 def notify_statement(kind: str, reference: str, name: str) -> Select[Any]:
-    """Return the statement by which a server tells the others something itself."""
+    """Return the statement that notifies the other servers, apart from the triggers."""
     return select(func.pg_notify(CHANNEL, f"{kind} {reference} {name}"))
 
 
 async def listen(
-    url: str, name: str, heard: Callable[[str, str], None], missed: Callable[[], None]
+    url: str,
+    name: str,
+    on_notification: Callable[[str, str], None],
+    on_missed: Callable[[], None],
 ) -> None:
-    """Hear what other servers change, for ever.
+    """Listen to the notifications of other servers until cancelled.
 
     Parameters
     ----------
     name
-        This server's, whose own changes are no news.
-    heard
-        Is given "network", "job" or "checkpoint" (which a client of another server asks of a job),
-        and an id.
-    missed
-        Is called when something may have been told and not heard.
+        Name of this server, whose own notifications are ignored.
+    on_notification
+        Called with a kind and an id. The kind is "network", "job", or "checkpoint" if a client of
+        another server requests a checkpoint of a job.
+    on_missed
+        Called when notifications may have been missed.
     """
     import asyncpg  # noqa: PLC0415 - an extra
 
     failures = (OSError, TimeoutError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-    def on_notify(_: object, __: int, ___: str, told: str) -> None:
-        kind, reference, sender = told.split(" ", 2)
+    def on_notify(_: object, __: int, ___: str, payload: str) -> None:
+        kind, reference, sender = payload.split(" ", 2)
         if sender != name:
-            heard(kind, reference)
+            on_notification(kind, reference)
 
-    made = _created(url, name, PATIENCE, poolclass=NullPool)
+    async_engine = _create_engine(url, name, TIMEOUT_SECONDS, poolclass=NullPool)
     while True:
         try:
-            async with made.connect() as connection:
+            async with async_engine.connect() as connection:
                 raw: Any = (await connection.get_raw_connection()).driver_connection
                 try:
                     await raw.add_listener(CHANNEL, on_notify)
-                    log.info("listening to the other servers")
-                    missed()
-                    while True:  # a connection that is lost half way does not tell
+                    log.info("listening to notifications of other servers")
+                    on_missed()
+                    while True:  # a lost connection is only noticed when it is used
                         await asyncio.sleep(PROBE_SECONDS)
-                        await raw.fetchval("SELECT 1", timeout=PATIENCE)
+                        await raw.fetchval("SELECT 1", timeout=TIMEOUT_SECONDS)
                 finally:
-                    raw.terminate()  # a goodbye to who does not answer takes seconds
+                    raw.terminate()  # closing an unresponsive connection takes seconds
         except failures as error:
-            log.warning("not listening to the other servers: %r", error)
-        except Exception:  # the top frame: without it, nothing of the others would be seen
-            log.exception("not listening to the other servers")
+            log.warning("lost the connection for notifications, reconnecting: %r", error)
+        except Exception:  # top frame: if the task ended, all later notifications would be missed
+            log.exception("unexpected error while listening to notifications, reconnecting")
         await asyncio.sleep(RECONNECT_SECONDS)
 
 
-def _created(url: str, name: str, patience: float, **options: Any) -> AsyncEngine:
+def _create_engine(url: str, name: str, timeout: float, **options: Any) -> AsyncEngine:
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         connect_args={
-            "timeout": PATIENCE,
-            "command_timeout": patience,
+            "timeout": TIMEOUT_SECONDS,
+            "command_timeout": timeout,
             "server_settings": {
                 "application_name": name,
-                "lock_timeout": str(int(1000 * patience)),
+                "lock_timeout": str(int(1000 * timeout)),
                 "idle_in_transaction_session_timeout": "60000",
             },
         },

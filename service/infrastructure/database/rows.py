@@ -1,4 +1,4 @@
-"""Rows as domain records, and back."""
+"""Conversion between rows and domain records."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,28 +12,28 @@ from service.application.ports import Page
 
 
 class SqlTable:
-    """A store over one connection, in whose transaction it takes part."""
+    """A repository on one connection, within the transaction of that connection."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
 
-    async def one(self, query: Select[Any]) -> dict[str, Any] | None:
-        """Return the only row."""
+    async def fetch_one(self, query: Select[Any]) -> dict[str, Any] | None:
+        """Return the row that the query selects, or None."""
         row = (await self.connection.execute(query)).mappings().one_or_none()
         return None if row is None else aware(row)
 
-    async def all(self, query: Select[Any]) -> list[dict[str, Any]]:
-        """Return every row."""
+    async def fetch_all(self, query: Select[Any]) -> list[dict[str, Any]]:
+        """Return all rows that the query selects."""
         return [aware(row) for row in (await self.connection.execute(query)).mappings()]
 
 
-def values_of(batch: Any) -> dict[str, Any]:
-    """Return a record's fields; not copied to the bottom, as `dataclasses.asdict` does."""
-    return {field.name: getattr(batch, field.name) for field in fields(batch)}
+def values_of(record: Any) -> dict[str, Any]:
+    """Return a record's fields, without the deep copy of `dataclasses.asdict`."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def aware(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row whose times know that they are UTC: SQLite forgets."""
+    """Return a row whose times have the time zone UTC, which SQLite does not store."""
     return {
         key: value.replace(tzinfo=UTC)
         if isinstance(value, datetime) and value.tzinfo is None
@@ -42,8 +42,8 @@ def aware(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def newest_first(query: Select[Any], table: Table, page: Page) -> Select[Any]:
-    """Return one more row than the page holds, to know whether there are more."""
-    if page.after is not None:
-        query = query.where(table.c.id < page.after)
-    return query.order_by(table.c.id.desc()).limit(page.limit + 1)
+def newest_first(query: Select[Any], table: Table, pagination: Page) -> Select[Any]:
+    """Select a page plus one row, which shows that there is another page."""
+    if pagination.after is not None:
+        query = query.where(table.c.id < pagination.after)
+    return query.order_by(table.c.id.desc()).limit(pagination.limit + 1)

@@ -1,4 +1,4 @@
-"""The tables. Every row of a tenant's has an owner."""
+"""The tables. Rows of a tenant's records have a ``tenant`` column, or refer to one that has."""
 
 from typing import Final
 
@@ -177,4 +177,4 @@ BLOBS: Final = {
     datasets.c.sha256: "dataset {id}",
     checkpoints.c.blob: "checkpoint {id} of {job_id}",
 }
-"""Every column that names a blob, and how its row is told."""
+"""Every column that names a blob, with a format string that describes its row."""

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, with the id of the request that they belong to."""
+"""Logging: one JSON object per line, with the id of the request that it belongs to."""
 
 import json
 import logging
@@ -10,15 +10,15 @@ from typing import Final, final
 from service.application.request_id import request_id
 
 KEY: Final = re.compile(r"nrd_[0-9a-f]{12}_[\w-]+", re.ASCII)
-"""A key, wherever somebody put it: in a query string, for one."""
+"""An API key anywhere in a line, for example in a query string."""
 
 
 @final
 class JsonLines(logging.Formatter):
-    """Formats a record as one line of JSON."""
+    """Formats a log record as one line of JSON, with API keys redacted."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line, without a line break."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -33,7 +33,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send all logs to standard error."""
+    """Send all logs of at least ``level`` to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

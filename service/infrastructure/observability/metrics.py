@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Metrics for Prometheus."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 @final
 @dataclass(slots=True)
 class _Durations:
-    """How long requests of one kind took: how many in each bucket, and all together."""
+    """Durations of the requests with one set of labels: a count per bucket, and the sum."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     seconds: float = 0.0
@@ -28,11 +28,11 @@ class _Durations:
 
 @final
 class Prometheus(Collector):
-    """See `service.api.dependencies.Metrics`.
+    """Implements `service.api.dependencies.Metrics`.
 
-    Requests are counted in plain numbers, on the event loop alone: the library's own histogram
-    takes a lock for each of three numbers, which a small network's answer would feel. Labels are
-    bounded: templates of routes, never paths.
+    Requests are counted in plain numbers, only on the event loop. The histogram of the library
+    acquires three locks per request, a notable cost for predictions of small networks. Labels have
+    bounded cardinality, because they are templates of routes and never paths.
     """
 
     def __init__(self) -> None:
@@ -54,14 +54,14 @@ class Prometheus(Collector):
         durations.seconds += seconds
 
     def rows(self, count: int) -> None:
-        """Count rows that were answered."""
+        """Count rows of inference requests."""
         self._rows += count
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what was counted, as the library asks for it."""
+        """Yield the metrics; the library calls this for each scrape."""
         requests = HistogramMetricFamily(
             "http_server_request_duration_seconds",
-            "Time from a request's head to its answer's head.",
+            "Seconds from the headers of a request to the headers of its response.",
             labels=("method", "route", "status"),
         )
         for (method, route, status), durations in self._requests.items():
@@ -72,19 +72,19 @@ class Prometheus(Collector):
             requests.add_metric((method, route, str(status)), buckets, durations.seconds)
         yield requests
         yield CounterMetricFamily(
-            "neurond_rows_answered", "Rows that networks answered.", self._rows
+            "neurond_rows_answered", "Rows of inference requests that were answered.", self._rows
         )
         for name, (help_text, value) in self._counters.items():
             yield CounterMetricFamily(name, help_text, value)
         yield GaugeMetricFamily(
             "neurond_event_loop_lag_seconds",
-            "The longest that something due had to wait since this was last asked for.",
+            "Maximum delay of a callback on the event loop since the last scrape, in seconds.",
             self._lag,
         )
         self._lag = 0.0
 
     def gauge(self, name: str, help_text: str, values: dict[str, float], label: str = "") -> None:
-        """Set a gauge, or one for each value of a label."""
+        """Set a gauge, or one gauge per value of a label."""
         gauge = self._gauges.get(name)
         if gauge is None:
             labels = (label,) if label else ()
@@ -93,13 +93,13 @@ class Prometheus(Collector):
             (gauge.labels(key) if label else gauge).set(value)
 
     def counter(self, name: str, help_text: str, value: float) -> None:
-        """Set what is counted elsewhere."""
+        """Set a counter that is maintained elsewhere."""
         self._counters[name] = (help_text, value)
 
     def lag(self, seconds: float) -> None:
-        """Note how much later than due something ran on the event loop."""
+        """Record the delay of a scheduled callback on the event loop."""
         self._lag = max(self._lag, seconds)
 
     def text(self) -> bytes:
-        """Return everything in the text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -1,1 +1,1 @@
-"""ONNX files; needs the extra ``onnx``."""
+"""ONNX files; requires the extra ``onnx``."""

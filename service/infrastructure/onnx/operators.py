@@ -1,4 +1,4 @@
-"""Our activations as ONNX names them."""
+"""Activations and their ONNX operators."""
 
 from typing import Final
 

@@ -1,1 +1,1 @@
-"""Worker processes that train."""
+"""Worker processes that train networks."""

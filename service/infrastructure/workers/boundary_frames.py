@@ -1,25 +1,27 @@
-"""Frames of a training: what every unit says across the plane, every so many epochs."""
+"""Decision-boundary frames: the outputs of all units over the plane, recorded during training."""
 
 import base64
 from collections.abc import Mapping
 from typing import Any, Final, final
 
-from core.decision_boundary import as_bytes, units_over_plane
+from core.decision_boundary import activation_grids, quantize
 from core.network import Network
 from core.preprocessing import Preprocessing
 
 FRAMES: Final = 100
-"""About how many a whole training has."""
+"""Approximate number of frames of a complete training run."""
 
 
 @final
 class FrameSchedule:
-    """Says which epochs have a frame, the same ones however often a job is resumed.
+    """The epochs that have a frame. They do not depend on whether a job was resumed.
 
     Parameters
     ----------
     boundary
-        ``{"resolution", "x", "y"}`` as the job asked for it.
+        ``{"resolution", "x", "y"}`` as requested for the job.
+    epochs
+        Number of epochs of the job.
     """
 
     def __init__(self, boundary: Mapping[str, Any], epochs: int) -> None:
@@ -28,20 +30,20 @@ class FrameSchedule:
         self._stride = max(1, epochs // FRAMES)
 
     def includes(self, epoch: int) -> bool:
-        """Tell whether an epoch has a frame."""
+        """Return True if the epoch has a frame."""
         return epoch == 1 or epoch % self._stride == 0
 
     def epochs_until_next(self, epoch: int) -> int:
-        """Return how many epochs there are to the next frame."""
+        """Return the number of epochs until the next frame."""
         return 1 if epoch == 0 else self._stride - epoch % self._stride
 
     def frame(self, network: Network, preprocessing: Preprocessing, epoch: int) -> dict[str, Any]:
-        """Return the frame: a grid of bytes for each unit, in base 64, and what they stand for."""
+        """Return the frame: for each unit a base64 grid of bytes, and the values of 0 and 255."""
         layers = []
-        for grids in units_over_plane(network, preprocessing, self._x, self._y, self._resolution):
+        for grids in activation_grids(network, preprocessing, self._x, self._y, self._resolution):
             units = []
             for grid in grids:
-                data, low, high = as_bytes(grid)
+                data, low, high = quantize(grid)
                 units.append({"grid": base64.b64encode(data).decode(), "low": low, "high": high})
             layers.append(units)
         return {

@@ -1,4 +1,4 @@
-"""What an attempt begins with: network, rows, and the checkpoint it goes on from."""
+"""Loads the inputs of an attempt: network, rows, and the checkpoint to resume from."""
 
 import hashlib
 import mmap
@@ -17,7 +17,7 @@ from service.application.training.worker_protocol import TrainingTask
 
 
 class TrainingError(Exception):
-    """The job cannot be trained, however often it is tried."""
+    """The job cannot be trained, and retrying does not help."""
 
     def __init__(self, stop_reason: str, code: str, detail: str) -> None:
         self.stop_reason, self.code = stop_reason, code
@@ -25,12 +25,12 @@ class TrainingError(Exception):
 
 
 def prepare(task: TrainingTask) -> tuple[Network, Preprocessing, Rows, Rows | None]:
-    """Return the network, what its inputs go through, and the rows to train and validate on."""
+    """Return the network, its preprocessing, the training rows and the validation rows, if any."""
     training = task.training
     network = _base_network(task)
     inputs, targets = _load_rows(task.dataset, task.dataset_sha256)
-    train, held_out = split(len(inputs), training["validation_fraction"], training["seed"])
-    preprocessing = Preprocessing.from_document(task.preprocessing, network.inputs, network.units)
+    train, validate = split(len(inputs), training["validation_fraction"], training["seed"])
+    preprocessing = Preprocessing.from_config(task.preprocessing, network.inputs, network.units)
     if training["standardize"] and preprocessing.inputs is None:
         scales_targets = task.classes is None and network.output_activation == "linear"
         try:
@@ -44,55 +44,62 @@ def prepare(task: TrainingTask) -> tuple[Network, Preprocessing, Rows, Rows | No
         inputs = preprocessing.inputs.apply(inputs)
     inputs = inputs.astype(network.dtype)
     if not np.isfinite(inputs).all():
-        raise TrainingError("error", "not_finite", f"a row is too large for {network.dtype.name}")
+        raise TrainingError(
+            "error", "not_finite", f"a value in the dataset is too large for {network.dtype.name}"
+        )
     targets = _targets(task, targets, preprocessing).astype(
         network.dtype if task.classes is None else np.intp
     )
-    validation = Rows(inputs[held_out], targets[held_out]) if held_out.size else None
+    validation = Rows(inputs[validate], targets[validate]) if validate.size else None
     return network, preprocessing, Rows(inputs[train], targets[train]), validation
 
 
 def _base_network(task: TrainingTask) -> Network:
     """Return the network with the base version's weights."""
-    network = Network.from_spec(task.spec)
+    network = Network.from_config(task.config)
     try:
         weights = Path(task.weights).read_bytes()
     except OSError as error:
         raise TrainingError(
-            "error", "weights_missing", "the base version's weights are gone"
+            "error", "weights_missing", "the weights of the base version are missing"
         ) from error
     if hashlib.sha256(weights).hexdigest() != task.weights_sha256:
         raise TrainingError(
-            "error", "weights_corrupt", "the base version's weights have changed on disk"
+            "error", "weights_corrupt", "the weights of the base version are damaged"
         )
     network.load_bytes(weights)
     return network
 
 
 def _targets(task: TrainingTask, targets: Array, preprocessing: Preprocessing) -> Array:
-    """Return the targets as the network sees them: its classes, or scaled numbers."""
+    """Return the targets of the network: class indices, or standardised values."""
     if task.classes is not None:
         return np.array(task.classes)[targets.astype(np.intp)]
     return targets if preprocessing.targets is None else preprocessing.targets.apply(targets)
 
 
 def _load_rows(path: str, sha256: str) -> tuple[Array, Array]:
-    """Return the inputs and targets of a stored dataset, checked against its digest."""
+    """Return inputs and targets of a stored dataset, after verifying its digest."""
     try:
         with Path(path).open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        raise TrainingError("error", "dataset_missing", "the dataset's rows are gone") from error
+        raise TrainingError(
+            "error", "dataset_missing", "the rows of the dataset are missing"
+        ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise TrainingError("error", "dataset_corrupt", "the dataset's rows have changed on disk")
+        raise TrainingError("error", "dataset_corrupt", "the rows of the dataset are damaged")
     arrays, _ = tensors.decode(data)  # type: ignore[arg-type]
     return arrays["inputs"], arrays["targets"]
 
 
 def restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> int:
-    """Go on from the latest checkpoint that is whole, and return how many newer ones are not.
+    """Resume from the latest intact checkpoint, and return the number of newer, damaged ones.
 
-    Never silently from the beginning.
+    Raises
+    ------
+    TrainingError
+        If there are checkpoints, but none of them can be used. Training does not restart silently.
     """
     for corrupt_checkpoints, (path, digest) in enumerate(checkpoints):
         try:
@@ -107,6 +114,6 @@ def restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> int:
             return corrupt_checkpoints
     if checkpoints:
         raise TrainingError(
-            "error", "checkpoint_corrupt", "no checkpoint of the job is whole any more"
+            "error", "checkpoint_corrupt", "all checkpoints of the job are damaged or missing"
         )
     return 0

@@ -1,6 +1,6 @@
-"""What goes over the pipe between the server and a worker: framed, typed, never pickled.
+"""Messages between the server and a worker: framed, typed and never pickled.
 
-A frame is a length of four bytes and a MessagePack array of a type's name and its fields.
+A frame is a length of four bytes, followed by a MessagePack array of a type name and its fields.
 """
 
 import struct
@@ -20,31 +20,32 @@ from service.application.training.worker_protocol import (
     TrainingTask,
 )
 
-HEAD: Final = struct.Struct(">I")
+HEADER: Final = struct.Struct(">I")
+"""Length of the body of a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker can take a job."""
+    """The worker is ready for its first job."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The worker is alive, however long its epoch takes."""
+    """The worker is alive; sent at regular intervals, also during a long epoch."""
 
     memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Take a checkpoint after this epoch and stop."""
+    """Report a checkpoint after this epoch, and stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakeCheckpoint:
-    """Take a checkpoint after this epoch and go on."""
+    """Report a checkpoint after this epoch, and continue."""
 
 
 _KINDS: Final[dict[str, type[Any]]] = {
@@ -70,12 +71,12 @@ _decoders: Final = {name: msgspec.msgpack.Decoder(kind) for name, kind in _KINDS
 
 
 def frame(message: Any) -> bytes:
-    """Return a message as it goes over the pipe."""
+    """Return a message as a frame."""
     body = _encoder.encode((type(message).__name__, message))
-    return HEAD.pack(len(body)) + body
+    return HEADER.pack(len(body)) + body
 
 
 def parse(body: bytes) -> Any:
-    """Return the message of a frame's body."""
+    """Return the message in the body of a frame."""
     name, fields = _envelope.decode(body)
     return _decoders[name].decode(fields)

@@ -1,4 +1,4 @@
-"""The Executor over processes of this machine, started before they are needed."""
+"""A pool of worker processes on this machine, started in advance."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from service.application.training.worker_protocol import (
     WorkerLostReport,
 )
 from service.infrastructure.workers.messages import (
-    HEAD,
+    HEADER,
     Heartbeat,
     Stop,
     TakeCheckpoint,
@@ -31,7 +31,7 @@ from service.infrastructure.workers.messages import (
 )
 
 HEARTBEAT_TIMEOUT_SECONDS: Final = 30.0
-"""A worker that says nothing for so long is dead; its heartbeat is sixty times as fast."""
+"""A worker that sends no message for this time is dead. Heartbeats are 60 times as frequent."""
 
 THREAD_VARIABLES: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 RETRY_SECONDS: Final = 1.0
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @final
 class LocalExecutor:
-    """See `service.application.training.worker_protocol.Executor`."""
+    """Implements `service.application.training.worker_protocol.Executor` with processes."""
 
     def __init__(self, slots: int, memory_bytes: int) -> None:
         self.slots = slots
@@ -54,26 +54,26 @@ class LocalExecutor:
         self.on_free: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        """Start all workers; they make themselves ready in the background."""
+        """Start all workers in the background."""
         for _ in range(self.slots):
             self._spawn()
 
     def free(self) -> int:
-        """Return how many workers wait for a job."""
+        """Return the number of idle workers."""
         self._idle = [worker for worker in self._idle if worker.process.returncode is None]
         return len(self._idle)
 
     def alive(self) -> int:
-        """Return how many workers there are, those that are starting included."""
+        """Return the number of workers, including those that are starting."""
         return len(self._workers) + len(self._starting)
 
     def memory(self) -> int:
-        """Return the bytes that all workers hold; none where the system does not tell."""
-        return sum(_resident(worker.process.pid) for worker in self._workers)
+        """Return the resident bytes of all workers, 0 if the system does not report them."""
+        return sum(_resident_bytes(worker.process.pid) for worker in self._workers)
 
     async def begin(self, task: TrainingTask) -> "LocalAttempt":
-        """Hand a job to a worker that waits."""
-        message = frame(task)  # what cannot be sent must not cost a worker
+        """Send a job to an idle worker."""
+        message = frame(task)  # first, because an error here must not cost a worker
         if not self.free():
             raise NoWorkerError
         worker = self._idle.pop()
@@ -81,7 +81,7 @@ class LocalExecutor:
         return LocalAttempt(worker, self)
 
     async def stop(self) -> None:
-        """End all workers: their pipe closes, and what is left is killed."""
+        """Stop all workers: close their pipes, and kill those that do not exit."""
         self._stopping = True
         for task in self._starting:
             task.cancel()
@@ -96,7 +96,7 @@ class LocalExecutor:
                 await worker.process.wait()
 
     def on_attempt_end(self, worker: "_Worker", *, alive: bool) -> None:
-        """Take a worker back, or hire another in its place."""
+        """Return a live worker to the pool, or kill it so that it is replaced."""
         if alive:
             self._idle.append(worker)
         else:
@@ -110,12 +110,12 @@ class LocalExecutor:
             task.add_done_callback(self._starting.discard)
 
     async def _spawn_with_retry(self) -> None:
-        """Start a worker, trying again until one starts."""
+        """Start a worker, retrying until one starts."""
         while not self._stopping:
             try:
                 await self._start_worker()
             except (OSError, EOFError) as error:
-                log.warning("a worker did not start: %s", error)
+                log.warning("failed to start a worker, retrying: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self.on_free()
@@ -135,7 +135,7 @@ class LocalExecutor:
         worker = _Worker(process)
         self._workers.add(worker)
         try:
-            await worker.receive()  # it says that it is ready
+            await worker.receive()  # Ready
         except BaseException:
             self._workers.discard(worker)
             worker.kill()
@@ -146,7 +146,7 @@ class LocalExecutor:
         watch.add_done_callback(self._watches.discard)
 
     async def _watch(self, worker: "_Worker") -> None:
-        """Hire another worker when this one is gone, whatever it was doing."""
+        """Start another worker when this one exits, whether or not it was idle."""
         await worker.process.wait()
         self._workers.discard(worker)
         if worker in self._idle:
@@ -154,8 +154,8 @@ class LocalExecutor:
         self._spawn()
 
 
-def _resident(pid: int) -> int:
-    """Return the bytes that a process holds."""
+def _resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process in bytes."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except (OSError, IndexError):
@@ -165,7 +165,7 @@ def _resident(pid: int) -> int:
 
 @final
 class _Worker:
-    """One process and its pipe."""
+    """A worker process and the pipe to it."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -175,28 +175,28 @@ class _Worker:
         self.write(frame(message))
 
     def write(self, data: bytes) -> None:
-        """Write a frame; a worker that is gone is noticed when it is listened to."""
+        """Write a frame. That a worker has exited is noticed in `receive`."""
         if self.process.stdin is not None and not self.process.stdin.is_closing():
             self.process.stdin.write(data)
 
     async def receive(self) -> Any:
-        """Return the next message; EOFError with the reason when the worker is gone."""
+        """Return the next message. Raise EOFError with the reason if the worker has exited."""
         reader = self.process.stdout
-        assert reader is not None  # noqa: S101 - it was opened as a pipe
+        assert reader is not None  # noqa: S101 - opened as a pipe
         try:
             async with asyncio.timeout(HEARTBEAT_TIMEOUT_SECONDS):
-                head = await reader.readexactly(HEAD.size)
-                return parse(await reader.readexactly(HEAD.unpack(head)[0]))
+                header = await reader.readexactly(HEADER.size)
+                return parse(await reader.readexactly(HEADER.unpack(header)[0]))
         except TimeoutError:
             self.kill()
-            message = f"no sign of life for {HEARTBEAT_TIMEOUT_SECONDS:.0f} s"
+            message = f"no heartbeat for {HEARTBEAT_TIMEOUT_SECONDS:.0f} s"
             raise EOFError(message) from None
         except asyncio.IncompleteReadError:
             code = await self.process.wait()
-            raise EOFError(_cause(code)) from None
+            raise EOFError(_describe_exit(code)) from None
 
     def end(self) -> None:
-        """Close the pipe, which ends the worker."""
+        """Close the pipe, upon which the worker exits."""
         if self.process.stdin is not None:
             self.process.stdin.close()
 
@@ -206,8 +206,8 @@ class _Worker:
             self.process.kill()
 
 
-def _cause(code: int) -> str:
-    """Return an exit code in words."""
+def _describe_exit(code: int) -> str:
+    """Return a description of an exit status or signal."""
     if code >= 0:
         return f"exit status {code}"
     name = signal.Signals(-code).name
@@ -216,15 +216,15 @@ def _cause(code: int) -> str:
 
 @final
 class LocalAttempt:
-    """See `service.application.training.worker_protocol.Attempt`."""
+    """Implements `service.application.training.worker_protocol.Attempt` with a worker process."""
 
     def __init__(self, worker: _Worker, executor: LocalExecutor) -> None:
         self._worker, self._executor = worker, executor
         self._deadline: asyncio.TimerHandle | None = None
-        self._over = False
+        self._ended = False
 
     async def reports(self) -> AsyncGenerator[Report]:
-        """Yield what the worker says; the worker is free once its last report was taken."""
+        """Yield the reports of the worker, which is free once the last one is consumed."""
         alive = False
         try:
             while not alive:
@@ -238,17 +238,20 @@ class LocalAttempt:
         except EOFError as error:
             yield WorkerLostReport(str(error))
         finally:
-            # A worker whose reports nobody takes to the end is not to be trusted.
-            self._over = True
+            # A worker whose reports were not all consumed is in an unknown state: kill it.
+            self._ended = True
             if self._deadline is not None:
                 self._deadline.cancel()
             self._executor.on_attempt_end(self._worker, alive=alive)
 
     def stop(self, *, kill_after: float) -> None:
-        """See `service.application.training.worker_protocol.Attempt`."""
+        """Ask the worker to stop, and kill it after ``kill_after`` seconds.
+
+        Further calls can only shorten the time.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + kill_after
-        if self._over or (self._deadline is not None and self._deadline.when() <= deadline):
+        if self._ended or (self._deadline is not None and self._deadline.when() <= deadline):
             return
         if self._deadline is None:
             self._worker.send(Stop())
@@ -257,10 +260,10 @@ class LocalAttempt:
         self._deadline = loop.call_at(deadline, self._kill)
 
     def checkpoint(self) -> None:
-        """Ask for a checkpoint now."""
-        if not self._over:
+        """Request a checkpoint after the current epoch."""
+        if not self._ended:
             self._worker.send(TakeCheckpoint())
 
     def _kill(self) -> None:
-        if not self._over:
+        if not self._ended:
             self._worker.kill()

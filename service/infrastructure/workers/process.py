@@ -1,8 +1,8 @@
 """A worker process: trains one job at a time and reports over its pipe.
 
-It never opens the database. It ends by itself when the server's end of the pipe closes, and the
-kernel kills it when the server dies. Messages come in on a thread of their own, and a heartbeat
-goes out on another, so that neither waits for an epoch.
+It never opens the database. It exits when the server closes the pipe, and the kernel kills it when
+the server dies. One thread receives messages and another sends heartbeats, so that neither waits
+for an epoch.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final
 from service.application.training.worker_protocol import TrainingFailedReport, TrainingTask
 from service.infrastructure.workers.job_loading import TrainingError
 from service.infrastructure.workers.messages import (
-    HEAD,
+    HEADER,
     Heartbeat,
     Ready,
     Stop,
@@ -40,19 +40,21 @@ class ServerPipe:
 
     Attributes
     ----------
-    stop_asked, checkpoint_asked
-        What the server wants of the job that is running.
+    tasks
+        Jobs that the server has sent.
+    stop_requested, checkpoint_requested
+        Requests of the server for the running job.
     """
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._lock = threading.Lock()
-        self.assignments: queue.SimpleQueue[TrainingTask] = queue.SimpleQueue()
-        self.stop_asked = threading.Event()
-        self.checkpoint_asked = threading.Event()
+        self.tasks: queue.SimpleQueue[TrainingTask] = queue.SimpleQueue()
+        self.stop_requested = threading.Event()
+        self.checkpoint_requested = threading.Event()
 
     def send(self, message: Any) -> None:
-        """Send a message; a server that is gone ends the worker."""
+        """Send a message. Exit the process if the server has closed the pipe."""
         data = frame(message)
         try:
             with self._lock:
@@ -62,66 +64,69 @@ class ServerPipe:
             os._exit(0)
 
     def listen(self) -> None:
-        """Take messages until the pipe closes, which ends the worker."""
+        """Receive messages. Exit the process when the server closes the pipe."""
         while True:
-            head = self._incoming.read(HEAD.size)
-            if len(head) < HEAD.size:
+            header = self._incoming.read(HEADER.size)
+            if len(header) < HEADER.size:
                 os._exit(0)
-            message = parse(self._incoming.read(HEAD.unpack(head)[0]))
+            message = parse(self._incoming.read(HEADER.unpack(header)[0]))
             if isinstance(message, TrainingTask):
-                self.stop_asked.clear()
-                self.checkpoint_asked.clear()
-                self.assignments.put(message)
+                self.stop_requested.clear()
+                self.checkpoint_requested.clear()
+                self.tasks.put(message)
             elif isinstance(message, Stop):
-                self.stop_asked.set()
+                self.stop_requested.set()
             elif isinstance(message, TakeCheckpoint):
-                self.checkpoint_asked.set()
+                self.checkpoint_requested.set()
 
     def heartbeat(self) -> None:
-        """Say again and again that the worker lives."""
+        """Send heartbeats forever."""
         while True:
             time.sleep(HEARTBEAT_SECONDS)
             self.send(Heartbeat(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
 def main() -> None:
-    """Take jobs until the server is gone."""
+    """Train jobs until the server closes the pipe."""
     _configure_process(server=int(sys.argv[1]), memory_bytes=int(sys.argv[2]))
-    # What a library prints must not end up among the messages.
+    # Output that libraries print must not mix with the messages.
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    link = ServerPipe(os.fdopen(os.dup(0), "rb"), outgoing)
-    for loop in (link.listen, link.heartbeat):
+    pipe = ServerPipe(os.fdopen(os.dup(0), "rb"), outgoing)
+    for loop in (pipe.listen, pipe.heartbeat):
         threading.Thread(target=loop, daemon=True).start()
-    link.send(Ready(os.getpid()))
+    pipe.send(Ready(os.getpid()))
     while True:
-        task = link.assignments.get()
+        task = pipe.tasks.get()
         try:
-            for report in run(task, link.stop_asked.is_set, link.checkpoint_asked):
-                link.send(report)
-        except TrainingError as refusal:
-            link.send(TrainingFailedReport(refusal.stop_reason, refusal.code, str(refusal)))
+            for report in run(task, pipe.stop_requested.is_set, pipe.checkpoint_requested):
+                pipe.send(report)
+        except TrainingError as error:
+            pipe.send(TrainingFailedReport(error.stop_reason, error.code, str(error)))
         except MemoryError:
-            link.send(
-                TrainingFailedReport("out_of_memory", "out_of_memory", "training needs more memory")
+            pipe.send(
+                TrainingFailedReport(
+                    "out_of_memory", "out_of_memory", "the worker ran out of memory"
+                )
             )
-        except Exception as error:  # noqa: BLE001 - the top frame of a worker
+        except Exception as error:  # noqa: BLE001 - top frame of a worker
             traceback.print_exc()
             detail = f"{type(error).__name__}: {error}"[:500]
-            link.send(TrainingFailedReport("error", "training_error", detail))
+            pipe.send(TrainingFailedReport("error", "training_error", detail))
 
 
 def _configure_process(*, server: int, memory_bytes: int) -> None:
-    """Arrange that the worker dies with its server, and never instead of it."""
+    """Set limits and priorities, and make the kernel kill the worker when its server dies."""
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the server decides
+        # Ctrl-C reaches the whole process group, but only the server stops its workers.
+        signal.signal(name, signal.SIG_IGN)
     os.nice(NICENESS)
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-            file.write("1000")
+            file.write("1000")  # out of memory: kill the worker before the server
     if os.getppid() != server:
         os._exit(0)
 

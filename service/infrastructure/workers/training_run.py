@@ -1,4 +1,4 @@
-"""One attempt at a job, from its assignment to its result."""
+"""One attempt at a job, from its task to its result."""
 
 import math
 import threading
@@ -27,45 +27,46 @@ from service.infrastructure.workers.boundary_frames import FrameSchedule
 from service.infrastructure.workers.job_loading import TrainingError, prepare, restore
 
 BURST_SECONDS: Final = 0.05
-"""About how long the worker trains before it looks up."""
+"""Approximate training time between two checks for requests and reports."""
 REPORT_SECONDS: Final = 0.15
 SNAPSHOT_SECONDS: Final = 0.25
 LONG_EPOCH_SECONDS: Final = 0.2
-"""An epoch that takes longer may outlast the time that a cancelled worker has."""
+"""Longer epochs may not end within the time that a cancelled worker is given."""
 
 CHECKPOINT_SECONDS: Final = (1.0, 10.0)
+"""Minimum and maximum interval between checkpoints."""
 BYTES_PER_CHECKPOINT_SECOND: Final = 8 << 20
-"""A larger state is saved less often, within the bounds above."""
+"""Larger states are saved less often, within the bounds of `CHECKPOINT_SECONDS`."""
 
 COLUMNS: Final = tuple(Epoch._fields)
 
 
 def run(
     task: TrainingTask,
-    stop_asked: Callable[[], bool],
-    checkpoint_asked: threading.Event,
+    stop_requested: Callable[[], bool],
+    checkpoint_requested: threading.Event,
 ) -> Iterator[Report]:
-    """Train, yielding what the server should know.
+    """Train, yielding reports for the server.
 
     Raises
     ------
-    Refused
-        When training diverged, or something it needs is gone or damaged.
+    TrainingError
+        If training diverges, or a blob that it needs is missing or damaged.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # looked for where it matters
+    with np.errstate(over="ignore", invalid="ignore"):  # non-finite values are checked explicitly
         session = _Session(task)
     yield session.started()
     while session.trainer.progress.stop_reason is None:
         yield from session.burst()
         if session.trainer.progress.stop_reason is None and session.out_of_time():
             session.trainer.progress.stop_reason = "time_limit"
-        if stop_asked() and session.trainer.progress.stop_reason is None:
+        if stop_requested() and session.trainer.progress.stop_reason is None:
             yield from session.report()
             yield session.checkpoint()
             yield TrainingStoppedReport()
             return
-        if checkpoint_asked.is_set() or session.checkpoint_due():
-            checkpoint_asked.clear()
+        if checkpoint_requested.is_set() or session.needs_checkpoint():
+            checkpoint_requested.clear()
             yield from session.report()
             yield session.checkpoint()
     yield from session.report()
@@ -73,7 +74,7 @@ def run(
 
 
 class _Session:
-    """A trainer with its clock and what it has not reported yet."""
+    """A trainer with its timers and its unreported epochs."""
 
     def __init__(self, task: TrainingTask) -> None:
         self._limits = task.training["limits"]
@@ -83,12 +84,12 @@ class _Session:
             self.trainer = Trainer(self.network, training, config, validation)
         except EngineError as error:
             raise TrainingError("error", "training_refused", str(error)) from error
-        self._damaged = restore(self.trainer, task.checkpoints)
-        self._plan = config
+        self._corrupt_checkpoints = restore(self.trainer, task.checkpoints)
+        self._config = config
         now = time.monotonic()
-        self._begun, self._earlier = now, task.elapsed_seconds
-        self._reported = self._snapped = self._saved = now
-        self._pace = 0.0
+        self._started_at, self._earlier_seconds = now, task.elapsed_seconds
+        self._reported_at = self._snapshot_at = self._saved_at = now
+        self._seconds_per_epoch = 0.0
         self._unreported: list[Epoch] = []
         self._last: Epoch | None = None
         boundary = task.training.get("boundary")
@@ -96,16 +97,20 @@ class _Session:
         self._saved_epoch = self.trainer.progress.epoch
 
     def started(self) -> TrainingStartedReport:
-        """Return where the training begins, and with what."""
+        """Return the report of the start of the attempt."""
         training, validation = self.trainer.training, self.trainer.validation
-        held_out = 0 if validation is None else len(validation.inputs)
+        validation_rows = 0 if validation is None else len(validation.inputs)
         epoch = self.trainer.progress.epoch
-        return TrainingStartedReport(epoch, len(training.inputs), held_out, self._damaged)
+        return TrainingStartedReport(
+            epoch, len(training.inputs), validation_rows, self._corrupt_checkpoints
+        )
 
     def burst(self) -> Iterator[Report]:
-        """Train for a moment."""
+        """Train for about `BURST_SECONDS`."""
         before = time.monotonic()
-        epochs = max(1, int(BURST_SECONDS / self._pace)) if self._pace else 1
+        epochs = (
+            max(1, int(BURST_SECONDS / self._seconds_per_epoch)) if self._seconds_per_epoch else 1
+        )
         if self._frames is not None:
             epochs = min(epochs, self._frames.epochs_until_next(self.trainer.progress.epoch))
         try:
@@ -113,49 +118,49 @@ class _Session:
         except DivergedError as error:
             yield from self.report()
             if self._last is not None:
-                yield self.checkpoint()  # the last finite weights, to be promoted on request
+                yield self.checkpoint()  # the last finite weights, for a client to promote
             raise TrainingError("diverged", "diverged", str(error)) from error
         now = time.monotonic()
-        self._pace = (now - before) / max(len(done), 1)
+        self._seconds_per_epoch = (now - before) / max(len(done), 1)
         self._unreported += done
         if done:
             self._last = done[-1]
-        if now - self._reported >= REPORT_SECONDS or self._frame_is_due():
+        if now - self._reported_at >= REPORT_SECONDS or self._needs_frame():
             yield from self.report()
-        if now - self._snapped >= SNAPSHOT_SECONDS:
-            self._snapped = now
+        if now - self._snapshot_at >= SNAPSHOT_SECONDS:
+            self._snapshot_at = now
             yield SnapshotReport(
                 self.trainer.progress.epoch,
                 self.network.to_bytes(),
-                self.preprocessing.to_document(),
+                self.preprocessing.config(),
             )
 
     def report(self) -> Iterator[Report]:
-        """Tell of the epochs that were not told of yet."""
+        """Yield a report of the epochs since the last one, if there are any."""
         if self._unreported:
             columns = {
                 name: list(values)
                 for name, values in zip(COLUMNS, zip(*self._unreported, strict=True), strict=True)
             }
             self._unreported.clear()
-            self._reported = time.monotonic()
+            self._reported_at = time.monotonic()
             frame = None
-            if self._frames is not None and self._frame_is_due():
+            if self._frames is not None and self._needs_frame():
                 epoch = self.trainer.progress.epoch
                 frame = self._frames.frame(self.network, self.preprocessing, epoch)
             yield EpochsReport(columns, self._progress(), frame)
 
-    def _frame_is_due(self) -> bool:
-        """Tell whether the epoch that ended last is one of the film's."""
+    def _needs_frame(self) -> bool:
+        """Return True if the last epoch has a boundary frame."""
         state = self.trainer.progress
         if self._frames is None:
             return False
         return self._frames.includes(state.epoch) or state.stop_reason is not None
 
     def _progress(self) -> Progress:
-        """Return how far the training is."""
-        state, config, last = self.trainer.progress, self._plan, self._last
-        assert last is not None  # noqa: S101 - only asked for after an epoch
+        """Return the progress after the last epoch."""
+        state, config, last = self.trainer.progress, self._config, self._last
+        assert last is not None  # noqa: S101 - only called after an epoch
         left = max(config.epochs - state.epoch, 0)
         stopping = config.early_stopping
         patience = None if stopping is None else stopping.patience - state.epochs_waited
@@ -168,34 +173,34 @@ class _Session:
             validation_accuracy=last.validation_accuracy,
             learning_rate=last.learning_rate,
             gradient_norm=last.gradient_norm,
-            epochs_per_second=1.0 / self._pace if self._pace else None,
-            eta_seconds=0.0 if state.stop_reason else left * self._pace,
+            epochs_per_second=1.0 / self._seconds_per_epoch if self._seconds_per_epoch else None,
+            eta_seconds=0.0 if state.stop_reason else left * self._seconds_per_epoch,
             elapsed_seconds=self._elapsed(),
             best_epoch=state.best_epoch,
             patience_left=patience,
         )
 
     def _elapsed(self) -> float:
-        return self._earlier + time.monotonic() - self._begun
+        return self._earlier_seconds + time.monotonic() - self._started_at
 
     def out_of_time(self) -> bool:
-        """Tell whether the time limit is reached."""
+        """Return True if the time limit is reached."""
         seconds = self._limits.get("seconds")
         return seconds is not None and self._elapsed() >= seconds
 
-    def checkpoint_due(self) -> bool:
-        """Tell whether enough time has passed, and an epoch ended since."""
-        least, most = CHECKPOINT_SECONDS
-        if self._pace > LONG_EPOCH_SECONDS:
-            # A cancel would not wait for the end of the next: what is best so far must be there.
-            most = least if self._saved_epoch else 0.0
-        wait = self.network.parameters.nbytes * 4 / BYTES_PER_CHECKPOINT_SECOND
-        due = time.monotonic() - self._saved >= min(max(wait, least), most)
-        return due and self.trainer.progress.epoch > self._saved_epoch
+    def needs_checkpoint(self) -> bool:
+        """Return True if the checkpoint interval has passed and an epoch has ended since."""
+        minimum, maximum = CHECKPOINT_SECONDS
+        if self._seconds_per_epoch > LONG_EPOCH_SECONDS:
+            # The next epoch may not end before a cancelled worker is killed: save early.
+            maximum = minimum if self._saved_epoch else 0.0
+        interval = self.network.parameters.nbytes * 4 / BYTES_PER_CHECKPOINT_SECOND
+        elapsed = time.monotonic() - self._saved_at >= min(max(interval, minimum), maximum)
+        return elapsed and self.trainer.progress.epoch > self._saved_epoch
 
     def checkpoint(self) -> CheckpointReport:
-        """Return the whole state."""
-        self._saved = time.monotonic()
+        """Return the report of a checkpoint with the complete state of the trainer."""
+        self._saved_at = time.monotonic()
         self._saved_epoch = self.trainer.progress.epoch
         last = self._last
         return CheckpointReport(
@@ -204,11 +209,11 @@ class _Session:
             last and last.train_loss,
             last and last.validation_loss,
             self.trainer.progress.best_epoch or None,
-            self.preprocessing.to_document(),
+            self.preprocessing.config(),
         )
 
     def result(self) -> TrainingFinishedReport:
-        """Return the weights that the training was for, and how good they are."""
+        """Return the report of the final weights and their metrics."""
         progress = self.trainer.progress
         self.network.parameters[:] = self.trainer.result()
         metrics: dict[str, Any] = {"epochs": progress.epoch, "best_epoch": progress.best_epoch}
@@ -218,17 +223,17 @@ class _Session:
         ):
             if rows is not None:
                 outputs = self.network.forward(rows.inputs)
-                loss = self._plan.loss.value(outputs, rows.targets)
+                loss = self._config.loss.value(outputs, rows.targets)
                 if not math.isfinite(loss):
                     detail = f"the {name} loss after epoch {progress.epoch} is not finite"
                     raise TrainingError("diverged", "diverged", detail)
                 metrics[f"{name}_loss"] = loss
                 if rows.targets.ndim == 1:
-                    hits = class_indices(outputs) == rows.targets
-                    metrics[f"{name}_accuracy"] = float(np.mean(hits))
+                    correct = class_indices(outputs) == rows.targets
+                    metrics[f"{name}_accuracy"] = float(np.mean(correct))
         return TrainingFinishedReport(
             progress.stop_reason or "epochs_done",
             self.network.to_bytes(),
-            self.preprocessing.to_document(),
+            self.preprocessing.config(),
             metrics,
         )

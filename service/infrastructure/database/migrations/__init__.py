@@ -1,1 +1,1 @@
-"""Migrations, applied at start."""
+"""Alembic migrations, applied at start."""

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that the engine module opened."""
+"""Runs the migrations on the connection passed by `upgrade`."""
 
 from alembic import context
 

@@ -1,19 +1,19 @@
-/** Plain words about a run, by rules over its numbers, each with what to change. */
+/** Rules that detect problems in a training run and suggest a configuration change. */
 
 import type { Series } from './series';
 
 export interface Advice {
   id: 'flat' | 'diverging' | 'overfitting' | 'rate-too-high' | 'unfinished' | 'dead-units';
   text: string;
-  /** Training values that are worth a try instead. */
+  /** Return the suggested training configuration. */
   change: (training: any) => any;
   label: string;
 }
 
-const FEWEST = 10;
+const MIN_EPOCHS = 10;
 
-/** A loss below this is learned, whatever it does there. */
-const LEARNED = 1e-3;
+/** Below this loss, further changes of the loss are ignored. */
+const CONVERGED_LOSS = 1e-3;
 
 const numbers = (column: (number | null)[]): number[] =>
   column.filter((value): value is number => value !== null);
@@ -21,82 +21,82 @@ const numbers = (column: (number | null)[]): number[] =>
 const mean = (values: number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / Math.max(values.length, 1);
 
-const rate = (training: any): number => training.optimizer?.learning_rate ?? 0.01;
+const learningRate = (training: any): number => training.optimizer?.learning_rate ?? 0.01;
 
-const withRate = (factor: number) => (training: any) => ({
+const scaleLearningRate = (factor: number) => (training: any) => ({
   ...training,
-  optimizer: { ...training.optimizer, learning_rate: Number((rate(training) * factor).toPrecision(3)) },
+  optimizer: { ...training.optimizer, learning_rate: Number((learningRate(training) * factor).toPrecision(3)) },
 });
 
-/** The share of steps in which the loss went up. */
-function restlessness(losses: number[]): number {
-  let ups = 0;
-  for (let at = 1; at < losses.length; at++) if (losses[at]! > losses[at - 1]! * 1.05) ups++;
-  return ups / Math.max(losses.length - 1, 1);
+/** Return the fraction of epochs in which the loss increased by more than 5 %. */
+function oscillation(losses: number[]): number {
+  let increases = 0;
+  for (let index = 1; index < losses.length; index++) if (losses[index]! > losses[index - 1]! * 1.05) increases++;
+  return increases / Math.max(losses.length - 1, 1);
 }
 
 /**
- * Return what is worth saying, the most important first.
+ * Return advice about a run, the most important first.
  *
- * @param training the values it was trained with; one that stops early keeps its best weights.
- * @param deadShare the share of hidden units that never fire, where it is known.
+ * @param training the configuration of the run; with early stopping, the best weights are restored.
+ * @param deadShare the fraction of hidden units that are never active; 0 if unknown.
  */
 export function advise(series: Series, stopReason: string | null, training: any = {}, deadShare = 0): Advice[] {
-  // What was broken off says nothing of its training values.
+  // A cancelled or failed run does not show whether its configuration works.
   if (stopReason === 'user' || stopReason === 'error' || stopReason === 'interrupted') return [];
   const train = numbers(series.train_loss);
   const validation = numbers(series.validation_loss);
-  const found: Advice[] = [];
+  const advice: Advice[] = [];
   const first = train[0];
   const last = train.at(-1);
   const best = Math.min(...validation);
-  // Weights that were trained before begin with next to no loss: more of it may be less learned by heart.
-  const gained = validation.length > 0 && validation.at(-1)! <= validation[0]!;
-  const rose = first !== undefined && last !== undefined && last > 4 * first && last > LEARNED;
-  if (stopReason === 'diverged' || (rose && !gained)) {
-    found.push({
+  // Pretrained weights start with almost no training loss. An increase may then mean less overfitting.
+  const validationImproved = validation.length > 0 && validation.at(-1)! <= validation[0]!;
+  const trainingRose = first !== undefined && last !== undefined && last > 4 * first && last > CONVERGED_LOSS;
+  if (stopReason === 'diverged' || (trainingRose && !validationImproved)) {
+    advice.push({
       id: 'diverging',
-      text: 'The loss ran away. The steps are too long for this network.',
-      label: 'A tenth of the learning rate, gradients clipped',
-      change: (training) => ({ ...withRate(0.1)(training), gradient_clip_norm: 1 }),
+      text: 'The loss diverged: the learning rate is too high for this network.',
+      label: 'Use a tenth of the learning rate and clip gradients',
+      change: (training) => ({ ...scaleLearningRate(0.1)(training), gradient_clip_norm: 1 }),
     });
-    return found;
+    return advice;
   }
-  if (train.length < FEWEST || first === undefined || last === undefined) return found;
-  const recent = train.slice(-Math.max(FEWEST, Math.floor(train.length / 5)));
-  if (restlessness(recent) > 0.35 && last > Math.max(0.02 * first, LEARNED)) {
-    found.push({
+  if (train.length < MIN_EPOCHS || first === undefined || last === undefined) return advice;
+  const recent = train.slice(-Math.max(MIN_EPOCHS, Math.floor(train.length / 5)));
+  if (oscillation(recent) > 0.35 && last > Math.max(0.02 * first, CONVERGED_LOSS)) {
+    advice.push({
       id: 'rate-too-high',
-      text: 'The loss jumps up and down instead of settling: the learning rate is too high.',
-      label: 'A third of the learning rate',
-      change: withRate(1 / 3),
+      text: 'The loss oscillates instead of converging: the learning rate is too high.',
+      label: 'Use a third of the learning rate',
+      change: scaleLearningRate(1 / 3),
     });
   }
   if (deadShare > 0.4) {
-    found.push({
+    advice.push({
       id: 'dead-units',
-      text: `${Math.round(deadShare * 100)} % of the hidden units are never active. A lower rate keeps more of them alive.`,
-      label: 'Half of the learning rate',
-      change: withRate(0.5),
+      text: `${Math.round(deadShare * 100)} % of the hidden units are never active. A lower learning rate keeps more of them active.`,
+      label: 'Use half the learning rate',
+      change: scaleLearningRate(0.5),
     });
   }
-  if (last < LEARNED && !(validation.at(-1)! > LEARNED)) return found;
-  if (last > 0.97 * first && !gained) {
-    found.push({
+  if (last < CONVERGED_LOSS && !(validation.at(-1)! > CONVERGED_LOSS)) return advice;
+  if (last > 0.97 * first && !validationImproved) {
+    advice.push({
       id: 'flat',
-      text: 'The loss has hardly moved. The steps may be too short, or the inputs too far apart in size.',
-      label: 'Three times the learning rate, inputs standardised',
-      change: (training) => ({ ...withRate(3)(training), standardize: true }),
+      text: 'The loss has hardly changed. The learning rate may be too low, or the inputs may have very different scales.',
+      label: 'Use three times the learning rate and standardize inputs',
+      change: (training) => ({ ...scaleLearningRate(3)(training), standardize: true }),
     });
-    return found;
+    return advice;
   }
-  const at = validation.indexOf(best);
+  const bestIndex = validation.indexOf(best);
   const stopsEarly = training.early_stopping != null;
-  if (!stopsEarly && validation.length >= FEWEST && at < 0.7 * validation.length && mean(validation.slice(-5)) > 1.1 * best) {
-    found.push({
+  if (!stopsEarly && validation.length >= MIN_EPOCHS && bestIndex < 0.7 * validation.length && mean(validation.slice(-5)) > 1.1 * best) {
+    advice.push({
       id: 'overfitting',
-      text: `Validation was best at epoch ${series.epoch[at] ?? at + 1} and got worse since: the network learns the rows by heart.`,
-      label: 'Stop early, and hold weights down',
+      text: `The validation loss was lowest at epoch ${series.epoch[bestIndex] ?? bestIndex + 1} and has increased since: the network overfits.`,
+      label: 'Use early stopping and L2',
       change: (training) => ({
         ...training,
         early_stopping: { patience: Math.max(10, Math.round(training.epochs / 10)), min_delta: 0 },
@@ -104,18 +104,18 @@ export function advise(series: Series, stopReason: string | null, training: any 
       }),
     });
   }
-  // More epochs are worth it for what rows gain that were never learned, where there are any.
-  const watched = validation.length >= FEWEST ? validation : train;
-  const half = mean(watched.slice(Math.floor(0.8 * watched.length), Math.floor(0.9 * watched.length)));
-  const end = mean(watched.slice(Math.floor(0.9 * watched.length)));
+  // Suggest more epochs only if the validation loss still decreases, or the training loss without one.
+  const monitored = validation.length >= MIN_EPOCHS ? validation : train;
+  const previous = mean(monitored.slice(Math.floor(0.8 * monitored.length), Math.floor(0.9 * monitored.length)));
+  const latest = mean(monitored.slice(Math.floor(0.9 * monitored.length)));
   const constant = numbers(series.learning_rate).every((value, _, all) => value === all[0]);
-  if (stopReason === 'epochs_done' && constant && end < 0.95 * half && last > 1e-3) {
-    found.push({
+  if (stopReason === 'epochs_done' && constant && latest < 0.95 * previous && last > 1e-3) {
+    advice.push({
       id: 'unfinished',
-      text: 'The loss was still falling when the epochs ran out.',
-      label: 'Twice the epochs',
+      text: 'The loss was still decreasing at the last epoch.',
+      label: 'Use twice as many epochs',
       change: (training) => ({ ...training, epochs: training.epochs * 2 }),
     });
   }
-  return found;
+  return advice;
 }

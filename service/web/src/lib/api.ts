@@ -1,29 +1,29 @@
-/** The public API, as any client calls it. */
+/** A client for the public HTTP API. */
 
-export interface Fault {
+export interface FieldError {
   pointer: string;
   detail: string;
   row?: number;
   column?: string;
 }
 
-/** What the server refuses, in its own words. */
-export class Refusal extends Error {
+/** An error response of the server; the message is its `detail`. */
+export class ApiError extends Error {
   constructor(
     readonly status: number,
     readonly code: string,
     detail: string,
-    readonly faults: Fault[] = [],
+    readonly fieldErrors: FieldError[] = [],
   ) {
     super(detail);
   }
 }
 
-const KEY = 'neurond-key';
+const STORAGE_KEY = 'neurond-key';
 
-export const key = {
-  get: (): string => sessionStorage.getItem(KEY) ?? '',
-  set: (value: string): void => sessionStorage.setItem(KEY, value),
+export const apiKey = {
+  get: (): string => sessionStorage.getItem(STORAGE_KEY) ?? '',
+  set: (value: string): void => sessionStorage.setItem(STORAGE_KEY, value),
 };
 
 export interface Call {
@@ -32,46 +32,46 @@ export interface Call {
   body?: unknown;
 }
 
-function headers(more: Record<string, string> = {}): Record<string, string> {
-  const secret = key.get();
-  return secret ? { ...more, Authorization: `Bearer ${secret}` } : more;
+function withApiKey(headers: Record<string, string> = {}): Record<string, string> {
+  const secret = apiKey.get();
+  return secret ? { ...headers, Authorization: `Bearer ${secret}` } : headers;
 }
 
-async function refusal(answer: Response): Promise<Refusal> {
+async function toApiError(response: Response): Promise<ApiError> {
   try {
-    const told = await answer.json();
-    return new Refusal(answer.status, told.code, told.detail, told.errors);
+    const body = await response.json();
+    return new ApiError(response.status, body.code, body.detail, body.errors);
   } catch {
-    return new Refusal(answer.status, 'unreadable', `the server answered ${answer.status}`);
+    return new ApiError(response.status, 'unreadable', `the server responded with status ${response.status}`);
   }
 }
 
-/** Send a raw body, or none. */
+/** Send a request with an optional raw body. Throw an `ApiError` if it fails. */
 export async function send(
   method: string,
   path: string,
   body?: BodyInit,
   type?: string,
 ): Promise<Response> {
-  let answer: Response;
+  let response: Response;
   try {
-    answer = await fetch(path, { method, body, headers: headers(type ? { 'Content-Type': type } : {}) });
+    response = await fetch(path, { method, body, headers: withApiKey(type ? { 'Content-Type': type } : {}) });
   } catch {
-    throw new Refusal(0, 'unreachable', 'the server does not answer');
+    throw new ApiError(0, 'unreachable', 'cannot reach the server; check that it is running');
   }
-  if (!answer.ok) throw await refusal(answer);
-  return answer;
+  if (!response.ok) throw await toApiError(response);
+  return response;
 }
 
-/** Send JSON and return JSON. */
-export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** Send a JSON body and return the JSON response. */
+export async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
   const text = body === undefined ? undefined : JSON.stringify(body);
-  const answer = await send(method, path, text, text && 'application/json');
-  return (answer.status === 204 ? undefined : await answer.json()) as T;
+  const response = await send(method, path, text, text && 'application/json');
+  return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
-export const get = <T>(path: string): Promise<T> => ask<T>('GET', path);
-export const post = <T>(path: string, body: unknown = {}): Promise<T> => ask<T>('POST', path, body);
+export const get = <T>(path: string): Promise<T> => request<T>('GET', path);
+export const post = <T>(path: string, body: unknown = {}): Promise<T> => request<T>('POST', path, body);
 
 export interface ServerEvent {
   id: string;
@@ -79,7 +79,7 @@ export interface ServerEvent {
   data: any;
 }
 
-/** Split server-sent events out of what has arrived; return them with what is left over. */
+/** Parse the complete server-sent events in `text`. Return them and the incomplete remainder. */
 export function parseEvents(text: string): [ServerEvent[], string] {
   const events: ServerEvent[] = [];
   const blocks = text.split('\n\n');
@@ -99,14 +99,14 @@ export function parseEvents(text: string): [ServerEvent[], string] {
   return [events, rest];
 }
 
-const WAITS = [250, 500, 1000, 2000];
+const RETRY_DELAYS_MS = [250, 500, 1000, 2000];
 
 /**
- * Follow a job's events from its beginning to its end, through restarts of the server.
+ * Stream a job's events from the first to the last. Reconnect when the server restarts.
  *
- * @param onEvents is given events in batches, as they arrive.
- * @param onLost is told when the connection is lost (true) and found again (false).
- * @returns a function that stops to follow.
+ * @param onEvents receives the events in batches, as they arrive.
+ * @param onLost receives true when the connection is lost and false when it is restored.
+ * @returns a function that ends the stream.
  */
 export function follow(
   job: string,
@@ -118,32 +118,32 @@ export function follow(
   const run = async (): Promise<void> => {
     for (let failures = 0; !stop.signal.aborted; ) {
       try {
-        const answer = await fetch(`/v1/jobs/${job}/events`, {
-          headers: headers({ Accept: 'text/event-stream', ...(last && { 'Last-Event-ID': last }) }),
+        const response = await fetch(`/v1/jobs/${job}/events`, {
+          headers: withApiKey({ Accept: 'text/event-stream', ...(last && { 'Last-Event-ID': last }) }),
           signal: stop.signal,
         });
-        if (answer.status === 204) return;
-        if (!answer.ok || !answer.body) throw await refusal(answer);
+        if (response.status === 204) return;
+        if (!response.ok || !response.body) throw await toApiError(response);
         onLost(false);
         failures = 0;
-        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         let rest = '';
         for (;;) {
           const { done, value } = await reader.read();
           if (done) break;
-          const [events, left] = parseEvents(rest + value);
-          rest = left;
+          const [events, remainder] = parseEvents(rest + value);
+          rest = remainder;
           const ended = events.some((event) => event.type === 'end' && event.id);
           for (const event of events) if (event.id) last = event.id;
           if (events.length) onEvents(events);
           if (ended) return;
         }
       } catch (error) {
-        const final = error instanceof Refusal && [401, 403, 404].includes(error.status);
-        if (stop.signal.aborted || final) return;
+        const isFinal = error instanceof ApiError && [401, 403, 404].includes(error.status);
+        if (stop.signal.aborted || isFinal) return;
         onLost(true);
       }
-      await new Promise((resolve) => setTimeout(resolve, WAITS[Math.min(failures++, 3)]));
+      await new Promise((resolve) => setTimeout(resolve, RETRY_DELAYS_MS[Math.min(failures++, 3)]));
     }
   };
   void run();
@@ -241,18 +241,22 @@ export interface Prediction {
   probabilities: number[];
 }
 
-/** Return what a list calls by this name; asking for it by name would be a 404 in the console. */
-export async function named<T extends { name: string }>(kind: string, name: string): Promise<T | undefined> {
+/**
+ * Return the network or dataset with this name, or undefined.
+ *
+ * Search the list, because a GET by name would log a 404 in the console for an unused name.
+ */
+export async function findByName<T extends { name: string }>(kind: string, name: string): Promise<T | undefined> {
   let after = '';
   for (;;) {
     const page = await get<Page<T & { id: string }>>(`/v1/${kind}?limit=500${after && `&after=${after}`}`);
-    const found = page.data.find((item) => item.name === name);
-    if (found || !page.has_more) return found;
+    const match = page.data.find((item) => item.name === name);
+    if (match || !page.has_more) return match;
     after = page.data.at(-1)!.id;
   }
 }
 
-/** Return a path below the API with its names escaped. */
-export function path(...parts: (string | number)[]): string {
-  return '/v1/' + parts.map((part) => encodeURIComponent(part)).join('/');
+/** Return an API path with its segments percent-encoded. */
+export function path(...segments: (string | number)[]): string {
+  return '/v1/' + segments.map((segment) => encodeURIComponent(segment)).join('/');
 }

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { DEFAULTS, fromQuery, gridOf, layersOf, toQuery, type Settings } from './playground';
 
-describe('the address', () => {
-  it('gives every setting back', () => {
+describe('the query string', () => {
+  it('restores every setting', () => {
     const settings: Settings = {
       ...DEFAULTS,
       data: 'points',
@@ -16,7 +16,7 @@ describe('the address', () => {
     expect(fromQuery('')).toEqual(DEFAULTS);
   });
 
-  it('takes nothing that does not fit', () => {
+  it('replaces or clamps invalid values', () => {
     const settings = fromQuery('data=<script>&units=99-x-3&rate=nan&epochs=1e99&points=1_2~a_b_c');
     expect(settings).toEqual({ ...DEFAULTS, units: [16, 3], epochs: 5000 });
   });
@@ -29,6 +29,6 @@ describe('the network', () => {
   });
 });
 
-it('reads bytes', () => {
+it('decodes a grid into bytes', () => {
   expect([...gridOf('AP8=')]).toEqual([0, 255]);
 });

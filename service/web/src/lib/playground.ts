@@ -1,4 +1,4 @@
-/** The playground's settings, and how they stand in an address. */
+/** The settings of the playground and their encoding in the URL. */
 
 export interface Point {
   x: number;
@@ -43,7 +43,7 @@ export const CHOICES = {
   schedule: ['constant', 'cosine', 'step', 'linear', 'exponential', 'warmup_cosine'],
 } as const;
 
-/** The part of the plane that is drawn. */
+/** The range of both axes in the plot of each dataset. */
 export const RANGE: Record<Settings['data'], [number, number]> = {
   xor: [-0.6, 1.6],
   circles: [-1.6, 1.6],
@@ -52,12 +52,12 @@ export const RANGE: Record<Settings['data'], [number, number]> = {
   points: [-1, 1],
 };
 
-/** Return the settings as a query, without what is as usual. */
+/** Return the settings as a query string, without those that have their default value. */
 export function toQuery(settings: Settings): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(settings)) {
-    const usual = DEFAULTS[name as keyof Settings];
-    if (JSON.stringify(value) === JSON.stringify(usual)) continue;
+    const preset = DEFAULTS[name as keyof Settings];
+    if (JSON.stringify(value) === JSON.stringify(preset)) continue;
     if (name === 'points') {
       query.set(name, settings.points.map((p) => `${p.x.toFixed(2)}_${p.y.toFixed(2)}_${p.label}`).join('~'));
     } else query.set(name, Array.isArray(value) ? value.join('-') : String(value));
@@ -65,46 +65,46 @@ export function toQuery(settings: Settings): string {
   return query.toString();
 }
 
-const bounded = (text: string, low: number, high: number, usual: number): number => {
+const clamp = (text: string, low: number, high: number, fallback: number): number => {
   const value = Number(text);
-  return text !== '' && Number.isFinite(value) ? Math.min(Math.max(value, low), high) : usual;
+  return text !== '' && Number.isFinite(value) ? Math.min(Math.max(value, low), high) : fallback;
 };
 
-const one = <T extends string>(text: string, choices: readonly T[], usual: T): T =>
-  choices.find((choice) => choice === text) ?? usual;
+const choose = <T extends string>(text: string, choices: readonly T[], fallback: T): T =>
+  choices.find((choice) => choice === text) ?? fallback;
 
-/** Return the settings of a query; whatever does not fit is as usual. */
+/** Return the settings in a query string, with defaults for missing or invalid values. */
 export function fromQuery(text: string): Settings {
   const query = new URLSearchParams(text);
-  const told = (name: keyof Settings): string => query.get(name) ?? '';
-  const units = told('units')
+  const parameter = (name: keyof Settings): string => query.get(name) ?? '';
+  const units = parameter('units')
     .split('-')
-    .map((part) => Math.round(bounded(part, 1, 16, 0)))
+    .map((part) => Math.round(clamp(part, 1, 16, 0)))
     .filter((part) => part > 0)
     .slice(0, 4);
-  const points = told('points')
+  const points = parameter('points')
     .split('~')
     .map((part) => part.split('_').map(Number))
     .filter((part) => part.length === 3 && part.every(Number.isFinite))
     .slice(0, 500)
     .map(([x, y, label]) => ({ x: x!, y: y!, label: label ? 1 : 0 }) as Point);
   return {
-    data: one(told('data'), CHOICES.data, DEFAULTS.data),
-    noise: bounded(told('noise'), 0, 1, DEFAULTS.noise),
+    data: choose(parameter('data'), CHOICES.data, DEFAULTS.data),
+    noise: clamp(parameter('noise'), 0, 1, DEFAULTS.noise),
     units: query.has('units') && units.length ? units : DEFAULTS.units,
-    activation: one(told('activation'), CHOICES.activation, 'tanh'),
-    optimizer: one(told('optimizer'), CHOICES.optimizer, 'adam'),
-    rate: bounded(told('rate'), 1e-5, 3, DEFAULTS.rate),
-    schedule: one(told('schedule'), CHOICES.schedule, 'constant'),
-    dropout: bounded(told('dropout'), 0, 0.8, 0),
-    l2: bounded(told('l2'), 0, 1, 0),
-    epochs: Math.round(bounded(told('epochs'), 1, 5000, DEFAULTS.epochs)),
-    seed: Math.round(bounded(told('seed'), 0, 1e6, 1)),
+    activation: choose(parameter('activation'), CHOICES.activation, 'tanh'),
+    optimizer: choose(parameter('optimizer'), CHOICES.optimizer, 'adam'),
+    rate: clamp(parameter('rate'), 1e-5, 3, DEFAULTS.rate),
+    schedule: choose(parameter('schedule'), CHOICES.schedule, 'constant'),
+    dropout: clamp(parameter('dropout'), 0, 0.8, 0),
+    l2: clamp(parameter('l2'), 0, 1, 0),
+    epochs: Math.round(clamp(parameter('epochs'), 1, 5000, DEFAULTS.epochs)),
+    seed: Math.round(clamp(parameter('seed'), 0, 1e6, 1)),
     points,
   };
 }
 
-/** Return the layers that the settings describe: two inputs, one output. */
+/** Return the layers of the network, which has two inputs and one output. */
 export function layersOf(settings: Settings): object[] {
   const hidden = settings.units.flatMap((units) => [
     { type: 'dense', units, activation: settings.activation },
@@ -113,6 +113,7 @@ export function layersOf(settings: Settings): object[] {
   return [...hidden, { type: 'dense', units: 1, activation: 'sigmoid' }];
 }
 
+/** Return the training configuration. */
 export function trainingOf(settings: Settings): object {
   const [low, high] = RANGE[settings.data];
   return {
@@ -128,7 +129,7 @@ export function trainingOf(settings: Settings): object {
   };
 }
 
-/** Return a grid's bytes. */
+/** Decode a base64 grid into bytes. */
 export function gridOf(base64: string): Uint8Array {
-  return Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0));
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }

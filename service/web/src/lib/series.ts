@@ -1,4 +1,4 @@
-/** A run's epochs as columns, gathered from its events. */
+/** The epochs of a training run as columns, collected from its events. */
 
 import type { ServerEvent } from './api';
 
@@ -19,14 +19,14 @@ export function empty(): Series {
   return Object.fromEntries(COLUMNS.map((name) => [name, []])) as unknown as Series;
 }
 
-/** Append the epochs among events; an epoch that is known already is passed over. */
+/** Append the epoch events and skip known epochs. Return true if any epoch was added. */
 export function append(series: Series, events: ServerEvent[]): boolean {
-  let grew = false;
+  let added = false;
   for (const { type, data } of events) {
     const last = series.epoch.at(-1) ?? 0;
     if (type !== 'epoch' || data.epoch <= last) continue;
     for (const name of COLUMNS) series[name].push(data[name] ?? null);
-    grew = true;
+    added = true;
   }
-  return grew;
+  return added;
 }

@@ -1,4 +1,4 @@
-/** The very call that was made, for other languages to make. */
+/** Source code that repeats an API call in curl, Python or JavaScript. */
 
 import type { Call } from './api';
 
@@ -15,31 +15,31 @@ export function curl(call: Call, origin: string, keyed = false): string {
 
 export function python(call: Call, origin: string, keyed = false): string {
   const body = call.body === undefined ? '' : `, json=json.loads(${JSON.stringify(JSON.stringify(call.body))})`;
-  const key = keyed ? `, headers={"Authorization": "Bearer " + os.environ["NEUROND_API_KEY"]}` : '';
+  const headers = keyed ? `, headers={"Authorization": "Bearer " + os.environ["NEUROND_API_KEY"]}` : '';
   return [
     'import json',
     ...(keyed ? ['import os'] : []),
     'import httpx',
     '',
-    `answer = httpx.request(${JSON.stringify(call.method)}, ${JSON.stringify(origin + call.path)}${body}${key})`,
-    'print(answer.json())',
+    `response = httpx.request(${JSON.stringify(call.method)}, ${JSON.stringify(origin + call.path)}${body}${headers})`,
+    'print(response.json())',
   ].join('\n');
 }
 
 export function javascript(call: Call, origin: string, keyed = false): string {
   const options = [`method: ${JSON.stringify(call.method)}`];
-  const key = keyed ? ["Authorization: 'Bearer ' + process.env.NEUROND_API_KEY"] : [];
-  if (call.body !== undefined) key.push(`'Content-Type': 'application/json'`);
-  if (key.length) options.push(`headers: { ${key.join(', ')} }`);
+  const headers = keyed ? ["Authorization: 'Bearer ' + process.env.NEUROND_API_KEY"] : [];
+  if (call.body !== undefined) headers.push(`'Content-Type': 'application/json'`);
+  if (headers.length) options.push(`headers: { ${headers.join(', ')} }`);
   if (call.body !== undefined) {
     options.push(
       `body: JSON.stringify(${JSON.stringify(call.body)})`,
     );
   }
   return [
-    `const answer = await fetch(${JSON.stringify(origin + call.path)}, {`,
+    `const response = await fetch(${JSON.stringify(origin + call.path)}, {`,
     ...options.map((option) => `  ${option},`),
     '});',
-    'console.log(await answer.json());',
+    'console.log(await response.json());',
   ].join('\n');
 }

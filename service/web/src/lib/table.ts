@@ -1,46 +1,46 @@
-/** A CSV as it is looked at before it is sent: columns, kinds, histograms, missing values. */
+/** Summarize a CSV file before it is uploaded: columns, kinds, histograms and missing values. */
 
-export interface ColumnFacts {
+export interface ColumnSummary {
   name: string;
   kind: 'number' | 'text';
   missing: number;
   distinct: number;
   low: number | null;
   high: number | null;
-  /** Counts of ten equal steps for numbers, of the most frequent values for text. */
+  /** Counts in ten equal intervals for numbers, and of the ten most frequent values for text. */
   bins: { label: string; count: number }[];
 }
 
 export interface Table {
-  columns: ColumnFacts[];
+  columns: ColumnSummary[];
   rows: string[][];
-  /** Rows that have another number of cells than the header, counted from 1. */
+  /** Numbers of the rows whose cell count differs from the header, starting at 1. */
   uneven: number[];
 }
 
-/** Split CSV into cells (RFC 4180); `limit` rows at most. */
+/** Split CSV text into cells (RFC 4180), reading at most `limit` rows. */
 export function parseCsv(text: string, limit = 20_000): string[][] {
   const rows: string[][] = [];
   let row: string[] = [];
   let cell = '';
   let quoted = false;
-  for (let at = 0; at < text.length && rows.length < limit; at++) {
-    const sign = text[at]!;
+  for (let index = 0; index < text.length && rows.length < limit; index++) {
+    const character = text[index]!;
     if (quoted) {
-      if (sign !== '"') cell += sign;
-      else if (text[at + 1] === '"') cell += text[++at];
+      if (character !== '"') cell += character;
+      else if (text[index + 1] === '"') cell += text[++index];
       else quoted = false;
-    } else if (sign === '"' && cell === '') quoted = true;
-    else if (sign === ',') {
+    } else if (character === '"' && cell === '') quoted = true;
+    else if (character === ',') {
       row.push(cell);
       cell = '';
-    } else if (sign === '\n' || sign === '\r') {
-      if (sign === '\r' && text[at + 1] === '\n') at++;
+    } else if (character === '\n' || character === '\r') {
+      if (character === '\r' && text[index + 1] === '\n') index++;
       row.push(cell);
       if (row.length > 1 || row[0] !== '') rows.push(row);
       row = [];
       cell = '';
-    } else cell += sign;
+    } else cell += character;
   }
   row.push(cell);
   if ((row.length > 1 || row[0] !== '') && rows.length < limit) rows.push(row);
@@ -49,7 +49,7 @@ export function parseCsv(text: string, limit = 20_000): string[][] {
 
 const isNumber = (cell: string): boolean => cell.trim() !== '' && Number.isFinite(Number(cell));
 
-function factsOf(name: string, cells: string[]): ColumnFacts {
+function summarize(name: string, cells: string[]): ColumnSummary {
   const present = cells.filter((cell) => cell.trim() !== '');
   const missing = cells.length - present.length;
   const distinct = new Set(present).size;
@@ -57,8 +57,8 @@ function factsOf(name: string, cells: string[]): ColumnFacts {
     const values = present.map(Number);
     const low = values.reduce((a, b) => Math.min(a, b));
     const high = values.reduce((a, b) => Math.max(a, b));
-    const bins = Array.from({ length: 10 }, (_, at) => ({
-      label: String(Number((low + ((high - low) * at) / 10).toPrecision(4))),
+    const bins = Array.from({ length: 10 }, (_, index) => ({
+      label: String(Number((low + ((high - low) * index) / 10).toPrecision(4))),
       count: 0,
     }));
     for (const value of values) {
@@ -77,12 +77,12 @@ function factsOf(name: string, cells: string[]): ColumnFacts {
 
 export function tableOf(text: string): Table {
   const [header = [], ...rows] = parseCsv(text.replace(/^\uFEFF/, ''));
-  const uneven = rows.flatMap((row, at) => (row.length === header.length ? [] : [at + 1]));
-  const columns = header.map((name, at) => factsOf(name, rows.map((row) => row[at] ?? '')));
+  const uneven = rows.flatMap((row, index) => (row.length === header.length ? [] : [index + 1]));
+  const columns = header.map((name, index) => summarize(name, rows.map((row) => row[index] ?? '')));
   return { columns, rows, uneven };
 }
 
-/** Return the column that is most likely meant: the only text, else the last. */
+/** Return the most likely target: the only text column, otherwise the last column. */
 export function likelyTarget(table: Table): string {
   const texts = table.columns.filter((column) => column.kind === 'text');
   return (texts.length === 1 ? texts[0] : table.columns.at(-1))?.name ?? '';
