@@ -15,8 +15,8 @@ def settings() -> str:
     """Return the settings page."""
     lines = [
         "# Settings\n",
-        "Each setting is an environment variable. `neurond serve --help` lists those that are",
-        "options of the command too; an option wins.\n",
+        "Each setting is an environment variable. `neurond serve --help` lists the settings that",
+        "are also options of the command. An option takes precedence over the variable.\n",
     ]
     for name, field in Settings.model_fields.items():
         default = field.get_default()
@@ -32,13 +32,13 @@ def settings() -> str:
 
 
 def errors() -> str:
-    """Return the page of error codes, with what was written by hand about each."""
+    """Return the page of error codes with their remedies."""
     lines = [
         "# Errors\n",
         "Every error is `application/problem+json` (RFC 9457) with `type`, `title`, `status`,",
-        "`detail`, `instance`, `code` and `request_id`. `code` never changes its meaning. Errors",
-        "about a body carry `errors`, a list of `{pointer, code, detail}`; the pointer (RFC 6901)",
-        "leads to the place in the body that was sent.\n",
+        "`detail`, `instance`, `code` and `request_id`. The meaning of a `code` never changes.",
+        "Errors in a body have `errors`, a list of `{pointer, code, detail}`. The pointer (RFC",
+        "6901) identifies the value in the request body.\n",
     ]
     for code, (status, title) in sorted(STATUS.items()):
         lines.append(f"## {code}\n")
@@ -49,62 +49,69 @@ def errors() -> str:
 
 
 IN_JOBS = {
-    "checkpoint_corrupt": "No checkpoint is whole any more, or they are of another version.",
-    "dataset_corrupt": "The dataset's bytes on disk have changed. Upload it again.",
-    "dataset_deleted": "It was deleted while the job waited.",
-    "dataset_missing": "The dataset's file is gone.",
-    "diverged": "The loss, the gradient or a weight left the finite numbers. `detail` names the "
-    "epoch; the latest checkpoint has the last finite weights, and those that were best.",
-    "interrupted": "Its worker died as often as `NEUROND_MAX_ATTEMPTS` allows.",
-    "network_deleted": "It was deleted while the job waited.",
-    "incompatible": "The network's labels were changed while the job waited.",
-    "not_finite": "A row is too large for the network's dtype.",
-    "not_serializable": "What the job needs cannot be handed to a worker.",
-    "out_of_memory": "A worker has at most `NEUROND_WORKER_MEMORY_BYTES`.",
-    "training_error": "A fault of ours; the server's log tells more.",
-    "training_refused": "The targets are none that the loss can have; `detail` says why.",
-    "version_deleted": "The version it would go on from is gone.",
-    "weights_corrupt": "The base version's bytes on disk have changed.",
-    "weights_missing": "The base version's file is gone.",
+    "checkpoint_corrupt": "All checkpoints are corrupt or were written by an incompatible version.",
+    "dataset_corrupt": "The file of the dataset does not match its digest. Upload it again.",
+    "dataset_deleted": "The dataset was deleted while the job was queued.",
+    "dataset_missing": "The file of the dataset does not exist. Upload the dataset again.",
+    "diverged": "The loss, the gradient or a weight became infinite or NaN. `detail` contains the "
+    "epoch. The latest checkpoint contains the last finite weights and the best weights.",
+    "incompatible": "The labels of the network were changed while the job was queued.",
+    "interrupted": "The worker crashed `NEUROND_MAX_ATTEMPTS` times.",
+    "network_deleted": "The network was deleted while the job was queued.",
+    "not_finite": "A value of the dataset is too large for the dtype of the network.",
+    "not_serializable": "The job cannot be sent to a worker.",
+    "out_of_memory": "The worker exceeded `NEUROND_WORKER_MEMORY_BYTES`.",
+    "training_error": "This is a bug. See the server log for the stack trace.",
+    "training_refused": "The targets are not valid for the loss. `detail` contains the reason.",
+    "version_deleted": "The base version of the job was deleted.",
+    "weights_corrupt": "The file of the base version does not match its digest.",
+    "weights_missing": "The file of the base version does not exist.",
 }
 
 
 REMEDIES = {
-    "bad_request": "The request itself is wrong, whatever it asks for; `detail` says how.",
-    "checkpoint_corrupt": "Its bytes on disk have changed. Take another checkpoint.",
-    "conflict": "Look at the resource again; `detail` says what stands in the way.",
-    "csrf_rejected": "A browser says that the page of another site sent this. Call from your own.",
-    "dataset_corrupt": "Its bytes on disk have changed. Upload the dataset again.",
-    "dataset_in_use": "`job` names the job; cancel it or wait.",
-    "duplicate_job": "`job` names it. Without `on_duplicate` both would run.",
-    "export_differs": "The written file answers otherwise than the network; use another format.",
-    "idempotency_key_in_use": "Wait a moment and repeat it: you will get the first answer.",
-    "idempotency_key_reused": "Use a new Idempotency-Key for a new request.",
-    "invalid_transition": "`current_status` and `allowed_actions` say what the job is and can do.",
+    "bad_request": "The request is invalid. `detail` contains the reason.",
+    "checkpoint_corrupt": "The file does not match its digest. Request another checkpoint.",
+    "conflict": "Read the resource again. `detail` contains the reason.",
+    "csrf_rejected": "A browser sent this request from a page of another site, or, without API "
+    "keys, under a domain. See [Troubleshoot](../how-to/troubleshoot.md#403-csrf_rejected).",
+    "dataset_corrupt": "The file does not match its digest. Upload the dataset again.",
+    "dataset_in_use": "`job` identifies the job. Cancel it, or wait until it ends.",
+    "duplicate_job": "`job` identifies the job. Omit `on_duplicate` to run both.",
+    "export_differs": "The outputs of the exported file differ from those of the network. Use "
+    "another format.",
+    "headers_too_large": "The request line and the headers are limited to 16 KiB and 100 fields.",
+    "idempotency_key_in_use": "Repeat the request later to receive the response of the first one.",
+    "idempotency_key_reused": "Use a new Idempotency-Key for a different request.",
     "insufficient_scope": "Use a key with the scope that `detail` names.",
-    "internal_error": "A fault of the server; its log tells more under `request_id`.",
-    "malformed_body": "Not JSON, not UTF-8, or not the CSV or npz that it says it is.",
-    "method_not_allowed": "The header `Allow` names the methods.",
-    "name_taken": "Choose another name, or leave it out: the id is then the name.",
-    "network_in_use": "`job` names the job; cancel it or wait.",
+    "internal_error": "This is a bug. See the server log for this `request_id`.",
+    "invalid_transition": "`current_status` is the status of the job, and `allowed_actions` lists "
+    "the possible actions.",
+    "malformed_body": "The body is not valid JSON, UTF-8, CSV or npz.",
+    "method_not_allowed": "The header `Allow` lists the methods.",
+    "name_taken": "Choose another name, or omit it to use the id as the name.",
+    "network_in_use": "`job` identifies the job. Cancel it, or wait until it ends.",
     "no_default_network": "Set NEUROND_DEFAULT_NETWORK, or name the network in the path.",
-    "not_a_classifier": "Its last layer is neither softmax nor sigmoid: use `predict`.",
-    "not_acceptable": "`detail` lists the formats that are offered.",
-    "not_found": "Nothing of that id or name is here, or the path is wrong.",
-    "payload_too_large": "`detail` tells the limit; the settings change it.",
-    "precondition_failed": "Read it again, and send the new ETag. `current_etag` tells it.",
-    "request_timeout": "Send the head within ten seconds, and the body at 64 KiB/s or faster.",
-    "headers_too_large": "A head has at most 16 KiB and 100 fields.",
-    "rate_limited": "Come back after `Retry-After` seconds; `RateLimit-Policy` tells the limit.",
-    "queue_full": "Come back after `Retry-After` seconds.",
-    "shutting_down": "Another instance, or this one soon again, will answer.",
-    "storage_full": "Make room. Reading and classifying go on meanwhile, and writing will again.",
-    "storage_unavailable": "Come back after `Retry-After` seconds; `detail` says what is wrong.",
-    "unauthorized": "Send `Authorization: Bearer <key>`. An unknown, expired or revoked key is "
-    "told the same as none.",
+    "not_a_classifier": "The last layer is neither softmax nor sigmoid. Use `predict`.",
+    "not_acceptable": "`detail` lists the available formats.",
+    "not_found": "The path is wrong, or the id or name does not exist for this tenant.",
+    "payload_too_large": "`detail` contains the limit. The settings `NEUROND_MAX_*_BYTES` change "
+    "it.",
+    "precondition_failed": "Read the resource again and send its new ETag, which is in "
+    "`current_etag`.",
+    "queue_full": "Retry after `Retry-After` seconds.",
+    "rate_limited": "Retry after `Retry-After` seconds. `RateLimit-Policy` contains the limit.",
+    "request_timeout": "Send the headers within ten seconds, and the body at 64 KiB/s or faster.",
+    "shutting_down": "Retry on another server, or after the restart.",
+    "storage_full": "Free disk space. Reads and inference continue, and writes succeed again once "
+    "there is space.",
+    "storage_unavailable": "Retry after `Retry-After` seconds. `detail` contains the reason.",
+    "unauthorized": "Send `Authorization: Bearer <key>`. An unknown, expired or revoked key has "
+    "the same response as none.",
     "unsupported_media_type": "Send `application/json`, `text/csv` or `application/x-npz`.",
-    "validation_failed": "`errors` names each wrong place and what is due there.",
-    "weights_corrupt": "Their bytes on disk have changed. Use another version, or upload again.",
+    "validation_failed": "`errors` lists each invalid value and what was expected.",
+    "weights_corrupt": "The file does not match its digest. Use another version, or upload the "
+    "weights again.",
 }
 
 
@@ -112,21 +119,22 @@ def endpoints(document: dict[str, Any]) -> str:
     """Return the page of endpoints."""
     lines = [
         "# Endpoints\n",
-        "The page at `/docs` lets each be tried; `/openapi.json` has every field.\n",
+        "`/docs` on a running server sends requests to each endpoint. `/openapi.json` describes",
+        "every field.\n",
     ]
     for path, operations in document["paths"].items():
         for method in METHODS:
             if method in operations:
                 operation = operations[method]
-                told = operation.get("description", "")
-                good = ", ".join(code for code in operation["responses"] if code < "4")
+                description = operation.get("description", "")
+                success = ", ".join(code for code in operation["responses"] if code < "4")
                 lines.append(f"## {method.upper()} {path}\n")
-                lines.append(f"{operation['summary']}. {told} Answers {good}.\n")
+                lines.append(f"{operation['summary']}. {description} Success: {success}.\n")
     return "\n".join(lines)
 
 
 def pages() -> dict[str, str]:
-    """Return every generated page by its name."""
+    """Return the text of every generated page by file name."""
     return {
         "settings.md": settings(),
         "errors.md": errors(),
