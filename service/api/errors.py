@@ -110,7 +110,7 @@ CONNECTION_ERRORS: Final = responses(408, 431)
 
 
 class ErrorContext(NamedTuple):
-    """What the response for an error depends on, besides the error.
+    """The part of a request that the response for an error depends on.
 
     Attributes
     ----------

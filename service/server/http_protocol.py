@@ -1,9 +1,9 @@
-"""HTTP as uvicorn speaks it, with an end to patience.
+"""uvicorn's HTTP protocol with size limits, deadlines and stricter parsing.
 
-uvicorn over httptools takes headers of any length, and waits for ever for the rest of a request.
-Here a head has bounds and a deadline; a body has a deadline that moves with what has arrived, so
-that a slow client is refused and a long upload is not. A request that comes whole, as nearly all
-do, meets no timer. What could be read in two ways, by us and by a proxy, is refused.
+uvicorn over httptools accepts headers of any length and waits for the rest of a request for ever.
+Here headers have a size limit and a deadline. A body has a deadline that moves with the bytes that
+have arrived: a slow client is rejected, a long upload is not. A request that arrives whole, as most
+do, never starts a timer. A request that a proxy could interpret differently is rejected.
 """
 
 import asyncio
@@ -20,22 +20,25 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api.response_limits import STREAM
 
-HEAD_BYTES: Final = 16 << 10
-HEADERS: Final = 100
-HEAD_SECONDS: Final = 10.0
-BODY_SECONDS: Final = 60.0
-BODY_BYTES_PER_SECOND: Final = 64 << 10
-"""A body may take `BODY_SECONDS`, and a second more for each so many bytes of it."""
+MAX_HEADER_BYTES: Final = 16 << 10
+MAX_HEADERS: Final = 100
+HEADER_TIMEOUT_SECONDS: Final = 10.0
+BODY_TIMEOUT_SECONDS: Final = 60.0
+MIN_BODY_BYTES_PER_SECOND: Final = 64 << 10
+"""A body may take `BODY_TIMEOUT_SECONDS`, and a second more for each of this many bytes."""
 
-SEND_SECONDS: Final = 60.0
-"""A client that takes nothing of a stream for so long is not there. Of other answers the system
-may hold megabytes, which a slow client takes long over without a sign."""
+STALLED_STREAM_SECONDS: Final = 60.0
+"""A client that reads nothing of a stream for this long is disconnected.
 
-UNREAD_BYTES: Final = 64 << 20
-"""So much of a body is taken after its request was answered; then the connection is closed."""
+Other responses have no such limit: the kernel may buffer megabytes, which a slow client needs
+minutes to read.
+"""
 
-STREAM_BYTES: Final = 8 << 10
-"""What is held of a stream for a client that does not read it, by us, and by the system."""
+MAX_IGNORED_BODY_BYTES: Final = 64 << 20
+"""Body bytes that are ignored after the response, before the connection is closed."""
+
+MAX_STREAM_BUFFER_BYTES: Final = 8 << 10
+"""Stream bytes buffered for a client that does not read; the kernel buffers twice as many."""
 
 VERSIONS: Final = frozenset({"1.1", "1.0"})
 HOST: Final = re.compile(
@@ -43,45 +46,45 @@ HOST: Final = re.compile(
 )
 AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 REASONS: Final = {
-    400: ("Bad Request", "bad_request", "The request cannot be read"),
-    408: ("Request Timeout", "request_timeout", "The request took too long"),
-    431: ("Request Header Fields Too Large", "headers_too_large", "The head is too large"),
+    400: ("Bad Request", "bad_request", "Bad request"),
+    408: ("Request Timeout", "request_timeout", "Request timeout"),
+    431: ("Request Header Fields Too Large", "headers_too_large", "Headers too large"),
 }
 
 
 class _Framing(NamedTuple):
-    """What the fields of a head say of it and its body."""
+    """The framing of a request, from its headers."""
 
     size: int
     hosts: int
     host: bytes
-    coding: bytes
-    length: bytes
+    transfer_encoding: bytes
+    content_length: bytes
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
-    _timer: asyncio.TimerHandle | None = None
-    _sending: asyncio.TimerHandle | None = None
+    _receive_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
     _current: RequestResponseCycle | None = None
     _rejection = b""
-    _in_head = _in_body = _rejected = _streams = False
-    _heads = _head_bytes = _body_bytes = _non_body_bytes = 0
-    _body_since = 0.0
-    _answered_at: int | None = None
+    _in_headers = _in_body = _rejected = _is_streaming = False
+    _requests = _header_bytes = _body_bytes = _non_body_bytes = 0
+    _body_started_at = 0.0
+    _answered_at_bytes: int | None = None
     _unparsed_bytes: int | None = None
     _host = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
+        """Start the deadline of the first request."""
         super().connection_made(transport)
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._header_timeout)
+        self._receive_timer = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop to wait, and tell all requests of the connection."""
-        self._stop_waiting()
-        self._stop_sending()
+        """Cancel the timers, and disconnect all requests of the connection."""
+        self._cancel_receive_timer()
+        self._cancel_send_timer()
         for cycle in (self._current, *(queued for queued, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -89,38 +92,40 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Wait for the client to take what it was sent; of a stream, not for ever."""
+        """Pause until the client reads; disconnect it if it stops reading a stream."""
         super().pause_writing()
-        if self._streams:
-            self._sending = self.loop.call_later(SEND_SECONDS, self.transport.abort)
+        if self._is_streaming:
+            self._send_timer = self.loop.call_later(STALLED_STREAM_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on sending."""
+        """Resume writing."""
         super().resume_writing()
-        self._stop_sending()
+        self._cancel_send_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; wait for more only where a request is not whole yet."""
+        """Receive bytes; start a deadline only if a request is incomplete."""
         if self._rejected:
             return
-        was_in_body, had, heads = self._in_body, self._body_bytes, self._heads
-        was_idle = not (self._in_head or was_in_body)
+        was_in_body, previous_bytes, requests = self._in_body, self._body_bytes, self._requests
+        was_idle = not (self._in_headers or was_in_body)
         self._unset_keepalive_if_required()
         self._parse(data)
-        same = heads == self._heads
+        is_same_request = requests == self._requests
         if self._rejected or self.transport.is_closing():
-            self._stop_waiting()
-        elif self._in_head:
-            self._head_bytes += len(data)
-            self._wait_for_head()
+            self._cancel_receive_timer()
+        elif self._in_headers:
+            self._header_bytes += len(data)
+            self._expect_headers()
         elif self._in_body:
-            non_body_bytes = was_in_body and same and self._body_bytes == had
-            self._wait_for_body(len(data) if non_body_bytes else 0)
+            non_body_bytes = was_in_body and is_same_request and self._body_bytes == previous_bytes
+            self._expect_body(len(data) if non_body_bytes else 0)
         else:
-            if not (was_idle and same):
-                self._stop_waiting()
-            if self._is_idle():  # after a blank line, or the rest of an answered request
-                self._wait_for_head()
+            if not (was_idle and is_same_request):
+                self._cancel_receive_timer()
+            if (
+                self._is_idle()
+            ):  # after a blank line, or the rest of the body of an answered request
+                self._expect_headers()
 
     def _parse(self, data: bytes) -> None:
         """Parse as uvicorn does; the parser reads nothing after an offer of another protocol."""
@@ -144,58 +149,60 @@ class HttpProtocol(HttpToolsProtocol):
             self.on_message_complete()
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
-        self._in_head = True
-        self._heads += 1
-        self._head_bytes = 0
+        """Start the headers of a request."""
+        self._in_headers = True
+        self._requests += 1
+        self._header_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """End the head, and begin the body."""
-        self._in_head = False
-        if self._rejected:  # the parser goes on to what came with it
+        """Validate the headers, and start the body."""
+        self._in_headers = False
+        if self._rejected:  # the parser continues with bytes that arrived together
             return
-        self._stop_waiting()
+        self._cancel_receive_timer()
         fields = _framing(self.headers, self._host)
-        if len(self.url) + fields.size > HEAD_BYTES or len(self.headers) > HEADERS:
-            detail = f"a head has at most {HEAD_BYTES} bytes and {HEADERS} fields"
+        if len(self.url) + fields.size > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
+            detail = f"headers exceed {MAX_HEADER_BYTES} bytes or {MAX_HEADERS} fields"
             self._reject(431, detail)
         elif problem := self._smuggling_risk(fields):
             self._reject(400, problem)
         else:
-            self._in_body, self._body_bytes, self._body_since = True, 0, self.loop.time()
-            self._non_body_bytes, self._answered_at = 0, None
+            self._in_body, self._body_bytes, self._body_started_at = True, 0, self.loop.time()
+            self._non_body_bytes, self._answered_at_bytes = 0, None
             if self.parser.should_upgrade():
-                self._unparsed_bytes = int(fields.length)
+                self._unparsed_bytes = int(fields.content_length)
             self.begin()
-            self.headers = []  # fields after the body are no fields of the head
+            self.headers = []  # trailers are not headers
 
     def _smuggling_risk(self, fields: _Framing) -> str:
-        """Return what a proxy could read otherwise than we; "" where nothing is."""
+        """Return why a proxy could interpret the request differently; "" if it cannot."""
         version = self.parser.get_http_version()
-        hosts, host, coding = fields.hosts, fields.host, fields.coding
+        hosts, host, coding = fields.hosts, fields.host, fields.transfer_encoding
         if hosts != 1 and (hosts or version == "1.1"):
-            return f"one Host is due, there are {hosts}"
+            return f"expected exactly one Host header, got {hosts}"
         if host != self._host and not HOST.fullmatch(host):
-            return "the Host is no host"
+            return "invalid Host header"
         self._host = host
         named = None if self.url.startswith(b"/") else AUTHORITY.match(self.url)
         if named and named[1].lower() != host.lower():
-            return "the target names another host"
+            return "request target does not match Host"
         return self._unsupported(version, coding)
 
     def _unsupported(self, version: str, coding: bytes) -> str:
-        """Return what of HTTP is not spoken here; "" where all is."""
+        """Return which feature of HTTP is not supported; "" if all are."""
         if version not in VERSIONS:
-            return "HTTP 1.1 is spoken here"
+            return "unsupported HTTP version"
         if coding and (coding.lower() != b"chunked" or version == "1.0"):
-            return "the only transfer coding is chunked, of HTTP 1.1"
-        if self.parser.should_upgrade() and (coding or self.parser.get_method() == b"CONNECT"):
-            return "no tunnels are made here, and an offer to upgrade takes no chunked body"
+            return "unsupported Transfer-Encoding: only chunked, with HTTP/1.1"
+        if self.parser.get_method() == b"CONNECT":
+            return "CONNECT is not supported"
+        if coding and self.parser.should_upgrade():
+            return "a request with Upgrade must not have a chunked body"
         return ""
 
     def begin(self) -> None:
-        """Begin to answer a request whose head is there, and in order."""
+        """Start to handle a request whose headers are valid."""
         super().on_headers_complete()
         if self._unparsed_bytes is not None:
             self.cycle.keep_alive = False
@@ -203,26 +210,26 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _limit_send_buffer(self) -> None:
         """Buffer little for a client that does not read its stream."""
-        self._streams = True
-        self.transport.set_write_buffer_limits(STREAM_BYTES)
+        self._is_streaming = True
+        self.transport.set_write_buffer_limits(MAX_STREAM_BUFFER_BYTES)
         with contextlib.suppress(OSError):
             connection = self.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * STREAM_BYTES)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_STREAM_BUFFER_BYTES)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Receive a part of the body."""
         if not self._rejected:
             self._body_bytes += len(body)
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End the body."""
+        """Finish the body."""
         if not (self._rejected or self._unparsed_bytes):
             self._in_body = False
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, or no honest one."""
+        """Reject bytes that are not valid HTTP."""
         self._reject(400, msg)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -230,98 +237,103 @@ class HttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """Go on with what waited for this answer: another request, or a refusal."""
+        """Continue with the next request, or with a rejection that waited for this response."""
         super().on_response_complete()
         current = self._current
         if self._in_body and current is self.cycle:
-            self._answered_at = self._body_bytes
+            self._answered_at_bytes = self._body_bytes
         if self._rejection and (current is None or current.response_complete):
             self._close_with(self._rejection)
 
     def has_received_request(self) -> bool:
-        """Tell whether the client has begun a request, ever."""
-        return self._heads > 0
+        """Return True if the client has started a request on this connection."""
+        return self._requests > 0
 
     def _header_timeout(self) -> None:
-        self._timer = None
-        if self._in_head:
-            self._reject(408, f"a head is due within {HEAD_SECONDS:.0f} seconds")
+        self._receive_timer = None
+        if self._in_headers:
+            self._reject(408, f"request headers timed out after {HEADER_TIMEOUT_SECONDS:.0f} s")
         elif self._is_idle():
             self.transport.close()
 
     def _is_idle(self) -> bool:
-        """Tell whether no request waits for its answer."""
+        """Return True if no request waits for its response."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _wait_for_head(self) -> None:
-        if self._head_bytes > HEAD_BYTES:
-            self._reject(431, f"a head has at most {HEAD_BYTES} bytes")
-        elif self._timer is None:
-            self._timer = self.loop.call_later(HEAD_SECONDS, self._header_timeout)
+    def _expect_headers(self) -> None:
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._reject(431, f"headers exceed {MAX_HEADER_BYTES} bytes")
+        elif self._receive_timer is None:
+            self._receive_timer = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._header_timeout)
 
-    def _wait_for_body(self, non_body_bytes: int) -> None:
-        """Go on waiting for the rest of a body.
+    def _expect_body(self, non_body_bytes: int) -> None:
+        """Continue to wait for the rest of a body.
 
         Parameters
         ----------
         barren
-            Bytes that came and held nothing of it: long chunk extensions, or trailers.
+            Bytes that arrived and were not part of it: long chunk extensions, or trailers.
         """
         self._non_body_bytes = self._non_body_bytes + non_body_bytes if non_body_bytes else 0
-        if self._non_body_bytes > HEAD_BYTES:
-            self._reject(431, f"what is around a body has at most {HEAD_BYTES} bytes")
-        elif self._answered_at is not None and self._body_bytes - self._answered_at > UNREAD_BYTES:
+        if self._non_body_bytes > MAX_HEADER_BYTES:
+            self._reject(431, f"chunk extensions and trailers exceed {MAX_HEADER_BYTES} bytes")
+        elif (
+            self._answered_at_bytes is not None
+            and self._body_bytes - self._answered_at_bytes > MAX_IGNORED_BODY_BYTES
+        ):
             self.transport.close()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(BODY_SECONDS, self._look_at_body)
+        elif self._receive_timer is None:
+            self._receive_timer = self.loop.call_later(BODY_TIMEOUT_SECONDS, self._body_timeout)
 
-    def _look_at_body(self) -> None:
-        """Refuse a body that is slower than it may be; look again later otherwise."""
-        self._timer = None
-        allowed = BODY_SECONDS + self._body_bytes / BODY_BYTES_PER_SECOND
-        left = self._body_since + allowed - self.loop.time()
+    def _body_timeout(self) -> None:
+        """Reject a body that is too slow; check again later otherwise."""
+        self._receive_timer = None
+        allowed = BODY_TIMEOUT_SECONDS + self._body_bytes / MIN_BODY_BYTES_PER_SECOND
+        left = self._body_started_at + allowed - self.loop.time()
         if left > 0:
-            self._timer = self.loop.call_later(left + 0.1, self._look_at_body)
+            self._receive_timer = self.loop.call_later(left + 0.1, self._body_timeout)
         elif self._in_body:
-            self._reject(408, f"a body is due within {BODY_SECONDS:.0f} seconds, or at 64 KiB/s")
+            self._reject(
+                408, f"request body timed out ({BODY_TIMEOUT_SECONDS:.0f} s, then 64 KiB/s)"
+            )
 
     def _reject(self, status: int, detail: str) -> None:
-        """Answer, where nothing was answered yet, and close."""
+        """Send an error, unless the request was answered already, and close the connection."""
         if self._rejected:
             return
         self._rejected = True
-        self._stop_waiting()
-        answer, current = _answer(status, detail), self._current
-        if self._in_body and self._answered_at is not None:
-            self._close_with(b"")  # its one answer has been given
+        self._cancel_receive_timer()
+        response, current = _error_response(status, detail), self._current
+        if self._in_body and self._answered_at_bytes is not None:
+            self._close_with(b"")  # it has its response already
         elif current is None or current.response_complete:
-            self._close_with(answer)
+            self._close_with(response)
         elif current is not self.cycle or not self._in_body:
-            self._rejection = answer  # after the answers to the requests before it
+            self._rejection = response  # after the responses to earlier requests
         else:
             current.disconnected = True
             current.message_event.set()
-            self._close_with(b"" if current.response_started else answer)
+            self._close_with(b"" if current.response_started else response)
 
-    def _close_with(self, answer: bytes) -> None:
+    def _close_with(self, response: bytes) -> None:
         if not self.transport.is_closing():
-            if answer:
-                self.transport.write(answer)
+            if response:
+                self.transport.write(response)
             self.transport.close()
 
-    def _stop_sending(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-            self._sending = None
+    def _cancel_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _cancel_receive_timer(self) -> None:
+        if self._receive_timer is not None:
+            self._receive_timer.cancel()
+            self._receive_timer = None
 
 
 def _framing(headers: Sequence[tuple[bytes, bytes]], last_host: bytes) -> _Framing:
-    """Return what the fields of a head say of it and its body."""
+    """Return the framing of a request from its headers."""
     size, hosts, host, coding, length = 0, 0, last_host, b"", b"0"
     for name, value in headers:
         size += len(name) + len(value) + 4
@@ -334,8 +346,8 @@ def _framing(headers: Sequence[tuple[bytes, bytes]], last_host: bytes) -> _Frami
     return _Framing(size, hosts, host, coding, length)
 
 
-def _answer(status: int, detail: str) -> bytes:
-    """Return a whole response with a problem as its body."""
+def _error_response(status: int, detail: str) -> bytes:
+    """Return a complete response whose body is a problem."""
     reason, code, title = REASONS[status]
     request_id = secrets.token_hex(16)
     problem: dict[str, Any] = {
@@ -348,8 +360,8 @@ def _answer(status: int, detail: str) -> bytes:
         "request_id": request_id,
     }
     body = json.dumps(problem).encode()
-    head = (
+    headers = (
         f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/problem+json\r\n"
         f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
     )
-    return head.encode() + body
+    return headers.encode() + body

@@ -271,10 +271,10 @@ def test_a_slow_body_times_out_and_a_long_one_does_not(monkeypatch: pytest.Monke
         http_protocol.HttpProtocol, "_refuse", lambda _, status, __: answers.append(status)
     )
 
-    protocol._body_bytes = 600 * http_protocol.BODY_BYTES_PER_SECOND
+    protocol._body_bytes = 600 * http_protocol.MIN_BODY_BYTES_PER_SECOND
     protocol.loop.now = 600.0  # type: ignore[attr-defined]
-    protocol._look_at_body()
+    protocol._body_timeout()
     assert answers == []
     protocol.loop.now = 661.0  # type: ignore[attr-defined]
-    protocol._look_at_body()
+    protocol._body_timeout()
     assert answers == [408]

@@ -151,7 +151,7 @@ async def test_events_of_a_running_job_arrive_without_gaps_or_repeats(
 async def test_a_stalled_subscriber_is_disconnected_and_can_resume(
     socket_client: httpx.AsyncClient, network: Json, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "STALLED_STREAM_SECONDS", 0.3)
     job = await train(network["id"], epochs=5000)
     url, base = f"/v1/jobs/{job['id']}/events", socket_client.base_url
     client = socket.socket()
@@ -160,7 +160,7 @@ async def test_a_stalled_subscriber_is_disconnected_and_can_resume(
     await asyncio.get_running_loop().sock_connect(client, (base.host, base.port))
     reader, writer = await asyncio.open_connection(sock=client, limit=1024)
     writer.write(f"GET {url} HTTP/1.1\r\nHost: {base.host}:{base.port}\r\n\r\n".encode())
-    await asyncio.sleep(0.8)  # longer than SEND_SECONDS: the client is stalled
+    await asyncio.sleep(0.8)  # longer than STALLED_STREAM_SECONDS: the client is stalled
     received = b""
     with contextlib.suppress(ConnectionError):
         while part := await asyncio.wait_for(reader.read(1 << 16), 5):
@@ -185,7 +185,7 @@ async def test_a_slow_client_receives_all_of_a_large_response(
     (await socket_client.post("/v1/networks", json=body)).raise_for_status()
     url, base = "/v1/networks/large/weights", socket_client.base_url
     whole = (await socket_client.get(url)).content
-    monkeypatch.setattr(http_protocol, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "STALLED_STREAM_SECONDS", 0.3)
     reader, writer = await asyncio.open_connection(base.host, base.port, limit=1024)
     head = f"GET {url} HTTP/1.1\r\nHost: {base.host}:{base.port}\r\nConnection: close\r\n\r\n"
     writer.write(head.encode())
