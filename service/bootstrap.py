@@ -36,10 +36,12 @@ from service.application.jobs.dispatcher import Dispatcher, Server
 from service.application.jobs.event_bus import EventBus
 from service.application.jobs.event_log import JobEventLog
 from service.application.jobs.event_streams import EventStreams
+from service.application.jobs.fit import FitService
 from service.application.jobs.jobs import JobService
 from service.application.jobs.worker_reports import WorkerReportHandler
 from service.application.networks.model_directory import ModelDirectory
 from service.application.networks.networks import NetworkService
+from service.application.networks.weight_upload import WeightUpload
 from service.application.networks.weights import WeightService
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.keys import new_secret
@@ -285,20 +287,23 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
     inference = Inference(
         networks, weights, datasets, cache, live_snapshots, limits, settings.default_network
     )
+    jobs = JobService(
+        database,
+        event_log,
+        dispatcher,
+        limits,
+        cache.drop,
+        closing,
+        open_to_all=lambda: authenticator.anonymous,
+    )
     services = Services(
         networks=networks,
         weights=weights,
+        weight_upload=WeightUpload(networks, weights),
         model_directory=model_directory,
         datasets=datasets,
-        jobs=JobService(
-            database,
-            event_log,
-            dispatcher,
-            limits,
-            cache.drop,
-            closing,
-            open_to_all=lambda: authenticator.anonymous,
-        ),
+        jobs=jobs,
+        fit=FitService(networks, datasets, jobs),
         event_streams=EventStreams(database, event_bus, closing),
         checkpoints=CheckpointService(database, blobs, event_bus, dispatcher, cache.drop, closing),
         inference=inference,

@@ -1,7 +1,6 @@
 """What routes are given: the services, the caller, and parsed parameters."""
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +15,18 @@ from pydantic import AfterValidator, BeforeValidator
 from service.api.encoding import unescaped
 from service.api.sse import EncodedEvents
 from service.application.access.api_keys import Authenticator, UnauthorizedError, allowed
-from service.application.access.idempotency import IdempotencyRecord, IdempotentRequests
+from service.application.access.idempotency import IdempotentRequests
 from service.application.access.rate_limits import CLASSES, UPLOAD, RateLimiter
 from service.application.datasets.datasets import DatasetService
 from service.application.inference.explanations import ExplanationService
 from service.application.inference.inference import Inference
 from service.application.jobs.checkpoints import CheckpointService
 from service.application.jobs.event_streams import EventStreams
+from service.application.jobs.fit import FitService
 from service.application.jobs.jobs import JobService
 from service.application.networks.model_directory import ModelDirectory
 from service.application.networks.networks import NetworkService
+from service.application.networks.weight_upload import WeightUpload
 from service.application.networks.weights import WeightService
 from service.application.ports import BlobStore, Database, Metrics, Page
 from service.application.training.worker_protocol import Executor
@@ -49,9 +50,11 @@ class Services:
 
     networks: NetworkService
     weights: WeightService
+    weight_upload: WeightUpload
     model_directory: ModelDirectory
     datasets: DatasetService
     jobs: JobService
+    fit: FitService
     event_streams: EventStreams
     checkpoints: CheckpointService
     inference: Inference
@@ -191,32 +194,6 @@ def paged(prefix: str) -> Any:
     return paged_by(f"{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}", "the last id of the page before")
 
 
-async def idempotency_of(
-    request: Request,
-    caller: Annotated[Caller, Depends(caller_of)],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            max_length=255,
-            description="The same key and body give the first answer again, for a day.",
-        ),
-    ] = None,
-) -> IdempotencyRecord:
-    """Return the request as the memory of answers sees it."""
-    key = idempotency_key
-    if key is not None:
-        key = key.removeprefix('"').removesuffix('"')
-        if not key:
-            raise InvalidRequestError.at(
-                "", "invalid_idempotency_key", "the Idempotency-Key is empty"
-            )
-    digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
-    uploads = request.url.path == "/v1/datasets" and is_upload(request)
-    if key is not None and not uploads:  # that route digests the file while it is stored
-        digest.update(await request.body())
-    return IdempotencyRecord(caller.tenant, key, digest.hexdigest())
-
-
 def is_upload(request: Request) -> bool:
     """Tell whether the body is a file, which is streamed and not held in memory."""
     return media_type(request) in {"text/csv", "application/x-npz"}
@@ -238,7 +215,6 @@ PredictTenant = Annotated[str, tenant_with(Scope.PREDICT)]
 TrainTenant = Annotated[str, tenant_with(Scope.TRAIN)]
 UploadTenant = Annotated[str, tenant_with(Scope.TRAIN, UPLOAD)]
 AdminTenant = Annotated[str, tenant_with(Scope.ADMIN)]
-Idempotency = Annotated[IdempotencyRecord, Depends(idempotency_of)]
 Unescaped: Final = AfterValidator(unescaped)
 NetworkRef = Annotated[
     str,

@@ -6,11 +6,6 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from fastapi import Response
-from pydantic import BaseModel
-
-from service.application.ports import StoredResponse
-
 
 def json_bytes(value: Any) -> bytes:
     """Return compact JSON, never with NaN in it."""
@@ -54,17 +49,3 @@ def rfc3339(time: datetime | None) -> str | None:
     if time is None:
         return None
     return time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def saved(status: int, body: BaseModel, headers: dict[str, str]) -> StoredResponse:
-    """Return an answer in the form that an Idempotency-Key remembers."""
-    return StoredResponse("", status, headers, body.model_dump_json().encode())
-
-
-def answer(result: tuple[StoredResponse, bool]) -> Response:
-    """Return a remembered answer, marked when it is given again."""
-    remembered, replayed = result
-    headers = dict(remembered.headers)
-    if replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return Response(remembered.body, remembered.status, headers, "application/json")

@@ -142,6 +142,16 @@ class InferencePipeline:
         if tenant is None:
             request.lookup = id_to_look_up(caller, [request.network])
 
+    def admit(self, request: InferenceRequest) -> bool:
+        """Authenticate a request whose headers are there; return False if it is rejected."""
+        services = self.services
+        try:
+            if services is not None:
+                self.authenticate(request, services)
+        except ServiceError as error:
+            request.rejection = error
+        return request.rejection is None
+
     def decode(self, request: InferenceRequest, model: LoadedModel, services: Services) -> Call:
         """Return the call that the body of a request is."""
         operation, started = request.operation, time.perf_counter_ns()
@@ -250,6 +260,8 @@ class InferencePipeline:
         """Return the response to a request, whatever it must wait for."""
         services = self.services
         assert services is not None  # noqa: S101 - `match` returns no request before
+        if request.rejection is not None:
+            return self.error(request, request.rejection)
         try:
             self.authenticate(request, services)
             caller = _caller(request)

@@ -1,5 +1,6 @@
 """Routes of the native API: strict JSON bodies, and creations that can be repeated safely."""
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, final
 
@@ -13,6 +14,7 @@ from service.api.body import (
     run_in_thread_if_large,
 )
 from service.api.dependencies import authenticated
+from service.api.idempotency import ReplayError
 from service.api.strict_json import check_row_count, parse_json
 from service.domain.errors import MalformedBodyError
 
@@ -81,6 +83,24 @@ class StrictRoute(APIRoute):
         return handle_strictly
 
 
+class IdempotentRoute(StrictRoute):
+    """A route whose creations can be repeated with an Idempotency-Key; see `Creation`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler."""
+        handle = super().get_route_handler()
+
+        async def handle_once(request: Request) -> Response:
+            with contextlib.ExitStack() as reservation:
+                request.scope["reservation"] = reservation
+                try:
+                    return await handle(request)
+                except ReplayError as replay:
+                    return replay.response
+
+        return handle_once
+
+
 @final
 class RowsRoute(StrictRoute):
     """A route whose body holds the rows of a call."""
@@ -89,7 +109,7 @@ class RowsRoute(StrictRoute):
 
 
 @final
-class WeightsRoute(StrictRoute):
+class WeightsRoute(IdempotentRoute):
     """A route whose body is a weights document."""
 
     has_weights = True

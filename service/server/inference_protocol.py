@@ -51,6 +51,8 @@ class InferenceHttpProtocol(HttpProtocol):
         self._request = self._match() if self._is_whole_and_alone() else None
         if self._request is None:
             super().begin()
+        elif not self._pipeline.admit(self._request):
+            self._hand_over()
 
     def on_body(self, body: bytes) -> None:
         """Receive a part of the body."""

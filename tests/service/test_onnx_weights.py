@@ -121,7 +121,7 @@ async def test_an_onnx_file_from_pytorch_is_imported(client: httpx.AsyncClient) 
 
     rows = np.random.default_rng(1).normal(size=(5, 3))
     assert np.allclose(await outputs(client, network, rows), expected_outputs(rows), atol=1e-6)
-    assert "the file names no classes" in network["import_report"]["notes"]
+    assert "the file does not name the classes" in network["import_report"]["notes"]
 
 
 async def test_an_onnx_file_from_scikit_learn_is_imported_with_scaler_and_labels(

@@ -133,7 +133,7 @@ async def test_uploaded_weights_match_by_dense_layers_and_list_ignored_settings(
     assert plain.json()["notes"] == same.json()["notes"] == []
     assert [note.split()[1] for note in different.json()["notes"]] == [
         "labels",
-        "numbers",
+        "weights",
         "dropout",
     ]
     problem(steep, 422, "validation_failed", "/layers/0")

@@ -56,6 +56,8 @@ class InferenceRequest:
         None until the request is authenticated.
     lookup
         Id of the network whose tenant an admin acts for.
+    rejection
+        Why the request is rejected before its body is read.
     body
         Decompressed.
     """
@@ -70,6 +72,7 @@ class InferenceRequest:
     started: float
     caller: Caller | None = None
     lookup: str | None = None
+    rejection: Exception | None = None
     span: Span | None = None
     body: bytes = b""
 

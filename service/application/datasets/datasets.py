@@ -70,6 +70,13 @@ class DatasetService:
         columns = [f"x{index}" for index in range(rows.shape[1])]
         return build_table(rows, json_targets(targets), columns, task, "/targets", self._limits)
 
+    async def from_inline(
+        self, tenant: str, inputs: list[Any], targets: list[Any], *, persist: bool = True
+    ) -> Dataset:
+        """Store the rows of a request as a dataset that no list shows; see `store`."""
+        table = await asyncio.to_thread(self.table_of, inputs, targets, None)
+        return await self.store(tenant, None, table, hidden=True, persist=persist)
+
     async def from_builtin(self, tenant: str, name: str | None, request: Builtin) -> Dataset:
         """Generate and store a built-in dataset; `add` saves the returned dataset."""
         if request.samples is not None and request.samples > self._limits.builtin_rows:

@@ -5,7 +5,6 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +20,6 @@ from service.api.body import (
 from service.api.dependencies import (
     Count,
     DatasetRef,
-    Idempotency,
     ReadTenant,
     Services,
     ServicesDep,
@@ -31,9 +29,9 @@ from service.api.dependencies import (
     media_type,
     paged,
 )
-from service.api.encoding import answer, saved
 from service.api.errors import in_body
-from service.api.routing import StrictRoute
+from service.api.idempotency import Idempotent, stored
+from service.api.routing import IdempotentRoute
 from service.api.schemas import Name, page_links
 from service.api.v1.datasets.schemas import (
     BuiltinBody,
@@ -48,7 +46,7 @@ from service.application.ports import Page, StoredResponse, UnitOfWork
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import InvalidRequestError, MalformedBodyError, UnavailableError
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=IdempotentRoute)
 
 _rows, _builtin = TypeAdapter(RowsBody), TypeAdapter(BuiltinBody)
 BUILTIN_EXAMPLE = {
@@ -100,7 +98,7 @@ async def create_dataset(
     request: Request,
     services: ServicesDep,
     tenant: UploadTenant,
-    idempotency: Idempotency,
+    creation: Idempotent,
     name: Annotated[Name | None, Query()] = None,
     target: TargetColumn = None,
     task: TaskQuery = None,
@@ -108,17 +106,16 @@ async def create_dataset(
     """Take rows as JSON, CSV or npz, or draw a built-in set; nothing is kept of bad rows."""
     if is_upload(request):
         async with _uploaded(request, services) as (path, kind, digest):
-            both = hashlib.sha256(f"{idempotency.fingerprint} {digest}".encode())
-            idempotency = replace(idempotency, fingerprint=both.hexdigest())
+            creation = creation.with_digest(digest)
             dataset = await services.datasets.from_file(tenant, name, path, kind, target, task)
     else:
         dataset = await _from_json(request, services, tenant, (name, target, task))
 
     async def create(work: UnitOfWork) -> StoredResponse:
         added = await services.datasets.add(work, dataset)
-        return saved(201, dataset_body(added), {"Location": f"/v1/datasets/{added.id}"})
+        return stored(201, dataset_body(added), {"Location": f"/v1/datasets/{added.id}"})
 
-    return answer(await services.idempotent_requests.run(idempotency, create))
+    return await creation.run(create)
 
 
 async def _from_json(

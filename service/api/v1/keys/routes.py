@@ -43,11 +43,12 @@ async def list_keys(
     response: Response,
     services: ServicesDep,
     _: AdminTenant,
-    page: Annotated[Page, paged("key")],
+    pagination: Annotated[Page, paged("key")],
 ) -> KeyList:
-    """Return a page of keys, newest first, the revoked ones too."""
-    found = await services.authenticator.list_keys(page)
-    shown, more = page_links(request, response, found, page.limit, [key.id for key in found])
+    """Return a page of keys, newest first, including revoked ones."""
+    keys = await services.authenticator.list_keys(pagination)
+    ids = [key.id for key in keys]
+    shown, more = page_links(request, response, keys, pagination.limit, ids)
     return KeyList(data=[key_body(key) for key in shown], has_more=more)
 
 
@@ -57,5 +58,5 @@ async def revoke_key(
     services: ServicesDep,
     _: AdminTenant,
 ) -> KeyBody:
-    """Let a key open nothing from now on."""
+    """Revoke a key; requests with it are rejected from now on."""
     return key_body(await services.authenticator.revoke(key))

@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from service.api.dependencies import (
-    Idempotency,
     IfMatch,
     IfNoneMatch,
     NetworkRef,
@@ -17,14 +16,14 @@ from service.api.dependencies import (
     paged,
     paged_by,
 )
-from service.api.encoding import answer, saved
 from service.api.etags import (
     content_etag,
     matches,
     network_etag,
     unless_stale,
 )
-from service.api.routing import StrictRoute
+from service.api.idempotency import Idempotent, stored
+from service.api.routing import IdempotentRoute
 from service.api.schemas import page_links
 from service.api.v1.networks.schemas import (
     ChangeNetwork,
@@ -41,7 +40,7 @@ from service.api.v1.networks.schemas import (
 from service.application.networks.networks import Changes
 from service.application.ports import Page, StoredResponse, UnitOfWork
 
-router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=IdempotentRoute)
 
 Alias = Annotated[
     str,
@@ -52,20 +51,17 @@ Alias = Annotated[
 
 @router.post("", status_code=201, summary="Create a network", response_model=NetworkBody)
 async def create_network(
-    body: CreateNetwork, services: ServicesDep, tenant: TrainTenant, idempotency: Idempotency
+    body: CreateNetwork, services: ServicesDep, tenant: TrainTenant, creation: Idempotent
 ) -> Response:
-    """Create a network; version 0 holds its initial weights."""
-    first = await services.idempotent_requests.stored_response(idempotency)
-    if first is not None:
-        return answer((first, True))
-    unsaved = await services.networks.build(tenant, body.wanted())
+    """Create a network; version 0 has its initial weights."""
+    unsaved = await services.networks.build(tenant, body.new_network())
 
     async def create(work: UnitOfWork) -> StoredResponse:
         network = await services.networks.add(work, unsaved)
         headers = {"Location": network_path(network), "ETag": network_etag(network)}
-        return saved(201, network_body(network), headers)
+        return stored(201, network_body(network), headers)
 
-    return answer(await services.idempotent_requests.run(idempotency, create))
+    return await creation.run(create)
 
 
 @router.get("", summary="List networks")
@@ -74,16 +70,16 @@ async def list_networks(
     response: Response,
     services: ServicesDep,
     tenant: ReadTenant,
-    page: Annotated[Page, paged("net")],
+    pagination: Annotated[Page, paged("net")],
 ) -> NetworkList:
     """Return a page of networks, newest first."""
-    found = await services.networks.page(tenant, page)
-    ids = [network.id for network in found]
-    shown, more = page_links(request, response, found, page.limit, ids)
+    networks = await services.networks.page(tenant, pagination)
+    ids = [network.id for network in networks]
+    shown, more = page_links(request, response, networks, pagination.limit, ids)
     return NetworkList(data=[network_body(network) for network in shown], has_more=more)
 
 
-@router.get("/{network}", summary="Look at a network", response_model=NetworkBody)
+@router.get("/{network}", summary="Get a network", response_model=NetworkBody)
 async def get_network(
     network: NetworkRef,
     services: ServicesDep,
@@ -91,16 +87,16 @@ async def get_network(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return a network by id or name."""
-    found = await services.networks.get(tenant, network)
-    etag = network_etag(found)
+    record = await services.networks.get(tenant, network)
+    etag = network_etag(record)
     if matches(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    body = network_body(found).model_dump_json()
+    body = network_body(record).model_dump_json()
     return Response(body, 200, {"ETag": etag}, "application/json")
 
 
-@router.patch("/{network}", summary="Change name, labels or metadata")
-async def change_network(
+@router.patch("/{network}", summary="Update a network")
+async def update_network(
     network: NetworkRef,
     body: ChangeNetwork,
     response: Response,
@@ -108,7 +104,7 @@ async def change_network(
     tenant: TrainTenant,
     if_match: IfMatch = None,
 ) -> NetworkBody:
-    """Change what may change; weights never do, they get a new version."""
+    """Change the name, labels or metadata; new weights are always a new version."""
     named = frozenset(body.model_fields_set)
     changes = Changes(body.name, body.labels, body.metadata, named)
     changed = await services.networks.change(tenant, network, changes, unless_stale(if_match))
@@ -120,7 +116,7 @@ async def change_network(
 async def delete_network(
     network: NetworkRef, services: ServicesDep, tenant: TrainTenant, if_match: IfMatch = None
 ) -> Response:
-    """Delete a network with all its versions; 409 while a job is active on it."""
+    """Delete a network and all its versions; 409 while a job on it is active."""
     await services.networks.remove(tenant, network, unless_stale(if_match))
     return Response(status_code=204)
 
@@ -132,16 +128,16 @@ async def list_versions(
     response: Response,
     services: ServicesDep,
     tenant: ReadTenant,
-    page: Annotated[Page, paged_by("[0-9]{1,9}", "a version's number")],
+    pagination: Annotated[Page, paged_by("[0-9]{1,9}", "a version's number")],
 ) -> VersionList:
     """Return a page of versions, newest first; ``after`` is a version number."""
-    found, versions = await services.networks.versions(tenant, network, page)
+    record, versions = await services.networks.versions(tenant, network, pagination)
     ids = [str(version.number) for version in versions]
-    shown, more = page_links(request, response, versions, page.limit, ids)
-    return VersionList(data=[version_body(found, version) for version in shown], has_more=more)
+    shown, more = page_links(request, response, versions, pagination.limit, ids)
+    return VersionList(data=[version_body(record, version) for version in shown], has_more=more)
 
 
-@router.get("/{network}/versions/{ref}", summary="Look at a version", response_model=VersionBody)
+@router.get("/{network}/versions/{ref}", summary="Get a version", response_model=VersionBody)
 async def get_version(
     network: NetworkRef,
     ref: VersionRef,
@@ -150,15 +146,15 @@ async def get_version(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return a version by number, alias, "latest" or "live"."""
-    found, version = await services.networks.version(tenant, network, ref)
-    body = version_body(found, version).model_dump_json().encode()
+    record, version = await services.networks.version(tenant, network, ref)
+    body = version_body(record, version).model_dump_json().encode()
     etag = content_etag(body)
     if matches(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
     return Response(body, 200, {"ETag": etag}, "application/json")
 
 
-@router.put("/{network}/aliases/{alias}", summary="Point an alias at a version")
+@router.put("/{network}/aliases/{alias}", summary="Set an alias")
 async def set_alias(
     network: NetworkRef,
     alias: Alias,
@@ -168,21 +164,21 @@ async def set_alias(
     tenant: TrainTenant,
     if_match: IfMatch = None,
 ) -> NetworkBody:
-    """Point an alias; "stable" answers the calls that name no version."""
+    """Point an alias at a version; "stable" is used by requests that name no version."""
     stale = unless_stale(if_match)
     changed = await services.networks.set_alias(tenant, network, alias, body.version, stale)
     response.headers["ETag"] = network_etag(changed)
     return network_body(changed)
 
 
-@router.delete("/{network}/aliases/{alias}", status_code=204, summary="Remove an alias")
-async def remove_alias(
+@router.delete("/{network}/aliases/{alias}", status_code=204, summary="Delete an alias")
+async def delete_alias(
     network: NetworkRef,
     alias: Alias,
     services: ServicesDep,
     tenant: TrainTenant,
     if_match: IfMatch = None,
 ) -> Response:
-    """Remove an alias."""
+    """Delete an alias."""
     await services.networks.set_alias(tenant, network, alias, None, unless_stale(if_match))
     return Response(status_code=204)

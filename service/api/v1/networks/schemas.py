@@ -128,7 +128,7 @@ class CreateNetwork(NetworkOptions):
     )
     layers: list[LayerBody] = Field(min_length=1, max_length=1000)
 
-    def wanted(self) -> NewNetwork:
+    def new_network(self) -> NewNetwork:
         """Return what the use case takes."""
         return NewNetwork(
             self.input_shape,

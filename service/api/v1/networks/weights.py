@@ -1,5 +1,6 @@
-"""Weights: downloads, uploads and imports, as JSON documents and as files."""
+"""Weights: download, upload and import, as JSON documents and as files."""
 
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -8,7 +9,6 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.body import check_json_type, check_not_compressed, read_body
 from service.api.dependencies import (
-    Idempotency,
     IfMatch,
     IfNoneMatch,
     NetworkRef,
@@ -19,8 +19,8 @@ from service.api.dependencies import (
     VersionRef,
     media_type,
 )
-from service.api.encoding import answer, saved
 from service.api.etags import content_etag, matches, network_etag, unless_stale
+from service.api.idempotency import Idempotent, stored
 from service.api.routing import WeightsRoute
 from service.api.schemas import Name
 from service.api.strict_json import parse_json
@@ -36,7 +36,7 @@ from service.api.v1.networks.schemas import (
 )
 from service.application.networks.weights import Parsed
 from service.application.ports import StoredResponse, UnitOfWork
-from service.domain.errors import InvalidRequestError, MalformedBodyError, PreconditionFailedError
+from service.domain.errors import InvalidRequestError, MalformedBodyError
 from service.domain.networks import NetworkRecord
 
 router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=WeightsRoute)
@@ -81,12 +81,12 @@ FORMATS: Final[dict[int | str, dict[str, Any]]] = {
 Format = Annotated[
     str | None,
     Query(
-        description="json, the native document; npz, safetensors or onnx; python or javascript, "
-        "a file that classifies by itself. It wins over Accept."
+        description="json (the native document), npz, safetensors, onnx, python or javascript "
+        "(a program that classifies by itself). It takes precedence over Accept."
     ),
 ]
 Accepted = Annotated[str, Header(include_in_schema=False)]
-DryRun = Annotated[bool, Query(description="Check everything, and store nothing.")]
+DryRun = Annotated[bool, Query(description="Validate the weights, store nothing.")]
 
 
 @router.post(
@@ -100,18 +100,15 @@ async def import_network(
     request: Request,
     services: ServicesDep,
     tenant: UploadTenant,
-    idempotency: Idempotency,
+    creation: Idempotent,
     name: Annotated[Name | None, Query(openapi_examples={"here": {"value": "imported"}})] = None,
 ) -> Response:
-    """Make a network of weights.
+    """Create a network from weights.
 
-    A document of ours, of the JavaScript original in both its shapes, or of scikit-learn's
-    numbers; a file as npz, safetensors or ONNX.
+    Accepts a native document, a document of the original JavaScript project in both its forms or
+    of scikit-learn's coefficients, and npz, safetensors and ONNX files.
     """
-    first = await services.idempotent_requests.stored_response(idempotency)
-    if first is not None:
-        return answer((first, True))
-    format_name, model = await _model(request, services)
+    format_name, model = await _read_model(request, services)
     unsaved = await services.networks.import_model(tenant, model, name)
 
     async def create(work: UnitOfWork) -> StoredResponse:
@@ -119,9 +116,9 @@ async def import_network(
         report = ImportReport(format=format_name, notes=list(unsaved.notes))
         body = ImportedBody(**network_fields(network), import_report=report)
         headers = {"Location": network_path(network), "ETag": network_etag(network)}
-        return saved(201, body, headers)
+        return stored(201, body, headers)
 
-    return answer(await services.idempotent_requests.run(idempotency, create))
+    return await creation.run(create)
 
 
 @router.get("/{network}/weights", summary="Download weights", responses=FORMATS)
@@ -133,13 +130,15 @@ async def get_weights(
     format: Format = None,  # noqa: A002 - the contract's name
     accept: Accepted = "*/*",
 ) -> Response:
-    """Return the weights that answer when no version is named."""
-    wanted = services.weights.offered(format, accept)
-    return await _weights(services, tenant, (network, None), if_none_match, wanted)
+    """Return the weights of the version that is used if none is named."""
+    format_name = services.weights.offered(format, accept)
+    return await _export(services, tenant, (network, None), if_none_match, format_name)
 
 
 @router.get(
-    "/{network}/versions/{ref}/weights", summary="Download a version's weights", responses=FORMATS
+    "/{network}/versions/{ref}/weights",
+    summary="Download the weights of a version",
+    responses=FORMATS,
 )
 async def get_version_weights(
     network: NetworkRef,
@@ -151,28 +150,28 @@ async def get_version_weights(
     accept: Accepted = "*/*",
 ) -> Response:
     """Return a version's weights."""
-    wanted = services.weights.offered(format, accept)
-    return await _weights(services, tenant, (network, ref), if_none_match, wanted)
+    format_name = services.weights.offered(format, accept)
+    return await _export(services, tenant, (network, ref), if_none_match, format_name)
 
 
-async def _weights(
+async def _export(
     services: Services,
     tenant: str,
-    place: tuple[str, str | None],
+    reference: tuple[str, str | None],
     if_none_match: str | None,
-    wanted: str,
+    format_name: str,
 ) -> Response:
-    """Return the document or the file."""
-    found, version = await services.networks.version(tenant, *place)
-    exported = await services.weights.exported(found, version, wanted)
+    """Return the weights of a version as a document or a file."""
+    network, version = await services.networks.version(tenant, *reference)
+    exported = await services.weights.exported(network, version, format_name)
     etag = content_etag(exported.data)
     if matches(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag, "Vary": "Accept"})
     headers = {"ETag": etag, "Vary": "Accept", **exported.headers}
-    if wanted != "json":
-        # Escaped after RFC 8187: a name holds what it likes, a header must not.
-        name = quote(exported.filename, safe="")
-        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
+    if format_name != "json":
+        # Escaped after RFC 8187: a name may hold characters that a header must not.
+        filename = quote(exported.filename, safe="")
+        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{filename}"
     return Response(exported.data, 200, headers, exported.media_type)
 
 
@@ -181,10 +180,10 @@ async def _weights(
     status_code=201,
     summary="Upload weights",
     response_model=UploadedBody,
-    responses={200: {"model": CheckedBody, "description": "With dry_run: it would fit."}},
+    responses={200: {"model": CheckedBody, "description": "With dry_run: the weights are valid."}},
     openapi_extra=BODY,
 )
-async def put_weights(
+async def upload_weights(
     network: NetworkRef,
     request: Request,
     services: ServicesDep,
@@ -192,41 +191,36 @@ async def put_weights(
     if_match: IfMatch = None,
     dry_run: DryRun = False,  # noqa: FBT002
 ) -> Response:
-    """Add a version with these weights; layers must have the network's shapes."""
-    found = await services.networks.get(tenant, network)
-    _, model = await _model(request, services)
-    version, notes = await services.weights.load_weights(found, model, persist=not dry_run)
-    current = None
-    if if_match is not None:
-        present, latest = await services.networks.version(tenant, network, "latest")
-        current = content_etag((await services.weights.exported(present, latest, "json")).data)
-        unless_stale(if_match, current)(found)
+    """Add a version with these weights; the layers must have the network's shapes."""
+    await services.networks.get(tenant, network)  # before the body is read
+    _, model = await _read_model(request, services)
+    precondition = None if if_match is None else partial(_check_precondition, if_match)
     if dry_run:
+        upload = await services.weight_upload.check(tenant, network, model, precondition)
         checked = CheckedBody(
-            weights_sha256=version.weights_sha256,
-            parameter_count=found.parameter_count,
-            notes=list(notes),
+            weights_sha256=upload.version.weights_sha256,
+            parameter_count=upload.network.parameter_count,
+            notes=list(upload.notes),
         )
         return Response(checked.model_dump_json(), 200, media_type="application/json")
-
-    def still(fresh: NetworkRecord) -> None:
-        """Refuse what has changed since the weights were looked at, where that matters."""
-        unless_stale(if_match, current or "")(fresh)
-        moved = fresh.revision != found.revision and not matches(if_match, network_etag(fresh))
-        if if_match is not None and moved:
-            raise PreconditionFailedError(network_etag(fresh))
-
-    fresh, added = await services.networks.upload(tenant, found.id, version, still)
-    body = UploadedBody(**version_fields(fresh, added), notes=list(notes))
+    upload = await services.weight_upload.add(tenant, network, model, precondition)
+    record, version = upload.network, upload.version
+    body = UploadedBody(**version_fields(record, version), notes=list(upload.notes))
     headers = {
-        "Location": f"{network_path(fresh)}/versions/{added.number}",
-        "ETag": content_etag(version_body(fresh, added).model_dump_json().encode()),
+        "Location": f"{network_path(record)}/versions/{version.number}",
+        "ETag": content_etag(version_body(record, version).model_dump_json().encode()),
     }
     return Response(body.model_dump_json(), 201, headers, "application/json")
 
 
-async def _model(request: Request, services: Services) -> Parsed:
-    """Return format and model of the body, by its media type."""
+def _check_precondition(if_match: str, network: NetworkRecord, document: bytes | None) -> None:
+    """Raise PreconditionFailedError unless If-Match names the network or its latest weights."""
+    tags = [] if document is None else [content_etag(document)]
+    unless_stale(if_match, *tags)(network)
+
+
+async def _read_model(request: Request, services: Services) -> Parsed:
+    """Return the format and the model of a body, by its media type."""
     kind = media_type(request)
     if kind in services.weights.media_types:
         check_not_compressed(request)
@@ -236,9 +230,9 @@ async def _model(request: Request, services: Services) -> Parsed:
     check_json_type(request.headers.get("content-type"), sorted(services.weights.media_types))
     body = await read_body(request, services.limits.weights_bytes)
     if not body:
-        raise MalformedBodyError("a weights document is due")
+        raise MalformedBodyError("a weights document is required")
     large = len(body) > services.limits.inline_bytes
     document = await run_in_threadpool(parse_json, body) if large else parse_json(body)
     if not isinstance(document, dict):
-        raise InvalidRequestError.at("", "object_type", "a weights document is an object")
+        raise InvalidRequestError.at("", "object_type", "a weights document must be an object")
     return await services.weights.parsed(document)
