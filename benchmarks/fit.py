@@ -54,7 +54,7 @@ def call(client: httpx.Client, body: bytes) -> dict[str, float]:
         "to a worker": started - created,
         "train": training,
         "prepare, report": finished - started - training,
-        "version, answer": received - finished,
+        "version, response": received - finished,
         "all": received - sent,
     }
     return {name: 1e3 * seconds for name, seconds in durations.items()}

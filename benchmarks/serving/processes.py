@@ -16,7 +16,7 @@ from tests.waiting import block_until
 HERTZ = os.sysconf("SC_CLK_TCK")
 
 
-def start(contender: Contender, port: int, answer: bytes) -> None:
+def start(contender: Contender, port: int, expected: bytes) -> None:
     """Start a contender on its own core."""
     ports = {"{port}": port, "{port1}": port + 1000, "{port2}": port + 2000}
 
@@ -29,7 +29,7 @@ def start(contender: Contender, port: int, answer: bytes) -> None:
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
-        "BARE_ANSWER": answer.hex(),
+        "BARE_ANSWER": expected.hex(),
     }
     environment |= {name: fill(value) for name, value in contender.environment.items()}
     contender.port = port

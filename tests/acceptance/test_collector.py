@@ -17,7 +17,7 @@ cli.neurond(["serve", "--port", "0", "--data-dir", sys.argv[1]])
 """
 
 
-def test_objects_of_the_start_are_frozen_while_serving(tmp_path: Path) -> None:
+def test_most_objects_are_frozen_while_serving(tmp_path: Path) -> None:
     done = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-c", SERVE_AND_COUNT, str(tmp_path / "data")],
         capture_output=True,

@@ -150,7 +150,7 @@ def test_the_parameter_of_an_output_overrides_that_of_the_request(world: World) 
 
 
 @pytest.mark.parametrize(
-    ("datatype", "kind"),
+    ("datatype", "dtype"),
     [
         ("BOOL", "?"),
         ("UINT8", "<u1"),

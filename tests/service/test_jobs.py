@@ -69,7 +69,7 @@ async def test_training_values_are_accepted_and_returned(
             assert returned == expected
 
 
-async def test_the_default_configuration_stops_early_and_learns(
+async def test_the_default_configuration_has_early_stopping_and_learns(
     network: Json, train: Train
 ) -> None:
     job = await train(network["id"])

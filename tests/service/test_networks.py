@@ -108,7 +108,7 @@ async def test_an_invalid_network_is_rejected_with_a_pointer(
 
 
 @pytest.mark.parametrize("name", ["🦊 fox", "a/b", "a%2Fb", "<script>", "'; DROP TABLE", "ﬁ"])
-async def test_a_name_may_contain_any_printable_text_and_is_unique(
+async def test_a_name_with_special_characters_is_stored_unchanged_and_is_unique(
     client: httpx.AsyncClient, name: str
 ) -> None:
     body = {"name": name, "input_shape": [25], "layers": LAYERS}
@@ -162,7 +162,7 @@ async def test_labels_and_name_can_be_updated(client: httpx.AsyncClient, network
     problem(await client.patch(path, json={"labels": ["a"]}), 422, "validation_failed", "/labels")
 
 
-async def test_request_schemas_accept_sizes_up_to_the_configured_limits(tmp_path: Path) -> None:
+async def test_requests_may_have_the_sizes_that_the_settings_allow(tmp_path: Path) -> None:
     layers = [{"type": "dense", "units": 4500, "activation": "softmax"}]
     body = {"name": "wide", "input_shape": [4800], "layers": layers}
     settings = Settings(data_dir=tmp_path, max_width=5000, max_parameters=30_000_000, workers=1)

@@ -209,7 +209,7 @@ def test_buckets_refill_over_time_and_each_key_has_its_own(monkeypatch: pytest.M
         rates.acquire(Caller("t", frozenset()), "read")
 
 
-def test_closed_streams_are_not_counted() -> None:
+def test_open_streams_are_limited_per_tenant_and_in_total() -> None:
     rates = RateLimiter({"read": 0, "write": 0, "predict": 0}, 3, 2)
 
     with rates.stream("a"), rates.stream("a"):
