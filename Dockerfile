@@ -5,7 +5,7 @@ WORKDIR /build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 COPY requirements.txt requirements-postgres.txt requirements-build.txt \
-     requirements-image.txt requirements-node.txt ./
+     requirements-docs.txt requirements-image.txt requirements-node.txt ./
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes \
         -r requirements.txt -r requirements-postgres.txt \
@@ -22,6 +22,12 @@ RUN test -f service/web/dist/index.html || ( \
         && export PATH="$node/bin:$PATH" && npm="$node/lib/node_modules/npm/bin/npm-cli.js" \
         && node "$npm" --prefix service/web install --no-save \
         && node "$npm" --prefix service/web run build )
+# Build the documentation site, unless `make docs` already did.
+COPY zensical.toml ./
+COPY docs docs
+RUN test -f service/web/guide/index.html || ( \
+        /tools/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-docs.txt \
+        && /tools/bin/zensical build --clean --strict )
 RUN /tools/bin/hatchling build --target wheel --directory /dist \
     && /venv/bin/pip install --no-cache-dir --no-compile --no-deps /dist/*.whl \
     && /venv/bin/pip uninstall --yes pip \

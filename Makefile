@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install web check test cov reference screenshots bench nightly chaos serve image clean
+.PHONY: help install web docs check test cov reference screenshots bench nightly chaos serve image clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
@@ -41,7 +41,22 @@ $(WEB)/dist/index.html: $(WEB)/node_modules/.installed $(WEB_SOURCES)
 
 web: $(WEB)/dist/index.html  ## Build the web UI.
 
-install: .venv/.dev web  ## Create .venv with all development dependencies.
+# The documentation site. The server serves it at /guide.
+GUIDE := service/web/guide
+GUIDE_SOURCES := $(shell find docs -name '*.md' -o -path 'docs/how-to/files/*') zensical.toml
+
+.venv/.docs: .venv/.runtime requirements-docs.txt
+	$(PINNED) -r requirements-docs.txt
+	touch $@
+
+$(GUIDE)/index.html: .venv/.docs $(GUIDE_SOURCES)
+	$(BIN)/zensical build --clean --strict > .venv/docs.log 2>&1 || { cat .venv/docs.log; exit 1; }
+	$(BIN)/python -m docs.check_site
+	touch $@
+
+docs: $(GUIDE)/index.html  ## Build the documentation site, and check its links.
+
+install: .venv/.dev web docs  ## Create .venv with all development dependencies.
 
 check: .venv/.dev $(WEB)/node_modules/.installed  ## Check formatting, lint, types, layers, dependencies and dead code.
 	$(BIN)/ruff format --check .
@@ -52,11 +67,11 @@ check: .venv/.dev $(WEB)/node_modules/.installed  ## Check formatting, lint, typ
 	$(BIN)/vulture
 	cd $(WEB) && $(NPM) run --silent check
 
-test: check web  ## Run all checks and tests.
+test: check web docs  ## Run all checks and tests.
 	cd $(WEB) && $(NPM) test --silent
 	$(PYTEST)
 
-cov: .venv/.dev web  ## Run all tests with branch coverage.
+cov: .venv/.dev web docs  ## Run all tests with branch coverage.
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-report=xml
 
 reference: .venv/.dev  ## Regenerate docs/reference from the code.
@@ -78,13 +93,13 @@ nightly: .venv/.dev  ## Run the long tests: 20 minutes of fuzzing, the soak test
 chaos: .venv/.dev  ## Run the chaos test (200 random kills).
 	$(BIN)/python -m tests.chaos.run --kills 200
 
-serve: .venv/.runtime web  ## Start the server at http://127.0.0.1:8000.
+serve: .venv/.runtime web docs  ## Start the server at http://127.0.0.1:8000.
 	$(BIN)/neurond serve
 
-image: web  ## Build the container image and its CycloneDX SBOM, dist/sbom.cdx.json.
+image: web docs  ## Build the container image and its CycloneDX SBOM, dist/sbom.cdx.json.
 	docker build --tag neurond:latest .
 	mkdir -p dist
 	docker run --rm --entrypoint cat neurond:latest /usr/share/neurond/sbom.cdx.json > dist/sbom.cdx.json
 
 clean:  ## Remove everything that make creates.
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* coverage.xml dist $(WEB)/dist $(WEB)/node_modules
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* coverage.xml dist $(WEB)/dist $(GUIDE) $(WEB)/node_modules .cache

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import State
 
-from service.api import docs, errors, health, web_ui
+from service.api import docs, errors, guide, health, web_ui
 from service.api.inference_pipeline import InferenceMiddleware, InferencePipeline
 from service.api.middleware.request_context import RequestContext
 from service.api.protocols.base import InferenceProtocol
@@ -97,7 +97,12 @@ def create_api(
     for module in (weights, networks, datasets, jobs, events, fit, inference, explain, keys):
         native.include_router(module.router)
     app.include_router(native)
-    for router in (health.router, docs.router, *(protocol.router for protocol in protocols)):
+    for router in (
+        health.router,
+        docs.router,
+        guide.router,
+        *(protocol.router for protocol in protocols),
+    ):
         app.include_router(router)
     app.include_router(web_ui.router)
     errors.install(app)
