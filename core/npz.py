@@ -6,7 +6,8 @@ import math
 import struct
 import zipfile
 import zlib
-from typing import IO, Any, Final
+from collections.abc import Callable
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -35,6 +36,25 @@ UNREADABLE: Final = (
     OverflowError,
     ValueError,  # invalid offsets and names
 )
+
+
+class Header(NamedTuple):
+    """What a file declares about an array, before the array is read.
+
+    Attributes
+    ----------
+    compressed_size
+        Bytes of the array in the archive; of a file outside an archive None.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    compressed_size: int | None = None
+
+
+Check = Callable[[Header], None]
+"""Raises if an array must not be read."""
 
 
 def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -68,8 +88,19 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
     return shape, fortran, dtype
 
 
-def read_array(file: IO[bytes], name: str, max_bytes: int) -> Array:
+def read_array(
+    file: IO[bytes],
+    name: str,
+    max_bytes: int,
+    check: Check | None = None,
+    compressed_size: int | None = None,
+) -> Array:
     """Return the array of an npy file.
+
+    Parameters
+    ----------
+    check
+        Called before the array is read.
 
     Raises
     ------
@@ -77,6 +108,8 @@ def read_array(file: IO[bytes], name: str, max_bytes: int) -> Array:
         If the file is invalid, is not numeric or has more than ``max_bytes`` bytes of data.
     """
     shape, fortran, dtype = read_header(file, name)
+    if check is not None:
+        check(Header(name, shape, dtype, compressed_size))
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind not in KINDS:
         raise FormatError(f"{name} has the dtype {dtype}, expected a numeric dtype")
@@ -90,8 +123,15 @@ def read_array(file: IO[bytes], name: str, max_bytes: int) -> Array:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def read_archive(data: bytes, max_bytes: int) -> dict[str, Array]:
+def read_archive(file: IO[bytes], max_bytes: int, check: Check | None = None) -> dict[str, Array]:
     """Return the arrays of an npz file by name.
+
+    Parameters
+    ----------
+    file
+        A seekable binary file.
+    check
+        Called before each array is read.
 
     Raises
     ------
@@ -99,15 +139,16 @@ def read_archive(data: bytes, max_bytes: int) -> dict[str, Array]:
         If the file is not an npz file, or its arrays have more than ``max_bytes`` bytes in total.
     """
     arrays: dict[str, Array] = {}
-    check_end(io.BytesIO(data))
+    check_end(file)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             _check_directory(members)
             for info in members:
                 name = info.filename.removesuffix(".npy")
-                with archive.open(info) as file:
-                    arrays[name] = read_array(file, name[:80], max_bytes)
+                with archive.open(info) as member:
+                    size = info.compress_size
+                    arrays[name] = read_array(member, name[:80], max_bytes, check, size)
                 max_bytes -= arrays[name].nbytes
     except FormatError:
         raise

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,36 @@ PREVIOUS_FORMAT: Final = "neurond-trainer-2"
 
 It drew dropout masks differently, and updated the best weights only at larger improvements.
 """
+
+
+class Epoch(NamedTuple):
+    """The metrics of one epoch.
+
+    Attributes
+    ----------
+    epoch
+        Counted from 1.
+    train_loss, train_accuracy
+        Averages over the batches during training, with changing weights and active dropout.
+    validation_loss, validation_accuracy
+        Measured after the epoch without dropout. None without a validation set.
+    learning_rate
+        Learning rate of the epoch.
+    gradient_norm
+        Mean Euclidean norm of the gradients of the batches, before the update.
+
+    Notes
+    -----
+    Accuracies are None for regression.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float | None
+    train_accuracy: float | None
+    validation_accuracy: float | None
+    learning_rate: float
+    gradient_norm: float
 
 
 @dataclass(slots=True)

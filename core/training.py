@@ -9,77 +9,17 @@ import numpy as np
 from core.arrays import Array
 from core.batches import Rows
 from core.errors import DivergedError, ShapeError
-from core.metrics import class_indices
 from core.network import Network
 from core.program import Program, UpdateStep, is_row_major, pack_rows_for
-from core.trainer_state import Progress, decode_state, encode_state
+from core.trainer_state import Epoch, Progress, decode_state, encode_state
 from core.training_config import TrainingConfig
+from core.validation import evaluate
 
 MAX_CHUNK_BYTES: Final = 4 << 20
 """Approximate memory for the inputs, targets, outputs and masks of one replay."""
 
 MAX_CHUNK_STEPS: Final = 128
 """Maximum number of batches per replay. A longer list is not faster."""
-
-VALIDATION_ROWS: Final = 4096
-"""Validation rows per forward pass."""
-
-
-class Epoch(NamedTuple):
-    """The metrics of one epoch.
-
-    Attributes
-    ----------
-    epoch
-        Counted from 1.
-    train_loss, train_accuracy
-        Averages over the batches during training, with changing weights and active dropout.
-    validation_loss, validation_accuracy
-        Measured after the epoch without dropout. None without a validation set.
-    learning_rate
-        Learning rate of the epoch.
-    gradient_norm
-        Mean Euclidean norm of the gradients of the batches, before the update.
-
-    Notes
-    -----
-    Accuracies are None for regression.
-    """
-
-    epoch: int
-    train_loss: float
-    validation_loss: float | None
-    train_accuracy: float | None
-    validation_accuracy: float | None
-    learning_rate: float
-    gradient_norm: float
-
-
-def split(rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
-    """Return the indices of training and validation rows, each in ascending order.
-
-    There is at least one training row. With a positive fraction and at least two rows, there is at
-    least one validation row.
-
-    Parameters
-    ----------
-    rows
-        Total number of rows.
-    fraction
-        Fraction of validation rows.
-    seed
-        Seed of the random split.
-
-    Returns
-    -------
-    training : (training rows,)
-    validation : (validation rows,)
-    """
-    if fraction <= 0.0 or rows < 2:
-        return np.arange(rows), np.arange(0)
-    validation_count = min(max(round(rows * fraction), 1), rows - 1)
-    order = np.random.Generator(np.random.SFC64([seed, rows])).permutation(rows)
-    return np.sort(order[validation_count:]), np.sort(order[:validation_count])
 
 
 class _RollbackPoint(NamedTuple):
@@ -244,7 +184,11 @@ class Trainer:
                 correct += int(self._correct(program, rows).sum()) if self._is_classification else 0
                 start += steps * program.batch
         batches = self._rows // self._main_program.batch + (self._remainder_program is not None)
-        validation_loss, validation_accuracy = self._validate()
+        validation_loss = validation_accuracy = None
+        if self.validation is not None:
+            validation_loss, validation_accuracy = evaluate(
+                self.network, self.config.loss, self.validation
+            )
         epoch = Epoch(
             epoch=self.progress.epoch + 1,
             train_loss=loss / self._rows,
@@ -348,20 +292,6 @@ class Trainer:
         outputs = program.outputs[: len(actual)]
         predicted = outputs[:, 0] > 0.5 if self.network.units == 1 else outputs.argmax(axis=1)
         return np.asarray((predicted == actual).sum(axis=1))
-
-    def _validate(self) -> tuple[float | None, float | None]:
-        """Return loss and accuracy on the validation set."""
-        if self.validation is None:
-            return None, None
-        inputs, targets = self.validation
-        loss = correct = 0.0
-        for start in range(0, len(inputs), VALIDATION_ROWS):
-            part = slice(start, start + VALIDATION_ROWS)
-            outputs = self.network.forward(inputs[part])
-            loss += self.config.loss.value(outputs, targets[part]) * len(outputs)
-            if self._is_classification:
-                correct += float(np.sum(class_indices(outputs) == targets[part]))
-        return loss / len(inputs), correct / len(inputs) if self._is_classification else None
 
     def _finish_epoch(self, epoch: Epoch, monitored: float) -> bool:
         """Update the progress after an epoch. Return True if the epoch is the best so far."""

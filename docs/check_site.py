@@ -48,20 +48,20 @@ def problems() -> list[str]:
     sources, site = ROOT / project["docs_dir"], (ROOT / project["site_dir"]).resolve()
     listed = set(navigation(project["nav"]))
     existing = {file.relative_to(sources).as_posix() for file in sources.rglob("*.md")}
-    found = [f"the navigation has no page {name}" for name in sorted(existing - listed)]
-    found += [f"there is no page {name}" for name in sorted(listed - existing)]
-    found += [f"published: {file.relative_to(site)}" for file in site.rglob("*.py")]
+    messages = [f"the navigation has no page {name}" for name in sorted(existing - listed)]
+    messages += [f"there is no page {name}" for name in sorted(listed - existing)]
+    messages += [f"published: {file.relative_to(site)}" for file in site.rglob("*.py")]
     pages = {file: _Page(file) for file in site.rglob("*.html") if file.name != "404.html"}
     if not pages:
-        found.append("the site is empty; run make docs")
+        messages.append("the site is empty; run make docs")
     for file, page in pages.items():
         name = file.relative_to(site)
-        found += [
+        messages += [
             f"{name}: {problem}"
             for link in page.links
             for problem in _check(link, file, site, pages)
         ]
-    return found
+    return messages
 
 
 def _check(link: str, file: Path, site: Path, pages: dict[Path, _Page]) -> Iterator[str]:
@@ -82,10 +82,10 @@ def _check(link: str, file: Path, site: Path, pages: dict[Path, _Page]) -> Itera
 
 def main() -> None:
     """Print the problems, and exit with status 1 if there are any."""
-    found = problems()
-    for line in found:
+    messages = problems()
+    for line in messages:
         print(line)  # noqa: T201 - the output of the command
-    sys.exit(bool(found))
+    sys.exit(bool(messages))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 from pydantic import AliasChoices, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.domain.limits import DEFAULT_LIMITS, MAX_WIDTH
+
 
 class Protocol(StrEnum):
     """Third-party inference protocols."""
@@ -194,50 +196,59 @@ class Settings(BaseSettings):
         description="Maximum concurrent connections; requests on further ones are answered 503.",
     )
     max_json_bytes: int = Field(
-        8 << 20, ge=1024, description="Maximum size of a JSON body, in bytes."
+        DEFAULT_LIMITS.json_bytes, ge=1024, description="Maximum size of a JSON body, in bytes."
     )
     max_inference_bytes: int = Field(
-        32 << 20,
+        DEFAULT_LIMITS.inference_bytes,
         ge=1024,
         description="Maximum size of a request body of an inference protocol after decompression, "
         "in bytes.",
     )
     max_weights_bytes: int = Field(
-        64 << 20,
+        DEFAULT_LIMITS.weights_bytes,
         ge=1024,
         description="Maximum size of a weights document or file, in bytes.",
     )
     max_dataset_bytes: int = Field(
-        256 << 20, ge=1024, description="Maximum size of a dataset upload, in bytes."
+        DEFAULT_LIMITS.dataset_bytes,
+        ge=1024,
+        description="Maximum size of a dataset upload, in bytes.",
     )
-    max_layers: int = Field(16, ge=1, le=1000, description="Maximum layers of a network.")
+    max_layers: int = Field(
+        DEFAULT_LIMITS.layers, ge=1, le=1000, description="Maximum layers of a network."
+    )
     max_width: int = Field(
-        4096,
+        DEFAULT_LIMITS.width,
         ge=1,
-        le=65_536,  # limits.MAX_WIDTH
+        le=MAX_WIDTH,
         description="Maximum inputs of a network, units of a layer, and columns or classes of a "
         "dataset.",
     )
-    max_parameters: int = Field(2_000_000, ge=1, description="Maximum parameters of a network.")
-    max_epochs: int = Field(100_000, ge=1, description="Maximum epochs of a job.")
+    max_parameters: int = Field(
+        DEFAULT_LIMITS.parameters, ge=1, description="Maximum parameters of a network."
+    )
+    max_epochs: int = Field(DEFAULT_LIMITS.epochs, ge=1, description="Maximum epochs of a job.")
     max_rows_per_call: int = Field(
-        10_000, ge=1, le=100_000, description="Maximum rows of one inference call."
+        DEFAULT_LIMITS.rows_per_call,
+        ge=1,
+        le=100_000,
+        description="Maximum rows of one inference call.",
     )
     max_queued_jobs: int = Field(
-        10_000, ge=1, description="Maximum queued jobs of all tenants together."
+        DEFAULT_LIMITS.queued_jobs, ge=1, description="Maximum queued jobs of all tenants together."
     )
     max_queued_jobs_per_tenant: int = Field(
-        1000,
+        DEFAULT_LIMITS.queued_jobs_per_tenant,
         ge=1,
         description="Maximum queued jobs per tenant; not applied while no API key exists.",
     )
     max_running_jobs_per_tenant: int | None = Field(
-        default=None,
+        default=DEFAULT_LIMITS.running_jobs_per_tenant,
         ge=1,
         description="Maximum running jobs per tenant; unlimited by default.",
     )
     max_attempts: int = Field(
-        3,
+        DEFAULT_LIMITS.attempts,
         ge=1,
         description="Maximum attempts at a job whose worker crashes; after the last one the job "
         "fails.",

@@ -1,5 +1,6 @@
 """NumPy's npz."""
 
+import io
 from typing import ClassVar, Final, final
 
 import numpy as np
@@ -37,7 +38,7 @@ class Npz:
         Files of this server are supported, and lists of arrays of scikit-learn or Keras, saved by
         ``savez``.
         """
-        arrays = read_archive(data, MAX_DESCRIPTION_BYTES + 8 * max_parameters)
+        arrays = read_archive(io.BytesIO(data), MAX_DESCRIPTION_BYTES + 8 * max_parameters)
         description = arrays.pop(DESCRIPTION, None)
         if description is None:
             return read_undescribed(arrays, max_parameters)

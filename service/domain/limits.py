@@ -77,3 +77,7 @@ class Limits:
             field_errors.append(FieldError("/layers", "too_many_parameters", problem))
         if field_errors:
             raise InvalidRequestError(field_errors[0].detail, field_errors)
+
+
+DEFAULT_LIMITS: Final = Limits()
+"""The defaults of the settings."""

@@ -8,17 +8,15 @@ do, never starts a timer. A request that a proxy could interpret differently is 
 
 import asyncio
 import contextlib
-import json
 import re
-import secrets
 import socket
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.response_limits import STREAM
+from service.server.http_framing import Framing, error_response, read_framing
 
 MAX_HEADER_BYTES: Final = 16 << 10
 MAX_HEADERS: Final = 100
@@ -45,21 +43,6 @@ HOST: Final = re.compile(
     rb"[\w.~!$&'()*+,;=%-]*(:\d*)?|\[[0-9A-Fa-f:.]+(%[\w.~%-]+)?\](:\d*)?", re.ASCII
 )
 AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
-REASONS: Final = {
-    400: ("Bad Request", "bad_request", "Bad request"),
-    408: ("Request Timeout", "request_timeout", "Request timeout"),
-    431: ("Request Header Fields Too Large", "headers_too_large", "Headers too large"),
-}
-
-
-class _Framing(NamedTuple):
-    """The framing of a request, from its headers."""
-
-    size: int
-    hosts: int
-    host: bytes
-    transfer_encoding: bytes
-    content_length: bytes
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -161,7 +144,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._rejected:  # the parser continues with bytes that arrived together
             return
         self._cancel_receive_timer()
-        fields = _framing(self.headers, self._host)
+        fields = read_framing(self.headers, self._host)
         if len(self.url) + fields.size > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
             detail = f"headers exceed {MAX_HEADER_BYTES} bytes or {MAX_HEADERS} fields"
             self._reject(431, detail)
@@ -175,7 +158,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.begin()
             self.headers = []  # trailers are not headers
 
-    def _smuggling_risk(self, fields: _Framing) -> str:
+    def _smuggling_risk(self, fields: Framing) -> str:
         """Return why a proxy could interpret the request differently; "" if it cannot."""
         version = self.parser.get_http_version()
         hosts, host, coding = fields.hosts, fields.host, fields.transfer_encoding
@@ -303,7 +286,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._rejected = True
         self._cancel_receive_timer()
-        response, current = _error_response(status, detail), self._current
+        response, current = error_response(status, detail), self._current
         if self._in_body and self._answered_at_bytes is not None:
             self._close_with(b"")  # it has its response already
         elif current is None or current.response_complete:
@@ -330,38 +313,3 @@ class HttpProtocol(HttpToolsProtocol):
         if self._receive_timer is not None:
             self._receive_timer.cancel()
             self._receive_timer = None
-
-
-def _framing(headers: Sequence[tuple[bytes, bytes]], last_host: bytes) -> _Framing:
-    """Return the framing of a request from its headers."""
-    size, hosts, host, coding, length = 0, 0, last_host, b"", b"0"
-    for name, value in headers:
-        size += len(name) + len(value) + 4
-        if name == b"host":
-            hosts, host = hosts + 1, value.strip(b" \t")
-        elif name == b"transfer-encoding":
-            coding += value.strip(b" \t")
-        elif name == b"content-length":
-            length = value.strip(b" \t")
-    return _Framing(size, hosts, host, coding, length)
-
-
-def _error_response(status: int, detail: str) -> bytes:
-    """Return a complete response whose body is a problem."""
-    reason, code, title = REASONS[status]
-    request_id = secrets.token_hex(16)
-    problem: dict[str, Any] = {
-        "type": f"/docs/errors#{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": "",
-        "code": code,
-        "request_id": request_id,
-    }
-    body = json.dumps(problem).encode()
-    headers = (
-        f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/problem+json\r\n"
-        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
-    )
-    return headers.encode() + body

@@ -19,8 +19,9 @@ from core.network import Network
 from core.optimizers import OPTIMIZERS, SGD, Adam
 from core.regularization import Regularization
 from core.schedules import SCHEDULES, Cosine
-from core.training import Trainer, split
+from core.training import Trainer
 from core.training_config import EarlyStopping, TrainingConfig
+from core.validation import split
 
 OPTIMIZER_CONFIGS = [
     {"type": "sgd", "learning_rate": 0.1},

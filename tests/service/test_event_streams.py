@@ -19,7 +19,7 @@ from service.api.v1.jobs.events import PART_BYTES, parts_of
 from service.application.jobs.event_bus import MAX_BATCHES, EventBus
 from service.application.jobs.event_log import JobEventLog
 from service.application.jobs.event_streams import EventStreams
-from service.application.jobs.jobs import find_job
+from service.application.jobs.lookup import find_job
 from service.bootstrap import prepare
 from service.domain.jobs import EventBatch, Progress, merged
 from service.infrastructure.database.engine import SqlDatabase, sqlite_url

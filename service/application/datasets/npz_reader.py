@@ -2,7 +2,7 @@
 
 import io
 import math
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from core.arrays import Array
 from core.errors import FormatError
-from core.npz import KINDS, UNREADABLE, check_end, read_array, read_header
+from core.npz import KINDS, Header, read_archive, read_array
 from service.application.datasets.tables import RawTargets, Table, build_table
 from service.domain.datasets import Task
 from service.domain.errors import (
@@ -24,6 +24,9 @@ from service.domain.limits import Limits
 
 MAX_INFLATION: Final = 200
 """Maximum ratio of the decompressed to the compressed size of a large array."""
+
+NAMES: Final = frozenset({"inputs", "targets"})
+WRONG_MEMBERS: Final = "an npz dataset must contain exactly two arrays, inputs and targets"
 
 MIN_INFLATION_CHECK_SIZE: Final = 8_000_000
 """`MAX_INFLATION` applies to arrays with more numbers; a smaller array may be all zeros."""
@@ -39,19 +42,13 @@ def read_npz(path: Path, task: Task | None, limits: Limits) -> Table:
     """
     try:
         with path.open("rb") as file:
-            check_end(file)
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if sorted(names) != ["inputs.npy", "targets.npy"]:
-                problem = "an npz dataset must contain exactly two arrays, inputs and targets"
-                raise InvalidRequestError.at("", "wrong_members", problem)
-            max_bytes = limits.table_bytes
-            inputs = _member(archive, "inputs", limits, max_bytes)
-            targets = _member(archive, "targets", limits, max_bytes - inputs.nbytes)
+            check = _HeaderCheck(limits, path.stat().st_size)
+            arrays = read_archive(file, limits.table_bytes, check)
     except FormatError as error:
         raise MalformedBodyError(str(error)) from error
-    except UNREADABLE as error:
-        raise MalformedBodyError(f"invalid npz file: {error}") from error
+    if arrays.keys() != NAMES:
+        raise InvalidRequestError.at("", "wrong_members", WRONG_MEMBERS)
+    inputs, targets = _finite(arrays, "inputs"), _finite(arrays, "targets")
     if inputs.ndim != 2 or not inputs.shape[1]:
         problem = f"inputs must have the shape (rows, columns), got {inputs.shape}"
         raise InvalidRequestError.at("/inputs", "shape_error", problem)
@@ -65,35 +62,46 @@ def read_npz(path: Path, task: Task | None, limits: Limits) -> Table:
     return build_table(inputs, RawTargets(numbers=targets), columns, task, "/targets", limits)
 
 
-def _member(archive: zipfile.ZipFile, name: str, limits: Limits, max_bytes: int) -> Array:
-    """Return an array as float64; check that it fits ``max_bytes`` before it is read."""
-    info = archive.getinfo(f"{name}.npy")
-    if info.flag_bits & 0x1:
-        raise MalformedBodyError("the npz is encrypted")
-    with archive.open(info) as file:
-        shape, fortran, dtype = read_header(file, name)
-        size = math.prod(shape)
+class _HeaderCheck:
+    """Checks the header of each array before the array is read.
+
+    Parameters
+    ----------
+    file_size
+        Bytes of the archive, an upper bound of what an array can be compressed to.
+    """
+
+    def __init__(self, limits: Limits, file_size: int) -> None:
+        self._limits, self._file_size = limits, file_size
+        self._remaining = limits.table_bytes
+
+    def __call__(self, header: Header) -> None:
+        """Raise InvalidRequestError if the array is unexpected, not numeric or too large."""
+        name, shape, dtype, compressed_size = header
+        if name not in NAMES:
+            raise InvalidRequestError.at("", "wrong_members", WRONG_MEMBERS)
         if dtype.kind not in KINDS:
             problem = f"{name} has the dtype {dtype}; expected numbers"
             raise InvalidRequestError.at(f"/{name}", "wrong_kind", problem)
+        size, limits = math.prod(shape), self._limits
         rows = shape[0] if shape else 0
-        if rows > limits.dataset_rows or max(shape[1:], default=1) > limits.dataset_columns:
-            raise InvalidRequestError.at(
-                f"/{name}", "too_large", f"{name} of shape {shape} is too large"
-            )
-        compress = min(info.compress_size, Path(str(archive.filename)).stat().st_size)
-        grown = size > MIN_INFLATION_CHECK_SIZE and size * dtype.itemsize > MAX_INFLATION * max(
-            compress, 1024
-        )
-        if grown or 8 * size > max_bytes:
-            raise InvalidRequestError.at(
-                f"/{name}", "too_large", f"{name} of shape {shape} is too large"
-            )
-        data = file.read(size * dtype.itemsize + 1)
-    if len(data) != size * dtype.itemsize:
-        raise MalformedBodyError(f"the size of {name} does not match its header")
-    values = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-    array = np.ascontiguousarray(values, np.float64)
+        columns = max(shape[1:], default=1)
+        compressed = max(min(compressed_size or 0, self._file_size), 1024)
+        inflated = size * dtype.itemsize > MAX_INFLATION * compressed
+        if (
+            rows > limits.dataset_rows
+            or columns > limits.dataset_columns
+            or (inflated and size > MIN_INFLATION_CHECK_SIZE)
+            or 8 * size > self._remaining
+        ):
+            problem = f"{name} of shape {shape} is too large"
+            raise InvalidRequestError.at(f"/{name}", "too_large", problem)
+        self._remaining -= 8 * size  # as float64
+
+
+def _finite(arrays: Mapping[str, Array], name: str) -> Array:
+    """Return an array as float64; raise InvalidRequestError if a number is not finite."""
+    array = np.ascontiguousarray(arrays[name], np.float64)
     if not np.isfinite(array).all():
         indices = np.argwhere(~np.isfinite(array))[:MAX_FIELD_ERRORS].tolist()
         field_errors = [_not_finite(name, index) for index in indices]

@@ -10,7 +10,7 @@ from core.network import Network
 from core.trainer_state import read_state
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_bus import EventBus
-from service.application.jobs.jobs import find_job, read_job
+from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import append_version, find_network
 from service.application.ports import BlobCorruptError, BlobStore, Database, UnitOfWork
 from service.domain.errors import (

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final, final
 
 from service.application.jobs.event_bus import MAX_WEIGHT, EventBus, cache_weight
-from service.application.jobs.jobs import read_job
+from service.application.jobs.lookup import read_job
 from service.application.ports import Database
 from service.domain.jobs import EventBatch, Job, merged
 

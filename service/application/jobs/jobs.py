@@ -14,6 +14,7 @@ from service.application.datasets.datasets import find_dataset
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_log import JobEventLog
 from service.application.jobs.history import columns_of
+from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import find_network
 from service.application.ports import Database, Page, UnitOfWork
 from service.application.training.config import check_compatibility, resolve_training_config
@@ -333,30 +334,6 @@ class JobService:
             job = await find_job(work, tenant, job_id)
             batches = await work.job_events.epochs(job.id)
         return await asyncio.to_thread(columns_of, batches, max_points, after_epoch)
-
-
-async def read_job(database: Database, tenant: str, job_id: str) -> Job:
-    """Return a job, read in a transaction of its own; see `find_job`."""
-    async with database.read() as work:
-        return await find_job(work, tenant, job_id)
-
-
-async def find_job(work: UnitOfWork, tenant: str, job_id: str) -> Job:
-    """Return a job by id, or the newest job for "latest".
-
-    Raises
-    ------
-    NotFoundError
-        If the tenant has no such job.
-    """
-    if job_id == "latest":
-        newest = await work.jobs.page(tenant, Page(limit=1), None, None)
-        job = newest[0] if newest else None
-    else:
-        job = await work.jobs.find(tenant, job_id)
-    if job is None:
-        raise NotFoundError("job", job_id)
-    return job
 
 
 def _digest(parts: list[Any]) -> str:

@@ -12,7 +12,8 @@ from core.batches import Rows
 from core.errors import EngineError, FormatError
 from core.network import Network
 from core.preprocessing import Preprocessing, Standardization
-from core.training import Trainer, split
+from core.training import Trainer
+from core.validation import split
 from service.application.training.worker_protocol import TrainingTask
 
 

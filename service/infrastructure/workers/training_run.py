@@ -10,7 +10,8 @@ import numpy as np
 
 from core.errors import DivergedError, EngineError
 from core.metrics import class_indices
-from core.training import Epoch, Trainer
+from core.trainer_state import Epoch
+from core.training import Trainer
 from service.application.training.config import training_config_from
 from service.application.training.worker_protocol import (
     CheckpointReport,
