@@ -39,7 +39,7 @@ UNREADABLE: Final = (
 
 
 class Header(NamedTuple):
-    """What a file declares about an array, before the array is read.
+    """The declaration of an array in a file, before the array is read.
 
     Attributes
     ----------

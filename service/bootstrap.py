@@ -131,7 +131,7 @@ def build(settings: Settings, prepared: DataDirectory | None = None) -> FastAPI:
             directory = await asyncio.to_thread(prepare, settings)
         try:
             async with running(settings, limits, directory) as services:
-                app.state.services = services
+                app.state.services = app.state.pipeline.services = services
                 yield
         finally:
             directory.release()

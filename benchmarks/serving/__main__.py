@@ -9,20 +9,45 @@ environment, which the command line names. A peer without an environment is skip
 """
 
 import argparse
+import http.server
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import httpx
 
-from benchmarks.serving.contenders import ROOT, Contender, contenders
+from benchmarks.serving.contenders import ROOT, Contender, contenders, variant
 from benchmarks.serving.network import WIDTHS, parameters
 from benchmarks.serving.processes import load, start, stop, wait_for_response
 from tests.waiting import block_until
+
+OURS = ("bare ASGI", "FastAPI + NumPy")
+VARIANTS = {
+    "neurond, access log": {"NEUROND_ACCESS_LOG": "true"},
+    "neurond, tracing": {
+        "NEUROND_TELEMETRY": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:20999",
+    },
+}
+"""The server with other settings."""
+
+
+class TraceSink(http.server.BaseHTTPRequestHandler):
+    """Accepts exported traces and ignores them."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
 
 
 def prepare(folder: Path, inputs: int) -> str:
@@ -74,11 +99,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument(
+        "--ours", action="store_true", help="compare protocols and settings, without other servers"
+    )
     parser.add_argument("--peer", action="append", default=[], help="NAME=VENV")
     parser.add_argument("--shape", nargs="*", default=["1x25", "32x25", "1x784"])
     parser.add_argument("--connections", nargs="*", type=int, default=[1, 16, 64])
     arguments = parser.parse_args()
     venvs = dict(part.split("=", 1) for part in arguments.peer)
+    if arguments.ours:
+        sink = http.server.ThreadingHTTPServer(("127.0.0.1", 20999), TraceSink)
+        threading.Thread(target=sink.serve_forever, daemon=True).start()
     for shape in arguments.shape:
         count, inputs = map(int, shape.split("x"))
         assert inputs in WIDTHS
@@ -86,11 +117,19 @@ def main() -> None:
             folder = Path(name) / "data"
             key = prepare(folder, inputs)
             candidates = contenders(folder, count, inputs, venvs, key)
-            binary = next(part for part in candidates if part.name == "neurond, binary")
+            if arguments.ours:
+                candidates = [
+                    part for part in candidates if part.name in OURS or "neurond" in part.name
+                ]
+                for extra, environment in VARIANTS.items():
+                    other = Path(name) / extra.replace(", ", "-").replace(" ", "-")
+                    other_key = prepare(other, inputs)
+                    candidates.append(variant(extra, other, other_key, environment))
+            shared = [part for part in candidates[1:] if part.command == candidates[0].command]
             try:
                 expected = b""
                 for index, contender in enumerate(candidates):
-                    if contender is binary:  # the same process, another protocol
+                    if contender in shared:  # the same process, another protocol
                         contender.process, contender.port = (
                             candidates[0].process,
                             candidates[0].port,
@@ -98,8 +137,8 @@ def main() -> None:
                         wait_for_response(contender)
                         continue
                     start(contender, 21000 + index, expected)
-                    if contender.name == "neurond":
-                        import_network(contender, folder, key)
+                    if contender.name == "neurond" or contender.name in VARIANTS:
+                        import_network(contender, folder)
                     body = wait_for_response(contender)
                     expected = expected or body
                 for connections in arguments.connections:
@@ -112,14 +151,13 @@ def main() -> None:
                     report(f"{shape}, {connections} connections", candidates)
             finally:
                 for contender in candidates:
-                    if contender is not binary:
+                    if contender not in shared:
                         stop(contender)
 
 
-def import_network(contender: Contender, folder: Path, key: str) -> None:
+def import_network(contender: Contender, folder: Path) -> None:
     """Import the network when the server accepts connections."""
-    base = f"http://127.0.0.1:{contender.port}"
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    base, headers = f"http://127.0.0.1:{contender.port}", contender.headers
     body = (folder / "document.json").read_bytes()
 
     def is_imported() -> bool:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 LENGTH = "Inference-Header-Content-Length"
+VERTEX_ROUTE = "/vertex/predict"
 
 
 @dataclass
@@ -61,6 +62,8 @@ def contenders(
             "outputs": [{"name": "output", "parameters": {"binary_data": True}}],
         }
     ).encode()
+    instances = json.dumps({"instances": rows_as_lists}).encode()
+    records = json.dumps({"dataframe_split": {"data": rows_as_lists}}).encode()
     uvicorn = [sys.executable, "-m", "uvicorn", "--port={port}", "--log-level=warning"]
     quiet = ["--no-access-log"]
     result = [
@@ -71,6 +74,16 @@ def contenders(
             "/v2/models/net/infer",
             header + rows.tobytes(),
             {LENGTH: str(len(header))} | auth,
+        ),
+        *(
+            Contender(f"neurond, {name}", ours, path, body, json_headers() | auth)
+            for name, path, body in (
+                ("KServe V1", "/v1/models/net:predict", instances),
+                ("SageMaker", "/models/net/invoke", instances),
+                ("MLflow", "/invocations", records),
+                ("Vertex AI", VERTEX_ROUTE, instances),
+                ("Azure ML", "/score", json.dumps({"input_data": rows_as_lists}).encode()),
+            )
         ),
         Contender("bare ASGI", [*uvicorn, *quiet, "benchmarks.serving.bare:app"], "/", native),
         Contender(
@@ -95,8 +108,17 @@ def contenders(
         )
     result += peers(folder, rows, venvs)
     for contender in result:
-        contender.environment |= {"PEER_INPUTS": str(inputs)}
+        contender.environment |= {"PEER_INPUTS": str(inputs), "AIP_PREDICT_ROUTE": VERTEX_ROUTE}
     return result
+
+
+def variant(name: str, folder: Path, key: str, environment: dict[str, str]) -> Contender:
+    """Return the server with other settings, and a request for one row of 25 numbers."""
+    body = json.dumps({"inputs": rows_of(1, 25).tolist()}).encode()
+    command = [sys.executable, "-m", "service", "--port={port}", f"--data-dir={folder}"]
+    headers = json_headers() | {"Authorization": f"Bearer {key}"}
+    path = "/v1/networks/net/classify"
+    return Contender(name, command, path, body, headers, environment)
 
 
 def peers(folder: Path, rows: Any, venvs: dict[str, str]) -> list[Contender]:

@@ -55,20 +55,23 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 def create_api(
     lifespan: Lifespan, protocols: Sequence[InferenceProtocol], *, traced: bool = False
 ) -> FastAPI:
-    """Return the application; its lifespan sets ``app.state.services``.
+    """Return the application.
 
-    ``app.state.pipeline`` answers all inference operations, in front of the routes.
+    The lifespan must set ``app.state.services``. ``app.state.pipeline`` handles all inference
+    operations before the routes do.
 
     Parameters
     ----------
     protocols
-        Inference protocols besides the native API; earlier ones win where paths are the same.
+        Inference protocols to serve in addition to the native API. If two protocols have the same
+        path, the earlier one handles it.
     traced
-        Whether each request has a span, exported as OpenTelemetry's own variables say.
+        True to record a span for each request. The environment variables of OpenTelemetry
+        configure the exporter.
     """
     state = State()
     operations = [operation for protocol in protocols for operation in protocol.operations]
-    pipeline = InferencePipeline(state, [*operations, *OPERATIONS], protocols, traced=traced)
+    pipeline = InferencePipeline([*operations, *OPERATIONS], protocols, traced=traced)
     app = FastAPI(
         title="neurond",
         version=VERSION,
@@ -77,7 +80,7 @@ def create_api(
         lifespan=lifespan,
         responses=errors.CONNECTION_ERRORS,
         generate_unique_id_function=lambda route: route.name,
-        openapi_url=None,  # api/docs.py serves it
+        openapi_url=None,  # service/api/docs.py serves the document
         docs_url=None,
         redoc_url=None,
         telemetry={
@@ -88,7 +91,7 @@ def create_api(
             "auto_configure": traced,
             "exclude": pipeline.answers,
         },
-        strict_content_type=False,  # api/routing.py rejects what matters, with its own message
+        strict_content_type=False,  # StrictRoute checks it, with its own error message
         redirect_slashes=False,
     )
     app.state = state
@@ -113,7 +116,7 @@ def create_api(
 
 
 def _drop_unused(document: dict[str, Any]) -> None:
-    """Remove the framework's own form of validation errors, which is never used."""
+    """Remove FastAPI's schemas of validation errors, which the API does not return."""
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     for operations in document["paths"].values():
@@ -124,7 +127,7 @@ def _drop_unused(document: dict[str, Any]) -> None:
 
 
 def _complete_openapi(app: FastAPI) -> None:
-    """Add to the OpenAPI document the schemas that no route declares."""
+    """Add the schemas that no route declares to the OpenAPI document."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What routes are given: the services, the caller, and parsed parameters."""
+"""Dependencies of the routes: services, caller, and parsed parameters."""
 
 import asyncio
 import re
@@ -38,14 +38,14 @@ from service.domain.limits import Limits
 
 @dataclass(slots=True)
 class Services:
-    """Everything that the routes call.
+    """The services that the routes call.
 
     Attributes
     ----------
     uploads
-        Folder for bodies while they are read.
+        Directory of temporary files for uploaded bodies.
     closing
-        Set when the server was told to stop.
+        Set when the server starts to shut down.
     """
 
     networks: NetworkService
@@ -73,29 +73,37 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    """Return what the application runs on."""
+    """Return the services of the application."""
     services: Services = request.app.state.services
     return services
 
 
 BEARER: Final = HTTPBearer(
-    auto_error=False, description="A key; due once the server has any.", scheme_name="key"
+    auto_error=False,
+    description="API key. Required if the server has at least one key.",
+    scheme_name="key",
 )
 NAMED: Final = ("network", "model", "dataset", "job")
-"""Path parameters that hold references."""
+"""Path parameters that contain the id or name of a resource."""
 
 ACTING_AS: Final = "x-neurond-tenant"
-"""Header by which an admin acts for another tenant."""
+"""Request header in which an admin names the tenant to act for."""
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
-    """Return where a request comes from; a Unix socket has no address."""
+    """Return the client's address; empty for a Unix socket."""
     client = scope.get("client")
     return client[0] if client else ""
 
 
 def authenticated(request: Request) -> Caller:
-    """Return who sends a request; its key is looked at once, however often it is asked."""
+    """Return the caller of a request; the key is checked once and the result is cached.
+
+    Raises
+    ------
+    UnauthorizedError
+        If the key is missing or invalid.
+    """
     caller: Caller | None = request.scope.get("caller")
     if caller is None:
         services, address = services_of(request), address_of(request.scope)
@@ -111,19 +119,23 @@ def authenticated(request: Request) -> Caller:
 
 
 def named_tenant(caller: Caller, header: str | None) -> str | None:
-    """Return the tenant that an admin names in `ACTING_AS`; None for all other callers."""
+    """Return the tenant that an admin names in the header `ACTING_AS`, or None.
+
+    The header is ignored for callers without the admin scope.
+    """
     if header is None or Scope.ADMIN not in caller.scopes:
         return None
     if not is_tenant(header):
-        problem = f"{ACTING_AS} must be lower-case letters, digits, '.', '_' and '-'"
+        problem = f"{ACTING_AS} must contain only lower-case letters, digits, '.', '_' and '-'"
         raise InvalidRequestError.at("", "invalid_tenant", problem)
     return header
 
 
 def id_to_look_up(caller: Caller, references: Sequence[str | None]) -> str | None:
-    """Return the first id among references if an admin acts for its tenant.
+    """Return the first id among the references if the caller is an admin, or None.
 
-    Without keys everything belongs to one tenant.
+    An admin acts for the tenant of the resource with this id. Without keys there is only one
+    tenant, so the result is None.
     """
     if caller.key_id is None or Scope.ADMIN not in caller.scopes:
         return None
@@ -134,7 +146,11 @@ def id_to_look_up(caller: Caller, references: Sequence[str | None]) -> str | Non
 async def caller_of(
     request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)] = None
 ) -> Caller:
-    """Return the caller; an admin acts for the tenant of the resource in the path."""
+    """Return the caller.
+
+    An admin acts for the tenant in the header `ACTING_AS`, otherwise for the tenant of the
+    resource in the path.
+    """
     caller = authenticated(request)
     tenant = named_tenant(caller, request.headers.get(ACTING_AS))
     if tenant is None:
@@ -145,71 +161,94 @@ async def caller_of(
 
 
 def tenant_with(scope: Scope, kind: str | None = None) -> Any:
-    """Return the dependency that gives the caller's tenant, allowed ``scope``.
+    """Return a dependency that requires a scope and provides the caller's tenant.
 
     Parameters
     ----------
     kind
-        What the request counts as; None is what the scope says.
+        Rate-limit class of the request; None is the class of the scope.
     """
-    counted = kind or CLASSES[scope]
+    rate_class = kind or CLASSES[scope]
 
     async def tenant(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> str:
-        services_of(request).rate_limiter.acquire(allowed(caller, scope), counted)
+        services_of(request).rate_limiter.acquire(allowed(caller, scope), rate_class)
         return caller.tenant
 
-    tenant.__name__ = f"owner_with_{scope}"
+    tenant.__name__ = f"tenant_with_{scope}"
     return Depends(tenant)
 
 
-def _digits(value: object) -> object:
-    """Return a number of a query; Python takes 1_0 and digits of other scripts for one too."""
-    if isinstance(value, str) and not WHOLE.fullmatch(value):
-        message = "a whole number is due"
+def _check_digits(value: object) -> object:
+    """Return a query value; reject integers such as 1_0 and other scripts' digits.
+
+    Python's ``int`` accepts them.
+    """
+    if isinstance(value, str) and not INTEGER.fullmatch(value):
+        message = "expected an integer of at most 18 digits"
         raise ValueError(message)
     return value
 
 
-WHOLE: Final = re.compile("-?[0-9]{1,18}")
-Count = Annotated[int, BeforeValidator(_digits)]
+INTEGER: Final = re.compile("-?[0-9]{1,18}")
+Count = Annotated[int, BeforeValidator(_check_digits)]
 
 
-def paged_by(pattern: str, what: str) -> Any:
-    """Return the dependency that gives a page of what comes after something of that form."""
+def paged_by(pattern: str, cursor: str) -> Any:
+    """Return a dependency that provides the pagination parameters of a list.
 
-    async def page(
-        limit: Annotated[Count, Query(ge=1, le=500, description="Most items of a page.")] = 50,
+    Parameters
+    ----------
+    pattern
+        Regular expression of the query parameter ``after``.
+    cursor
+        Description of the value that ``after`` accepts.
+    """
+
+    async def pagination(
+        limit: Annotated[
+            Count, Query(ge=1, le=500, description="Maximum number of items per page.")
+        ] = 50,
         after: Annotated[
             str | None,
-            Query(max_length=64, pattern=f"^{pattern}$", description=f"After {what}."),
+            Query(
+                max_length=64,
+                pattern=f"^{pattern}$",
+                description=f"Return the items after this one: {cursor}.",
+            ),
         ] = None,
     ) -> Page:
         return Page(limit, after)
 
-    return Depends(page)
+    return Depends(pagination)
 
 
 def paged(prefix: str) -> Any:
-    """Return the dependency that gives a page of a list of things with such ids."""
-    return paged_by(f"{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}", "the last id of the page before")
+    """Return a dependency that provides the pagination parameters of a list of ids.
+
+    Parameters
+    ----------
+    prefix
+        Prefix of the ids, without the underscore.
+    """
+    return paged_by(f"{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}", "the last id of the previous page")
 
 
 def is_upload(request: Request) -> bool:
-    """Tell whether the body is a file, which is streamed and not held in memory."""
+    """Return True if the body is a dataset file, which is streamed to disk."""
     return media_type(request) in {"text/csv", "application/x-npz"}
 
 
 def media_type(request: Request) -> str:
-    """Return the body's media type without its options."""
+    """Return the media type of the body without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _parts(request: Request) -> Services:
-    """Return what the application runs on; asynchronous, for FastAPI runs others in a thread."""
+async def _provide_services(request: Request) -> Services:
+    """Return the services; a coroutine, because FastAPI runs plain functions in a thread."""
     return services_of(request)
 
 
-ServicesDep = Annotated[Services, Depends(_parts)]
+ServicesDep = Annotated[Services, Depends(_provide_services)]
 ReadTenant = Annotated[str, tenant_with(Scope.READ)]
 PredictTenant = Annotated[str, tenant_with(Scope.PREDICT)]
 TrainTenant = Annotated[str, tenant_with(Scope.TRAIN)]
@@ -220,21 +259,22 @@ NetworkRef = Annotated[
     str,
     Unescaped,
     PathParameter(
-        description="Id or name of a network.", openapi_examples={"here": {"value": "digits"}}
+        description="Id or name of the network.", openapi_examples={"here": {"value": "digits"}}
     ),
 ]
 DatasetRef = Annotated[
     str,
     Unescaped,
     PathParameter(
-        description="Id or name of a dataset.", openapi_examples={"here": {"value": "digits-1000"}}
+        description="Id or name of the dataset.",
+        openapi_examples={"here": {"value": "digits-1000"}},
     ),
 ]
 JobRef = Annotated[
     str,
     Unescaped,
     PathParameter(
-        description='Id of a job; "latest" is the newest.',
+        description='Id of the job, or "latest" for the newest job.',
         openapi_examples={"here": {"value": "latest"}},
     ),
 ]
@@ -242,11 +282,16 @@ VersionRef = Annotated[
     str,
     Unescaped,
     PathParameter(
-        description='Number, alias, "latest" or "live".',
+        description='Version number, alias, "latest" or "live".',
         openapi_examples={"here": {"value": "latest"}},
     ),
 ]
 IfMatch = Annotated[
-    str | None, Header(description="Change only what still has this ETag; else 412.")
+    str | None,
+    Header(
+        description="Apply the change only if the resource has this ETag. Otherwise return 412."
+    ),
 ]
-IfNoneMatch = Annotated[str | None, Header(description="Answer 304 when it still has this ETag.")]
+IfNoneMatch = Annotated[
+    str | None, Header(description="Return 304 if the resource still has this ETag.")
+]

@@ -1,4 +1,4 @@
-"""The OpenAPI page; every asset of it is local."""
+"""The API documentation: Swagger UI with local assets, and the OpenAPI document."""
 
 import asyncio
 from importlib.resources import files
@@ -19,7 +19,7 @@ ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
 }
-PAGE: Final = """<!doctype html>
+SWAGGER_PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -42,7 +42,7 @@ header a { color: #1f4fd8; text-decoration: none }
 </body>
 </html>
 """
-START: Final = """SwaggerUIBundle({
+START_SCRIPT: Final = """SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#page",
   deepLinking: true,
@@ -53,36 +53,41 @@ START: Final = """SwaggerUIBundle({
 """
 
 
-def page() -> Response:
-    """Return the page."""
-    return Response(PAGE, 200, {"Content-Security-Policy": POLICY}, "text/html; charset=utf-8")
+def swagger_page() -> Response:
+    """Return the Swagger UI page."""
+    return Response(
+        SWAGGER_PAGE, 200, {"Content-Security-Policy": POLICY}, "text/html; charset=utf-8"
+    )
 
 
 @router.get("/docs")
-async def docs() -> Response:
-    """Show the operations, and let them be tried."""
-    return page()
+async def get_documentation() -> Response:
+    """Return the page on which every operation can be tried."""
+    return swagger_page()
 
 
 @router.get("/openapi.json")
-async def document(request: Request) -> Response:
-    """Return the OpenAPI document; it takes a third of a second to make, in a thread."""
-    told = getattr(request.app.state, "openapi_json", None)
-    if told is None:
-        told = await asyncio.to_thread(lambda: json_bytes(request.app.openapi()))
-        request.app.state.openapi_json = told
-    return Response(told, media_type="application/json")
+async def get_openapi_document(request: Request) -> Response:
+    """Return the OpenAPI document.
+
+    It is created once, in a thread, because that takes a third of a second.
+    """
+    body = getattr(request.app.state, "openapi_json", None)
+    if body is None:
+        body = await asyncio.to_thread(lambda: json_bytes(request.app.openapi()))
+        request.app.state.openapi_json = body
+    return Response(body, media_type="application/json")
 
 
 @router.get("/docs/assets/start.js")
-async def start() -> Response:
-    """Return the few lines that start the page."""
-    return Response(START, media_type="text/javascript")
+async def get_start_script() -> Response:
+    """Return the script that starts Swagger UI."""
+    return Response(START_SCRIPT, media_type="text/javascript")
 
 
 @router.get("/docs/assets/{name}")
-async def asset(name: str) -> Response:
-    """Return a file of the page."""
+async def get_documentation_asset(name: str) -> Response:
+    """Return an asset of the Swagger UI page."""
     if name not in ASSETS:
         raise NotFoundError("file", name)
     path = Path(str(files("fastapi_offline"))) / "static" / name
@@ -91,8 +96,8 @@ async def asset(name: str) -> Response:
 
 
 @router.get("/docs/errors")
-async def error_codes() -> Response:
-    """List the error codes, which the type of every problem points at."""
+async def list_error_codes() -> Response:
+    """Return the page of error codes; the ``type`` of every problem links to it."""
     rows = "".join(
         f'<tr id="{code}"><td>{code}</td><td>{status}</td><td>{title}</td></tr>'
         for code, (status, title) in sorted(STATUS.items())

@@ -1,4 +1,4 @@
-"""Paths, times and responses as they are sent."""
+"""Encoding of JSON, paths and times."""
 
 import json
 import re
@@ -8,25 +8,25 @@ from urllib.parse import quote, unquote
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return compact JSON, never with NaN in it."""
+    """Return compact JSON; raise ValueError for NaN and infinities."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
 ESCAPED_SLASH: Final = "\x1f"
-"""Stands for %2F in a path while it is routed; names cannot contain it."""
+"""Replaces %2F in a path while it is routed; names cannot contain this character."""
 
 _PERCENT_SLASH: Final = re.compile(b"%2f", re.IGNORECASE)
 
 
 def routed_path(raw: bytes, path: str) -> str:
-    """Return a decoded path in which an escaped slash stays within its segment.
+    """Return the path for routing, in which `ESCAPED_SLASH` replaces each %2F.
 
     Parameters
     ----------
     raw
-        The path as it was sent, possibly with a query.
+        The path as the client sent it, possibly with a query.
     path
-        The decoded path, returned if there is no escaped slash.
+        The decoded path, which is returned if ``raw`` contains no %2F.
     """
     if not _PERCENT_SLASH.search(raw):
         return path
@@ -35,17 +35,17 @@ def routed_path(raw: bytes, path: str) -> str:
 
 
 def unescaped(reference: str) -> str:
-    """Return a reference with its slashes."""
+    """Return a reference with each `ESCAPED_SLASH` replaced by a slash."""
     return reference.replace(ESCAPED_SLASH, "/")
 
 
 def uri_path(path: str) -> str:
-    """Return a path that was routed as a URI has it."""
+    """Return a routed path, percent-encoded for a URI."""
     return quote(path).replace(quote(ESCAPED_SLASH), "%2F")
 
 
 def rfc3339(time: datetime | None) -> str | None:
-    """Return a UTC time as the contract writes it."""
+    """Return a UTC time in the format of RFC 3339, with microseconds."""
     if time is None:
         return None
     return time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -1,4 +1,4 @@
-"""ETags: what they are made of, and the conditions over them."""
+"""ETags and conditional requests (RFC 9110)."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from service.domain.networks import NetworkRecord
 
 
 def network_etag(network: NetworkRecord) -> str:
-    """Return the tag of a network's present state."""
+    """Return the ETag of a network, which changes with every revision."""
     return f'"{network.id[-10:]}.{network.revision}"'
 
 
 def content_etag(body: bytes) -> str:
-    """Return the tag of these very bytes."""
+    """Return the ETag of a body: a digest of its bytes."""
     return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
 def matches(condition: str | None, etag: str) -> bool:
-    """Tell whether a list of tags, or ``*``, names this one; weak tags count."""
+    """Return True if a condition lists the ETag, or is ``*``; weak tags match too."""
     if condition is None:
         return False
     tags = {tag.strip().removeprefix("W/") for tag in condition.split(",")}
@@ -26,7 +26,11 @@ def matches(condition: str | None, etag: str) -> bool:
 
 
 def unless_stale(condition: str | None, *also: str) -> Callable[[NetworkRecord], None]:
-    """Return a check that raises Stale when If-Match names neither the network nor ``also``."""
+    """Return a check that a network matches If-Match.
+
+    The check raises PreconditionFailedError if the condition lists neither the ETag of the network
+    nor any of ``also``.
+    """
 
     def check(network: NetworkRecord) -> None:
         etag = network_etag(network)

@@ -1,11 +1,11 @@
-"""Is it alive, may it be sent traffic, and which version is it."""
+"""Liveness, readiness, metrics and version of the server."""
 
 import sys
 
 import numpy as np
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.api.dependencies import ReadTenant, ServicesDep
 from service.api.errors import responses
@@ -15,44 +15,44 @@ from service.version import VERSION
 router = APIRouter(tags=["health"])
 
 
-class Alive(BaseModel):
-    """The process answers."""
+class LivenessBody(BaseModel):
+    """The liveness of the process."""
 
     status: str = "alive"
 
 
-class ReadyBody(BaseModel):
-    """Every part that the service needs answers."""
+class ReadinessBody(BaseModel):
+    """The readiness of the server, with the result of each check."""
 
     status: str = "ready"
     checks: dict[str, str]
 
 
-class VersionBody(BaseModel):
-    """What runs here."""
+class ServerVersionBody(BaseModel):
+    """The versions of the server, of Python and of NumPy."""
 
     name: str = "neurond"
-    version: str
-    python: str
-    numpy: str
+    version: str = Field(description="Version of the server.")
+    python: str = Field(description="Version of Python.")
+    numpy: str = Field(description="Version of NumPy.")
 
 
-@router.get("/healthz", summary="Alive?")
-async def healthz() -> Alive:
-    """Answer as long as the process can."""
-    return Alive()
+@router.get("/healthz", summary="Liveness")
+async def check_liveness() -> LivenessBody:
+    """Return 200 while the process can handle requests."""
+    return LivenessBody()
 
 
-@router.get("/readyz", summary="May it be sent traffic?", responses=responses(503))
-async def readyz(services: ServicesDep) -> ReadyBody:
-    """Answer 200 when store and blobs work and the server is not stopping."""
+@router.get("/readyz", summary="Readiness", responses=responses(503))
+async def check_readiness(services: ServicesDep) -> ReadinessBody:
+    """Return 200 if database, blobs and workers are available and the server is not stopping."""
     if services.closing.is_set():
         raise UnavailableError("the server is stopping", code="shutting_down")
     try:
         await services.database.ping()
         await services.blobs.ping()
     except UnavailableError as error:
-        raise UnavailableError(error.detail) from error  # whatever the reason, it is a 503
+        raise UnavailableError(error.detail) from error  # 503 whatever the cause, never 507
     if not services.executor.alive():
         raise UnavailableError("no worker can be started")
     access = "keys"
@@ -61,34 +61,36 @@ async def readyz(services: ServicesDep) -> ReadyBody:
             "anonymous, from this machine" if not services.authenticator.anywhere else "anonymous"
         )
     workers = f"{services.executor.free()} of {services.executor.slots} free"
-    return ReadyBody(checks={"database": "ok", "blobs": "ok", "workers": workers, "access": access})
+    return ReadinessBody(
+        checks={"database": "ok", "blobs": "ok", "workers": workers, "access": access}
+    )
 
 
 @router.get(
     "/metrics",
-    summary="What happened so far",
+    summary="Metrics",
     response_class=PlainTextResponse,
     responses=responses(401, 403, 503),
 )
-async def metrics(services: ServicesDep, _: ReadTenant) -> Response:
-    """Tell Prometheus about requests, rows, jobs and workers."""
+async def get_metrics(services: ServicesDep, _: ReadTenant) -> Response:
+    """Return counters and gauges of requests, rows, jobs and workers, in Prometheus' format."""
     counts = await services.jobs.counts()
-    told = services.metrics
-    told.gauge("neurond_jobs", "Jobs by state.", counts, "status")
-    told.gauge("neurond_workers_free", "Workers that wait.", {"": services.executor.free()})
-    told.gauge("neurond_workers", "Workers there are.", {"": services.executor.alive()})
-    told.gauge("neurond_event_streams", "Event streams.", {"": services.rate_limiter.streams()})
-    told.gauge(
-        "neurond_worker_memory_bytes", "Held by all workers.", {"": services.executor.memory()}
+    metrics, executor = services.metrics, services.executor
+    streams, cache = services.rate_limiter.streams(), services.inference.cache_statistics()
+    metrics.gauge("neurond_jobs", "Jobs by status.", counts, "status")
+    metrics.gauge("neurond_workers_free", "Free workers.", {"": executor.free()})
+    metrics.gauge(
+        "neurond_workers", "Workers, including those that are starting.", {"": executor.alive()}
     )
-    loaded = services.inference.cache_statistics()
-    told.gauge("neurond_networks_loaded", "Networks in memory.", {"": loaded["loaded"]})
-    told.counter("neurond_model_cache_hits", "Requests that found it loaded.", loaded["hits"])
-    told.counter("neurond_model_cache_misses", "Versions that were loaded.", loaded["misses"])
-    return Response(told.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    metrics.gauge("neurond_event_streams", "Open event streams.", {"": streams})
+    metrics.gauge("neurond_worker_memory_bytes", "Memory of all workers.", {"": executor.memory()})
+    metrics.gauge("neurond_networks_loaded", "Versions in memory.", {"": cache["loaded"]})
+    metrics.counter("neurond_model_cache_hits", "Requests for loaded versions.", cache["hits"])
+    metrics.counter("neurond_model_cache_misses", "Loads of versions.", cache["misses"])
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/v1/version", summary="Which version is it?")
-async def version() -> VersionBody:
-    """Tell the versions of the server and of what it stands on."""
-    return VersionBody(version=VERSION, python=sys.version.split()[0], numpy=np.__version__)
+@router.get("/v1/version", summary="Version of the server")
+async def get_server_version() -> ServerVersionBody:
+    """Return the versions of the server, of Python and of NumPy."""
+    return ServerVersionBody(version=VERSION, python=sys.version.split()[0], numpy=np.__version__)

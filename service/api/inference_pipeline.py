@@ -11,14 +11,13 @@ many rows) makes `start` return False; the same functions then run in the ASGI a
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from fastapi import Request, Response
 from pydantic import ValidationError
-from starlette.datastructures import State
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -35,6 +34,7 @@ from service.api.dependencies import (
 from service.api.encoding import routed_path, unescaped
 from service.api.protocols.base import (
     Call,
+    Headers,
     InferenceProtocol,
     InferenceRequest,
     InferenceResponse,
@@ -57,6 +57,25 @@ PENDING: Final = "neurond.inference"
 """ASGI extension: the request that the HTTP protocol has begun."""
 
 CACHED_PATHS: Final = 4096
+CACHED_HEADERS: Final = 1024
+
+
+NOSNIFF: Final = b"x-content-type-options: nosniff\r\n"
+CLOSE: Final = b"connection: close\r\n"
+
+
+class FinishedResponse(NamedTuple):
+    """A complete response.
+
+    Attributes
+    ----------
+    headers
+        Lines as they are sent, each with its end.
+    """
+
+    status: int
+    headers: bytes
+    body: bytes
 
 
 @final
@@ -65,45 +84,48 @@ class InferencePipeline:
 
     Parameters
     ----------
-    state
-        The application's; holds its services once it runs.
     operations
         Earlier ones win where two have the same path.
     protocols
         Render the errors at their paths.
     traced
         Whether each request has a span.
+
+    Attributes
+    ----------
+    services
+        The application's; None while it starts.
     """
 
     def __init__(
         self,
-        state: State,
         operations: Sequence[Operation],
         protocols: Sequence[InferenceProtocol],
         *,
         traced: bool,
     ) -> None:
-        self._state, self._protocols, self._traced = state, protocols, traced
+        self.services: Services | None = None
+        self._protocols, self._traced = protocols, traced
         self._patterns = [(_pattern(operation.path), operation) for operation in operations]
         self._match = lru_cache(CACHED_PATHS)(self._match_path)
 
-    @property
-    def services(self) -> Services | None:
-        """The application's services; None while it starts."""
-        return getattr(self._state, "services", None)
-
     def match(
-        self, path: str, headers: Sequence[tuple[bytes, bytes]], address: str
+        self, path: str, headers: Mapping[bytes, bytes], address: str
     ) -> InferenceRequest | None:
-        """Return the request that a POST to a path is; None if it is not an inference operation."""
+        """Return the request that a POST to a path is; None if it is not an inference operation.
+
+        Parameters
+        ----------
+        headers
+            Names in lower case; of a repeated header the first value.
+        """
         matched = self._match(path)
         if matched is None or self.services is None:
             return None
         operation, network, version = matched
-        named = dict(reversed(headers))
         started = time.perf_counter()
         request = InferenceRequest(
-            operation, network, version, path, named, address, choose_request_id(named), started
+            operation, network, version, path, headers, address, choose_request_id(headers), started
         )
         if self._traced:
             request.span = tracing.start_span(request)
@@ -162,36 +184,41 @@ class InferencePipeline:
         except (ServiceError, ValidationError):
             model.statistics.failed()
             raise
-        elapsed = time.perf_counter_ns() - started
+        request.decoding = time.perf_counter_ns() - started
+        return call
 
-        def encode(outputs: Array) -> InferenceResponse:
-            started = time.perf_counter_ns()
-            response = call.encode(outputs)
-            model.statistics.coded(len(outputs), elapsed, time.perf_counter_ns() - started)
-            services.metrics.rows(len(outputs))
-            return response
+    def encode(
+        self, request: InferenceRequest, model: LoadedModel, call: Call, outputs: Array
+    ) -> InferenceResponse:
+        """Return the response for the outputs of a call, and count its rows and durations."""
+        started = time.perf_counter_ns()
+        response = call.encode(outputs)
+        rows = len(outputs)
+        model.statistics.coded(rows, request.decoding, time.perf_counter_ns() - started)
+        if self.services is not None:
+            self.services.metrics.rows(rows)
+        return response
 
-        return Call(call.rows, encode)
-
-    def finish(self, request: InferenceRequest, response: InferenceResponse) -> InferenceResponse:
+    def finish(self, request: InferenceRequest, response: InferenceResponse) -> FinishedResponse:
         """Count a request, and return its response with the headers that every response has."""
+        body, own, status = response
+        headers = b"%scontent-length: %d\r\nx-request-id: %s\r\n%s" % (
+            _encode_headers(own),
+            len(body),
+            request.id.encode(),
+            NOSNIFF,
+        )
         services = self.services
-        seconds = time.perf_counter() - request.started
-        headers = [
-            *response.headers,
-            (b"content-length", b"%d" % len(response.body)),
-            (b"x-request-id", request.id.encode()),
-            (b"x-content-type-options", b"nosniff"),
-        ]
         if services is not None:
-            services.metrics.request("POST", request.operation.path, response.status, seconds)
+            seconds = time.perf_counter() - request.started
+            services.metrics.request("POST", request.operation.path, status, seconds)
             if services.closing.is_set():
-                headers.append((b"connection", b"close"))
+                headers += CLOSE
         if request.span is not None:
-            tracing.end_span(request, response.status)
-        return response._replace(headers=headers)
+            tracing.end_span(request, status)
+        return FinishedResponse(status, headers, body)
 
-    def error(self, request: InferenceRequest, error: Exception) -> InferenceResponse:
+    def error(self, request: InferenceRequest, error: Exception) -> FinishedResponse:
         """Return the finished response for an error, in the form of the request's protocol."""
         request_id.set(request.id)
         context = errors.ErrorContext(self._protocols, request.path, request.id)
@@ -204,9 +231,7 @@ class InferencePipeline:
             response = errors.internal_error(context)
         return self.finish(request, _of(response))
 
-    def start(
-        self, request: InferenceRequest, respond: Callable[[InferenceResponse], None]
-    ) -> bool:
+    def start(self, request: InferenceRequest, respond: Callable[[FinishedResponse], None]) -> bool:
         """Answer a request whose body is there, at the end of this event-loop iteration.
 
         Returns
@@ -218,7 +243,8 @@ class InferencePipeline:
         if services is None or services.closing.is_set():
             return False
         try:
-            self.authenticate(request, services)
+            if request.caller is None:
+                self.authenticate(request, services)
             if request.lookup is not None:
                 return False
             caller = _caller(request)
@@ -231,16 +257,18 @@ class InferencePipeline:
             call = self.decode(request, model, services)
             if not fits_inline(model, call.rows):
                 return False
-            inference.submit(model, call.rows, partial(self._encode, request, call, respond))
+            respond_to = partial(self._respond, request, model, call, respond)
+            inference.submit(model, call.rows, respond_to)
         except Exception as error:  # noqa: BLE001 - every error is answered
             respond(self.error(request, error))
         return True
 
-    def _encode(
+    def _respond(
         self,
         request: InferenceRequest,
+        model: LoadedModel,
         call: Call,
-        respond: Callable[[InferenceResponse], None],
+        respond: Callable[[FinishedResponse], None],
         outputs: Array | Exception,
     ) -> None:
         """Respond with outputs, or with the error in their place."""
@@ -248,7 +276,7 @@ class InferencePipeline:
             if isinstance(outputs, Exception):
                 response = self.error(request, outputs)
             else:
-                response = self.finish(request, call.encode(outputs))
+                response = self.finish(request, self.encode(request, model, call, outputs))
         except Exception as error:  # noqa: BLE001 - every error is answered
             response = self.error(request, error)
         try:
@@ -256,7 +284,7 @@ class InferencePipeline:
         except Exception:
             log.exception("cannot write a response")
 
-    async def handle(self, request: InferenceRequest, http: Request) -> InferenceResponse:
+    async def handle(self, request: InferenceRequest, http: Request) -> FinishedResponse:
         """Return the response to a request, whatever it must wait for."""
         services = self.services
         assert services is not None  # noqa: S101 - `match` returns no request before
@@ -278,7 +306,8 @@ class InferencePipeline:
                 len(request.body),
                 lambda: self.decode(request, model, services),
             )
-            response = await services.inference.predict(model, call.rows, call.encode)
+            encode = partial(self.encode, request, model, call)
+            response = await services.inference.predict(model, call.rows, encode)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - every error is answered
@@ -301,7 +330,8 @@ class InferenceMiddleware:
         request: InferenceRequest | None = scope.get("extensions", {}).get(PENDING)
         if request is None:
             path = routed_path(scope.get("raw_path") or b"", scope["path"])
-            request = self._pipeline.match(path, scope["headers"], address_of(scope))
+            named = dict(reversed(scope["headers"]))
+            request = self._pipeline.match(path, named, address_of(scope))
         if request is None:
             await self._app(scope, receive, send)
             return
@@ -310,14 +340,16 @@ class InferenceMiddleware:
         except ClientDisconnect:
             log.debug("POST %s: the client disconnected", request.path)
             return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": list(response.headers),
-            }
-        )
+        headers = [tuple(line.split(b": ", 1)) for line in response.headers.split(b"\r\n")[:-1]]
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
+        await send(start)
         await send({"type": "http.response.body", "body": response.body})
+
+
+@lru_cache(CACHED_HEADERS)
+def _encode_headers(headers: Headers) -> bytes:
+    """Return headers as they are sent; most responses have the same."""
+    return b"".join([b"%s: %s\r\n" % header for header in headers])
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -340,5 +372,5 @@ def _json_of(request: InferenceRequest) -> object:
 
 def _of(response: Response) -> InferenceResponse:
     """Return a framework's response; its length is computed again."""
-    headers = [header for header in response.raw_headers if header[0] != b"content-length"]
-    return InferenceResponse(bytes(response.body), headers, response.status_code)
+    headers = (header for header in response.raw_headers if header[0] != b"content-length")
+    return InferenceResponse(bytes(response.body), tuple(headers), response.status_code)

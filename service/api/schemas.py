@@ -1,4 +1,4 @@
-"""What all native bodies share."""
+"""Types that all bodies of the native API share."""
 
 from datetime import datetime
 from typing import Annotated, TypeVar
@@ -19,7 +19,7 @@ Name = Annotated[
     Field(
         min_length=1,
         max_length=MAX_NAME_LENGTH,
-        description="Any text without control characters, unique; without one it is the id.",
+        description="Unique name, without control characters. The default is the id.",
     ),
 ]
 MAX_SEED = 2**53 - 1
@@ -28,32 +28,40 @@ Item = TypeVar("Item")
 
 
 class Body(BaseModel):
-    """A request body: nothing unknown, nothing converted, nothing infinite."""
+    """A request body without unknown fields, type conversion, NaN or infinities."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Links(BaseModel):
-    """Where to go from here."""
+    """Paths of related resources."""
 
     model_config = ConfigDict(extra="allow")
     self: str
 
 
-def links(path: str, **more: str) -> Links:
-    """Return links below a resource's path."""
+def links(path: str, **children: str) -> Links:
+    """Return the links of a resource: its own path, and the named paths below it."""
     return Links.model_validate(
-        {"self": path, **{name: f"{path}/{part}" for name, part in more.items()}}
+        {"self": path, **{name: f"{path}/{part}" for name, part in children.items()}}
     )
 
 
 def page_links(
-    request: Request, response: Response, found: list[Item], limit: int, ids: list[str]
+    request: Request, response: Response, items: list[Item], limit: int, ids: list[str]
 ) -> tuple[list[Item], bool]:
-    """Return the items of the page and whether there are more, and link to the next page."""
-    more = len(found) > limit
-    if more:
+    """Return the items of a page, and True if there are more; add a link to the next page.
+
+    Parameters
+    ----------
+    items
+        The items of the page, and one more if there is a next page.
+    ids
+        The id of each item.
+    """
+    has_more = len(items) > limit
+    if has_more:
         query = request.url.include_query_params(limit=limit, after=ids[limit - 1]).query
         path = uri_path(request.scope["path"])
         response.headers["Link"] = f'<{path}?{query}>; rel="next"'
-    return found[:limit], more
+    return items[:limit], has_more

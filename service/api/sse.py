@@ -1,4 +1,4 @@
-"""A job's log as server-sent events."""
+"""Encoding of job events as server-sent events."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -9,10 +9,11 @@ from service.domain.jobs import EventBatch
 
 MAX_BATCHES: Final = 512
 MAX_BYTES: Final = 16 << 20
+"""Limits of the cache of encoded batches."""
 
 
 def expanded(batch: EventBatch, after: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Yield a record's events later than ``after``, each with its id."""
+    """Yield the id, type and data of each event in a batch after the event ``after``."""
     if batch.type != "epoch":
         if batch.last_id > after:
             yield batch.last_id, batch.type, batch.data
@@ -24,23 +25,23 @@ def expanded(batch: EventBatch, after: int) -> Iterator[tuple[int, str, dict[str
 
 
 def event_bytes(event_id: str | None, kind: str, data: dict[str, Any]) -> bytes:
-    """Return one event as it goes over the wire."""
+    """Return one server-sent event; without an id if ``event_id`` is None."""
     name = b"" if event_id is None else b"id: " + event_id.encode() + b"\n"
     return name + b"event: " + kind.encode() + b"\ndata: " + json_bytes(data) + b"\n\n"
 
 
 @final
 class EncodedEvents:
-    """The latest records as they go over the wire, encoded once for all who follow."""
+    """A cache of the latest batches, each encoded once for all subscribers."""
 
     def __init__(self) -> None:
         self._encoded: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
         self._bytes = 0
 
     def of(self, batch: EventBatch, after: int) -> bytes:
-        """Return a record's events later than ``after``.
+        """Return the encoded events of a batch after the event ``after``.
 
-        What is for one subscriber alone, a part of a record or a merged one, is not kept.
+        Only complete batches are cached. Partial and merged batches are for a single subscriber.
         """
         if after >= batch.first_id or "merged" in batch.data:
             return self._encode(batch, after)

@@ -1,4 +1,4 @@
-"""The web page: built files, as they are, under a policy that lets nothing else run."""
+"""The web UI: built files, with a content security policy that blocks all other scripts."""
 
 import mimetypes
 from pathlib import Path
@@ -11,26 +11,26 @@ from service.api import docs
 from service.domain.errors import NotFoundError
 
 BUILT: Final = Path(__file__).parents[1] / "web" / "dist"
-"""Made by ``make web``; a wheel and an image hold it."""
+"""Created by ``make web``, and included in the wheel and the image."""
 
 POLICY: Final = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
     "frame-ancestors 'none'; form-action 'self'"
 )
-FOREVER: Final = "public, max-age=31536000, immutable"
-"""The names of built files hold a digest of their bytes."""
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+"""Cache policy of built files, whose names contain a digest of their content."""
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def home(request: Request) -> Response:
-    """Give a browser the page, and any other client a sign of life."""
+async def get_web_ui(request: Request) -> Response:
+    """Return the web UI to a browser, and the liveness status to any other client."""
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"status": "alive"})
     index = BUILT / "index.html"
     if not index.is_file():
-        return docs.page()
+        return docs.swagger_page()
     headers = {
         "Content-Security-Policy": POLICY,
         "Cache-Control": "no-cache",
@@ -40,10 +40,10 @@ async def home(request: Request) -> Response:
 
 
 @router.get("/page/assets/{name}")
-async def asset(name: str) -> Response:
-    """Give one built file."""
-    file = next((built for built in (BUILT / "assets").glob("*") if built.name == name), None)
+async def get_web_ui_asset(name: str) -> Response:
+    """Return a built file."""
+    file = next((asset for asset in (BUILT / "assets").glob("*") if asset.name == name), None)
     if file is None:
         raise NotFoundError("file", name)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return FileResponse(file, media_type=kind, headers={"Cache-Control": FOREVER})
+    return FileResponse(file, media_type=kind, headers={"Cache-Control": IMMUTABLE})

@@ -87,5 +87,5 @@ class NetworkRecord:
         return [str(index) for index in range(self.classes)]
 
     def config(self) -> dict[str, Any]:
-        """Return what the engine builds the network from."""
+        """Return the config from which the engine builds the network."""
         return {"input_shape": self.input_shape, "layers": self.layers, "dtype": self.dtype}

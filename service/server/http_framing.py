@@ -20,11 +20,12 @@ class Framing(NamedTuple):
     host: bytes
     transfer_encoding: bytes
     content_length: bytes
+    has_upgrade: bool
 
 
 def read_framing(headers: Sequence[tuple[bytes, bytes]], last_host: bytes) -> Framing:
     """Return the framing of a request from its headers."""
-    size, hosts, host, coding, length = 0, 0, last_host, b"", b"0"
+    size, hosts, host, coding, length, upgrade = 0, 0, last_host, b"", b"0", False
     for name, value in headers:
         size += len(name) + len(value) + 4
         if name == b"host":
@@ -33,7 +34,9 @@ def read_framing(headers: Sequence[tuple[bytes, bytes]], last_host: bytes) -> Fr
             coding += value.strip(b" \t")
         elif name == b"content-length":
             length = value.strip(b" \t")
-    return Framing(size, hosts, host, coding, length)
+        elif name == b"upgrade":
+            upgrade = True
+    return Framing(size, hosts, host, coding, length, upgrade)
 
 
 def error_response(status: int, detail: str) -> bytes:

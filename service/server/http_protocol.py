@@ -58,6 +58,8 @@ class HttpProtocol(HttpToolsProtocol):
     _answered_at_bytes: int | None = None
     _unparsed_bytes: int | None = None
     _host = b""
+    _valid_head: tuple[Any, ...] = ()
+    _repeats = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline of the first request."""
@@ -144,6 +146,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._rejected:  # the parser continues with bytes that arrived together
             return
         self._cancel_receive_timer()
+        head = (self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
+        self._repeats = head == self._valid_head
+        if self._repeats:  # as most requests of a connection
+            self._start_body()
+            return
         fields = read_framing(self.headers, self._host)
         if len(self.url) + fields.size > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
             detail = f"headers exceed {MAX_HEADER_BYTES} bytes or {MAX_HEADERS} fields"
@@ -151,17 +158,23 @@ class HttpProtocol(HttpToolsProtocol):
         elif problem := self._smuggling_risk(fields):
             self._reject(400, problem)
         else:
-            self._in_body, self._body_bytes, self._body_started_at = True, 0, self.loop.time()
-            self._non_body_bytes, self._answered_at_bytes = 0, None
-            if self.parser.should_upgrade():
+            if fields.has_upgrade and self.parser.should_upgrade():
                 self._unparsed_bytes = int(fields.content_length)
-            self.begin()
-            self.headers = []  # trailers are not headers
+            else:
+                self._valid_head = head
+            self._start_body()
+
+    def _start_body(self) -> None:
+        """Start the body of a request with valid headers."""
+        self._in_body, self._body_bytes, self._body_started_at = True, 0, self.loop.time()
+        self._non_body_bytes, self._answered_at_bytes = 0, None
+        self.begin()
+        self.headers = []  # trailers are not headers
 
     def _smuggling_risk(self, fields: Framing) -> str:
         """Return why a proxy could interpret the request differently; "" if it cannot."""
         version = self.parser.get_http_version()
-        hosts, host, coding = fields.hosts, fields.host, fields.transfer_encoding
+        hosts, host = fields.hosts, fields.host
         if hosts != 1 and (hosts or version == "1.1"):
             return f"expected exactly one Host header, got {hosts}"
         if host != self._host and not HOST.fullmatch(host):
@@ -170,17 +183,18 @@ class HttpProtocol(HttpToolsProtocol):
         named = None if self.url.startswith(b"/") else AUTHORITY.match(self.url)
         if named and named[1].lower() != host.lower():
             return "request target does not match Host"
-        return self._unsupported(version, coding)
+        return self._unsupported(version, fields)
 
-    def _unsupported(self, version: str, coding: bytes) -> str:
+    def _unsupported(self, version: str, fields: Framing) -> str:
         """Return which feature of HTTP is not supported; "" if all are."""
+        coding = fields.transfer_encoding
         if version not in VERSIONS:
             return "unsupported HTTP version"
         if coding and (coding.lower() != b"chunked" or version == "1.0"):
             return "unsupported Transfer-Encoding: only chunked, with HTTP/1.1"
         if self.parser.get_method() == b"CONNECT":
             return "CONNECT is not supported"
-        if coding and self.parser.should_upgrade():
+        if coding and fields.has_upgrade:
             return "a request with Upgrade must not have a chunked body"
         return ""
 

@@ -4,11 +4,13 @@ A small request that has arrived whole needs no task, scope or messages: the pip
 the end of the event-loop iteration with a single write. All other requests become ASGI requests.
 """
 
-from typing import Any, Final, final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, final
+from urllib.parse import unquote
 
 from service.api.encoding import routed_path
-from service.api.inference_pipeline import PENDING, InferencePipeline
-from service.api.protocols.base import InferenceRequest, InferenceResponse
+from service.api.inference_pipeline import CLOSE, PENDING, FinishedResponse, InferencePipeline
+from service.api.protocols.base import InferenceRequest
 from service.server.http_protocol import HttpProtocol
 
 MAX_CONTENT_LENGTH_DIGITS: Final = 9
@@ -19,6 +21,14 @@ ASGI_HEADERS: Final = frozenset(
 """Headers that only the ASGI adapter, or the server in front of it, handles."""
 
 REASONS: Final = {200: b"OK"}
+
+
+class _Target(NamedTuple):
+    """What the pipeline needs of a head."""
+
+    path: str
+    headers: Mapping[bytes, bytes]
+    address: str
 
 
 @final
@@ -35,6 +45,7 @@ class InferenceHttpProtocol(HttpProtocol):
         super().__init__(**options)
         self._pipeline = pipeline
         self._request: InferenceRequest | None = None
+        self._target: _Target | None = None
         self._chunks: list[bytes] = []
         self._pending = False
 
@@ -75,20 +86,16 @@ class InferenceHttpProtocol(HttpProtocol):
             self._hand_over()
             super().on_message_complete()
 
-    def _respond(self, response: InferenceResponse) -> None:
+    def _respond(self, response: FinishedResponse) -> None:
         """Write the response to the pending request."""
         request, self._request, self._pending = self._request, None, False
         if self.transport.is_closing() or request is None:
             return
-        headers = [*self.server_state.default_headers, *response.headers]
+        status, headers, body = response
+        date = b"".join([b"%s: %s\r\n" % header for header in self.server_state.default_headers])
+        reason = REASONS.get(status, b"")
         self.transport.write(
-            b"HTTP/1.1 %d %s\r\n%s\r\n%s"
-            % (
-                response.status,
-                REASONS.get(response.status, b""),
-                b"".join(b"%s: %s\r\n" % header for header in headers),
-                response.body,
-            )
+            b"HTTP/1.1 %d %s\r\n%s%s\r\n%s" % (status, reason, date, headers, body)
         )
         if self.access_log:
             self.access_logger.info(
@@ -97,9 +104,9 @@ class InferenceHttpProtocol(HttpProtocol):
                 "POST",
                 self.url.decode("latin-1"),
                 "1.1",
-                response.status,
+                status,
             )
-        if (b"connection", b"close") in response.headers:
+        if headers.endswith(CLOSE):
             self.transport.close()
         self.on_response_complete()
 
@@ -126,24 +133,27 @@ class InferenceHttpProtocol(HttpProtocol):
 
     def _match(self) -> InferenceRequest | None:
         """Return the inference request that a head begins, if its body is short."""
-        services = self._pipeline.services
-        if services is None:
+        if not self._repeats:
+            self._target = self._read_target()
+        if self._target is None:
             return None
-        length = b""
-        for name, value in self.headers:
-            if name in ASGI_HEADERS:
-                return None
-            if name == b"content-length":
-                length = value
+        path, headers, address = self._target
+        return self._pipeline.match(path, headers, address)
+
+    def _read_target(self) -> _Target | None:
+        """Return what the pipeline needs of a head; None if the body is not short."""
+        services, headers = self._pipeline.services, dict(reversed(self.headers))
+        if services is None or not ASGI_HEADERS.isdisjoint(headers):
+            return None
+        length = headers.get(b"content-length", b"")
         short = length.isdigit() and len(length) <= MAX_CONTENT_LENGTH_DIGITS
         if not short or int(length) > services.limits.inline_bytes:
             return None
-        path = self.url.partition(b"?")[0]
-        address = self.client[0] if self.client else ""
-        routed = (
-            routed_path(path, path.decode("latin-1")) if b"%" in path else path.decode("latin-1")
-        )
-        return self._pipeline.match(routed, self.headers, address)
+        raw = self.url.partition(b"?")[0]
+        path = raw.decode("latin-1")
+        if b"%" in raw:
+            path = routed_path(raw, unquote(path))
+        return _Target(path, headers, self.client[0] if self.client else "")
 
     def _is_idle(self) -> bool:
         return not self._pending and super()._is_idle()

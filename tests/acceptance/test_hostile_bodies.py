@@ -74,7 +74,7 @@ def zip_with_false_sizes() -> bytes:
     return bytes(data)
 
 
-def npy_with_many_signs() -> bytes:
+def npy_with_many_minus_characters() -> bytes:
     """Return an npy file whose shape starts with thousands of minus signs."""
     head = b"{'descr':'<f8','fortran_order':False,'shape':" + b"-" * 3900 + b"1,}\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head
@@ -180,7 +180,12 @@ CASES: dict[str, tuple[str, str, BodyFactory, int]] = {
         400,
     ),
     "an archive with false sizes": ("/v1/datasets", "application/x-npz", zip_with_false_sizes, 422),
-    "a shape of minus signs": ("/invocations", "application/x-npy", npy_with_many_signs, 400),
+    "a shape of minus signs": (
+        "/invocations",
+        "application/x-npy",
+        npy_with_many_minus_characters,
+        400,
+    ),
     "a generated dataset of gigabytes": (
         "/v1/datasets",
         JSON,

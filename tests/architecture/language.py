@@ -19,7 +19,7 @@ ALLOWED = frozenset({"connection_made", "lease_owner", "lease_owners"})
 """Names of a library, or of a column."""
 
 PATTERNS = {
-    "headless clause": r"\A\W*(What|Who|Whoever) (?!is\b|are\b)[a-z]"
+    "headless clause": r"(?m)\A\W*(What|Who|Whoever) (?!is\b|are\b)[a-z][^\n?]*$"
     r"|\bReturn what\b|\b[Tt]hose who\b|\b[Ww]hoever\b|\bTell whether\b",
     "tell": r"\b(told|tells?|telling)\b",
     "is no": r"(?<!there )(?<!There )\b(is|are|was|were|be) no\b(?! (longer|more)\b)|\b[Nn]obody\b",

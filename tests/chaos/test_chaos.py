@@ -33,7 +33,7 @@ def detects(fault: str, finding: str, folder: Path) -> bool:
     return any(getattr(chaos.run(kills=5), finding) for chaos in runs)
 
 
-def test_planted_faults_are_found(tmp_path: Path) -> None:
+def test_planted_faults_are_detected(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:  # each mostly waits for its own server
         results = {
             fault: pool.submit(detects, fault, kind, tmp_path) for fault, kind in FAULTS.items()

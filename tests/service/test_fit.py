@@ -76,7 +76,7 @@ async def test_fit_accepts_the_fields_of_a_network_creation(
     problem(await client.post("/v1/fit", json=narrow), 422, "validation_failed", "/dataset")
     both = {"dataset": digits, "network": {"layers": LAYERS, "hidden": [3]}}
     invalid = problem(await client.post("/v1/fit", json=both), 422, "validation_failed", "/network")
-    assert invalid["detail"] == "/network: give either layers, or the units of hidden ones"
+    assert invalid["detail"] == "/network: expected either layers or hidden, got both"
     assert len(invalid["errors"]) == 1
 
 

@@ -1,4 +1,4 @@
-"""The inference pipeline: one set of stages, two adapters."""
+"""The inference pipeline and its two adapters: ASGI middleware and HTTP protocol."""
 
 import asyncio
 import gzip
@@ -25,7 +25,7 @@ END = b"\r\n\r\n"
 
 
 def tensor(rows: list[list[float]]) -> Json:
-    """A request of the Open Inference Protocol."""
+    """Return a request of the Open Inference Protocol."""
     data = [number for row in rows for number in row]
     shape = [len(rows), len(rows[0])]
     return {"inputs": [{"name": "input", "shape": shape, "datatype": "FP32", "data": data}]}
@@ -46,7 +46,7 @@ GOOD: list[tuple[str, Any]] = [
     ("/invocations", {"dataframe_split": {"data": [ROW]}}),
     ("/score", {"input_data": [ROW]}),
 ]
-"""Requests of all protocols."""
+"""Valid requests of all protocols."""
 
 BAD: list[tuple[str, Any]] = [
     (path, content)
@@ -78,38 +78,43 @@ BAD: list[tuple[str, Any]] = [
     ("/invocations", {"instances": [[1]]}),
     ("/score", {"input_data": [ROW], "data": [ROW]}),
 ]
-"""Requests that are answered with an error."""
+"""Requests whose response is an error."""
 
 
 @pytest.fixture
-async def only(app: FastAPI, network: Json, monkeypatch: pytest.MonkeyPatch) -> Json:
-    """The network, which is also the default one."""
+async def default_network(app: FastAPI, network: Json, monkeypatch: pytest.MonkeyPatch) -> Json:
+    """Make the network the default network, and return it."""
     monkeypatch.setattr(app.state.services.inference, "_default", network["name"])
     return network
 
 
 @pytest.mark.parametrize(("path", "body"), GOOD + BAD)
 async def test_both_adapters_send_the_same_response(
-    client: httpx.AsyncClient, socket_client: httpx.AsyncClient, only: Json, path: str, body: Any
+    client: httpx.AsyncClient,
+    socket_client: httpx.AsyncClient,
+    default_network: Json,
+    path: str,
+    body: Any,
 ) -> None:
-    url = path.format(name=only["name"])
+    name = default_network["name"]
+    url = path.format(name=name)
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", "X-Request-ID": "one-id"}
-    await socket_client.post(f"/v1/networks/{only['name']}/predict", json={"inputs": [ROW]})
+    await socket_client.post(f"/v1/networks/{name}/predict", json={"inputs": [ROW]})
 
-    by_asgi = await client.post(url, content=content, headers=headers)
-    by_http = await socket_client.post(url, content=content, headers=headers)
+    asgi_response = await client.post(url, content=content, headers=headers)
+    http_response = await socket_client.post(url, content=content, headers=headers)
 
-    assert by_asgi.status_code == by_http.status_code
-    assert by_asgi.content == by_http.content
-    assert by_asgi.is_success == ((path, body) in GOOD)
-    on_the_wire = {"date", "server"}
-    assert {*by_http.headers.items()} - {
-        (k, by_http.headers[k]) for k in on_the_wire if k in by_http.headers
-    } == {*by_asgi.headers.items()}
+    assert asgi_response.status_code == http_response.status_code
+    assert asgi_response.content == http_response.content
+    assert asgi_response.is_success == ((path, body) in GOOD)
+    server_headers = {"date", "server"}
+    assert {item for item in http_response.headers.items() if item[0] not in server_headers} == {
+        *asgi_response.headers.items()
+    }
 
 
-def test_every_declared_inference_operation_is_answered_by_the_pipeline(app: FastAPI) -> None:
+def test_the_pipeline_handles_every_declared_inference_operation(app: FastAPI) -> None:
     routers = [routes.router, *(protocol.router for protocol in app.state.protocols)]
     declared = {
         route.path
@@ -153,7 +158,7 @@ async def test_unusual_requests_reach_the_pipeline_as_asgi_requests(
     assert response.content == plain.content
 
 
-async def test_a_forwarded_address_counts_for_anonymous_access(
+async def test_anonymous_access_is_denied_to_a_forwarded_address(
     socket_client: httpx.AsyncClient, network: Json
 ) -> None:
     url = f"{network['links']['self']}/predict"
@@ -180,7 +185,7 @@ async def test_pages_of_other_sites_are_rejected_on_both_adapters(
         problem(response, 403, "csrf_rejected")
 
 
-async def test_the_default_network_follows_the_networks_there_are(
+async def test_a_single_network_is_the_default_network(
     socket_client: httpx.AsyncClient, app: FastAPI
 ) -> None:
     tenant = "default"
@@ -205,7 +210,7 @@ async def test_the_default_network_follows_the_networks_there_are(
     await socket_client.delete("/v1/networks/second")
 
 
-async def test_a_new_version_and_an_alias_answer_at_once(
+async def test_a_new_version_or_alias_is_used_by_the_next_request(
     socket_client: httpx.AsyncClient, network: Json
 ) -> None:
     path = network["links"]["self"]
@@ -226,7 +231,7 @@ async def test_a_new_version_and_an_alias_answer_at_once(
     assert newest["predictions"] != stable["predictions"]
 
 
-async def test_a_deleted_network_answers_no_more(
+async def test_a_deleted_network_returns_404(
     socket_client: httpx.AsyncClient, network: Json
 ) -> None:
     path = network["links"]["self"]
@@ -234,11 +239,11 @@ async def test_a_deleted_network_answers_no_more(
 
     assert (await socket_client.delete(path)).status_code == 204
 
-    answer = await socket_client.post(f"{path}/classify", json={"inputs": [ROW]})
-    problem(answer, 404, "not_found")
+    response = await socket_client.post(f"{path}/classify", json={"inputs": [ROW]})
+    problem(response, 404, "not_found")
 
 
-async def test_aliases_and_versions_change_under_load_and_fail_nobody(
+async def test_no_request_fails_while_aliases_and_versions_change(
     socket_client: httpx.AsyncClient, network: Json
 ) -> None:
     path = network["links"]["self"]
@@ -247,40 +252,41 @@ async def test_aliases_and_versions_change_under_load_and_fail_nobody(
     assert (await socket_client.put(f"{path}/weights", json=document)).status_code == 201
     stable = f"{path}/versions/stable/predict"
     await socket_client.put(f"{path}/aliases/stable", json={"version": 0})
-    told: list[tuple[int, int]] = []
-    over = asyncio.Event()
+    results: list[tuple[int, int]] = []
+    finished = asyncio.Event()
 
-    async def ask() -> None:
-        while not over.is_set():
-            answer = await socket_client.post(stable, json={"inputs": [ROW]})
-            told.append((answer.status_code, answer.json().get("version", -1)))
+    async def predict_repeatedly() -> None:
+        while not finished.is_set():
+            response = await socket_client.post(stable, json={"inputs": [ROW]})
+            results.append((response.status_code, response.json().get("version", -1)))
 
-    asking = [asyncio.create_task(ask()) for _ in range(6)]
-    for turn in range(8):
-        pointed = await socket_client.put(f"{path}/aliases/stable", json={"version": turn % 2})
-        assert pointed.status_code == 200
-        answer = await socket_client.post(stable, json={"inputs": [ROW]})
-        assert answer.json()["version"] == turn % 2
+    clients = [asyncio.create_task(predict_repeatedly()) for _ in range(6)]
+    for index in range(8):
+        changed = await socket_client.put(f"{path}/aliases/stable", json={"version": index % 2})
+        assert changed.status_code == 200
+        response = await socket_client.post(stable, json={"inputs": [ROW]})
+        assert response.json()["version"] == index % 2
         assert (await socket_client.put(f"{path}/weights", json=document)).status_code == 201
-    over.set()
-    await asyncio.gather(*asking)
+    finished.set()
+    await asyncio.gather(*clients)
 
-    assert set(told) == {(200, 0), (200, 1)}
-    assert len(told) > 50
+    assert set(results) == {(200, 0), (200, 1)}
+    assert len(results) > 50
 
 
 class RawConnection:
-    """A raw connection to the server."""
+    """A TCP connection to the server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
     @classmethod
     async def to(cls, client: httpx.AsyncClient) -> "RawConnection":
+        """Connect to the server of a client."""
         return cls(*await asyncio.open_connection(client.base_url.host, client.base_url.port))
 
     async def response(self) -> tuple[int, Json]:
-        """Return the status and the body of the next answer."""
+        """Return the status and the body of the next response."""
         head = await asyncio.wait_for(self.reader.readuntil(END), 5)
         length = next(
             int(line.split(b":")[1])
@@ -291,12 +297,13 @@ class RawConnection:
 
 
 def request(network: Json, row: list[float], verb: str = "predict") -> bytes:
+    """Return the bytes of a request."""
     body = json.dumps({"inputs": [row]}).encode()
     head = f"POST {network['links']['self']}/{verb} HTTP/1.1\r\nHost: x\r\n"
     return f"{head}Content-Length: {len(body)}".encode() + END + body
 
 
-async def test_rows_of_one_turn_go_through_together_and_a_bad_one_alone(
+async def test_concurrent_requests_are_one_batch_and_an_invalid_row_fails_alone(
     app: FastAPI, socket_client: httpx.AsyncClient, network: Json
 ) -> None:
     rows = [[index / 20 + column / 100 for column in range(25)] for index in range(12)]
@@ -307,84 +314,89 @@ async def test_rows_of_one_turn_go_through_together_and_a_bad_one_alone(
     connections = [await RawConnection.to(socket_client) for _ in rows]
     counts = app.state.services.inference.statistics(network["id"])[0]
 
-    async def at_once(sent: list[list[float]]) -> tuple[list[tuple[int, Json]], int, int]:
+    async def send_together(sent: list[list[float]]) -> tuple[list[tuple[int, Json]], int, int]:
+        """Return the responses, the predicted rows and the number of batches."""
         before = counts.rows, counts.executions
         for connection, row in zip(connections, sent, strict=True):
             connection.writer.write(request(network, row))
-        told = [await connection.response() for connection in connections]
-        return told, counts.rows - before[0], counts.executions - before[1]
+        responses = [await connection.response() for connection in connections]
+        return responses, counts.rows - before[0], counts.executions - before[1]
 
-    told, answered, executions = await at_once(rows)
-    assert (answered, executions) == (12, 1)
-    bound = ROUNDING["float32"]
-    for (status, body), expected in zip(told, alone, strict=True):
+    responses, predicted, executions = await send_together(rows)
+    assert (predicted, executions) == (12, 1)
+    tolerance = ROUNDING["float32"]
+    for (status, body), expected in zip(responses, alone, strict=True):
         assert status == 200
         pairs = zip(body["outputs"][0], expected, strict=True)
-        assert all(math.isclose(one, other, abs_tol=bound) for one, other in pairs)
+        assert all(math.isclose(output, value, abs_tol=tolerance) for output, value in pairs)
 
-    told, answered, executions = await at_once([*rows[:5], [1e300] * 25, *rows[6:]])
-    assert [status for status, _ in told] == [200] * 5 + [422] + [200] * 6
-    assert [body["outputs"][0] for status, body in told if status == 200] == [
+    responses, predicted, executions = await send_together([*rows[:5], [1e300] * 25, *rows[6:]])
+    assert [status for status, _ in responses] == [200] * 5 + [422] + [200] * 6
+    assert [body["outputs"][0] for status, body in responses if status == 200] == [
         *alone[:5],
         *alone[6:],
     ]
-    assert (answered, executions) == (11, 11)
+    assert (predicted, executions) == (11, 11)
     for connection in connections:
         connection.writer.close()
 
 
-async def test_requests_of_one_connection_are_answered_in_their_order(
+async def test_pipelined_requests_are_answered_in_order(
     socket_client: httpx.AsyncClient, network: Json
 ) -> None:
     await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
     connection = await RawConnection.to(socket_client)
     version = b"GET /v1/version HTTP/1.1\r\nHost: x" + END
-    bad = request(network, [1.0])
+    invalid = request(network, [1.0])
     connection.writer.write(
-        request(network, ROW) + version + request(network, ROW, "classify") + bad + version
+        request(network, ROW) + version + request(network, ROW, "classify") + invalid + version
     )
 
-    told = [await connection.response() for _ in range(5)]
+    responses = [await connection.response() for _ in range(5)]
 
-    assert [status for status, _ in told] == [200, 200, 200, 422, 200]
+    assert [status for status, _ in responses] == [200, 200, 200, 422, 200]
     keys = ("outputs", "version", "predictions", "code", "version")
-    assert all(key in body for key, (_, body) in zip(keys, told, strict=True))
+    assert all(key in body for key, (_, body) in zip(keys, responses, strict=True))
     connection.writer.close()
 
 
-async def test_a_request_may_come_in_pieces_or_not_at_all(
+async def test_requests_may_arrive_in_parts_or_be_aborted(
     socket_client: httpx.AsyncClient, network: Json
 ) -> None:
     await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
     sent = request(network, ROW)
     head = sent.index(END) + 4
     connection = await RawConnection.to(socket_client)
-    for begin, end in ((0, 20), (20, head), (head, head + 9), (head + 9, len(sent))):
-        connection.writer.write(sent[begin:end])
+    for start, stop in ((0, 20), (20, head), (head, head + 9), (head + 9, len(sent))):
+        connection.writer.write(sent[start:stop])
         await asyncio.sleep(0.02)
     assert (await connection.response())[0] == 200
     connection.writer.write(sent[:-5])
     await asyncio.sleep(0.02)
     connection.writer.close()
-    hasty = await RawConnection.to(socket_client)
-    hasty.writer.write(sent)
-    hasty.writer.transport.abort()
+    aborted = await RawConnection.to(socket_client)
+    aborted.writer.write(sent)
+    aborted.writer.transport.abort()
 
-    answer = await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
+    response = await socket_client.post(
+        f"{network['links']['self']}/predict", json={"inputs": [ROW]}
+    )
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
-async def test_an_empty_version_is_none(socket_client: httpx.AsyncClient, network: Json) -> None:
+async def test_an_empty_version_returns_404(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
     path = network["links"]["self"]
     await socket_client.post(f"{path}/predict", json={"inputs": [ROW]})
 
-    answer = await socket_client.post(f"{path}/versions//predict", json={"inputs": [ROW]})
+    response = await socket_client.post(f"{path}/versions//predict", json={"inputs": [ROW]})
 
-    assert answer.status_code == 404
+    assert response.status_code == 404
 
 
-async def test_who_sends_the_next_request_at_once_may_take_time_over_it(
+async def test_the_keep_alive_timeout_does_not_end_a_request_that_has_started(
     socket_client: httpx.AsyncClient, network: Json
 ) -> None:
     await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
@@ -424,8 +436,8 @@ async def test_an_unexpected_error_is_answered_and_affects_no_other_request(
         connection.writer.close()
 
 
-async def test_nonsense_behind_a_request_waits_for_its_answer(
-    socket_client: httpx.AsyncClient, network: Json
+async def test_an_invalid_pipelined_request_is_rejected_after_the_valid_one(
+    socket_client: httpx.AsyncClient,
 ) -> None:
     connection = await RawConnection.to(socket_client)
     connection.writer.write(b"GET /v1/networks HTTP/1.1\r\nHost: x" + END + b"NONSENSE" + END)
@@ -433,6 +445,11 @@ async def test_nonsense_behind_a_request_waits_for_its_answer(
     assert [(await connection.response())[0] for _ in range(2)] == [200, 400]
     assert await asyncio.wait_for(connection.reader.read(), 5) == b""
     connection.writer.close()
+
+
+async def test_leading_zeros_of_a_content_length_are_ignored(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
     path = f"{network['links']['self']}/predict"
     connection = await RawConnection.to(socket_client)
     zeros = "0" * 5000

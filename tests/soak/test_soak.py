@@ -16,7 +16,7 @@ def test_a_short_soak_finds_no_leak(tmp_path: Path) -> None:
     assert report.is_clean(), report
 
 
-def test_a_planted_leak_is_found(tmp_path: Path) -> None:
+def test_a_planted_leak_is_detected(tmp_path: Path) -> None:
     leaky = Soak(Leaky(tmp_path / "data", workers=1))
     report = leaky.run(classifies=40_000, jobs=10, warm=(10_000, 10))
 

@@ -1,1 +1,1 @@
-"""Inference protocols that others made, each by itself."""
+"""Third-party inference protocols, each in its own package."""

@@ -17,14 +17,14 @@ from service.application.inference.loaded_model import LoadedModel
 from service.domain.keys import Caller
 from service.domain.limits import Limits
 
-Headers = Sequence[tuple[bytes, bytes]]
-"""Names in lower case, and values, of a response."""
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Names, in lower case, and values of the headers of a response."""
 
 JSON: Final[Headers] = ((b"content-type", b"application/json"),)
 
 
 class InferenceResponse(NamedTuple):
-    """A response, without the headers that every response has."""
+    """A response without the headers that are added to every response."""
 
     body: bytes
     headers: Headers = JSON
@@ -32,7 +32,7 @@ class InferenceResponse(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Rows of a request, and what encodes their outputs, (rows, units), as its response."""
+    """The rows of a request, and a function that encodes their outputs, (rows, units)."""
 
     rows: Rows
     encode: Callable[[Array], InferenceResponse]
@@ -45,21 +45,23 @@ class InferenceRequest:
     Attributes
     ----------
     network, version
-        References in the path; None is the default network, and the version that answers for it.
+        References in the path. None means the default network, and its default version.
     headers
-        Names in lower case; of a repeated header the first value.
+        Names in lower case. If a header is repeated, the first value.
     address
-        The client's; empty for a Unix socket.
+        Address of the client; empty for a Unix socket.
     started
-        By `time.perf_counter`.
+        Start time, from `time.perf_counter`.
     caller
         None until the request is authenticated.
     lookup
-        Id of the network whose tenant an admin acts for.
+        Id of the network whose tenant the admin acts for.
     rejection
         Why the request is rejected before its body is read.
     body
-        Decompressed.
+        The decompressed body.
+    decoding
+        Duration of decoding the body, in nanoseconds.
     """
 
     operation: "Operation"
@@ -75,6 +77,7 @@ class InferenceRequest:
     rejection: Exception | None = None
     span: Span | None = None
     body: bytes = b""
+    decoding: int = 0
 
     def header(self, name: bytes) -> str | None:
         """Return the value of a header."""
@@ -89,18 +92,18 @@ def check_rows(limits: Limits, _: LoadedModel, request: InferenceRequest) -> Non
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An inference operation: its path, and how its bodies are read and written.
+    """An inference operation: its path and its codec.
 
     Attributes
     ----------
     path
-        Template; its first parameter is the network, its second the version.
+        Path template. Its first parameter is the network, its second the version.
     decode
         Returns the call of a request, or raises a ServiceError or a pydantic ValidationError.
     limit
         Name of the setting in `Limits` that bounds the body.
     check_large
-        Bounds what `decode` would make of a large body.
+        Raises InvalidRequestError if decoding a large body would use too much memory.
     check_model
         Raises a ServiceError if the protocol must not use the model.
     """
@@ -114,18 +117,19 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class InvocationCodec:
-    """How a protocol reads and writes the bodies of ``POST /invocations``, which two share.
+    """The codec of a protocol for ``POST /invocations``, which two protocols share.
 
     Attributes
     ----------
     kinds
-        Media types of its bodies.
+        Media types of the bodies.
     accepts
         Returns True if a body of this media type belongs to the protocol.
     decode
         Returns the rows of such a body.
     encode
-        Returns the response for outputs, the media type of the request and its Accept header.
+        Returns the response for the outputs, (rows, units), the media type of the request and its
+        Accept header.
     """
 
     kinds: frozenset[str]
@@ -136,18 +140,18 @@ class InvocationCodec:
 
 @dataclass(frozen=True, slots=True)
 class InferenceProtocol:
-    """A protocol.
+    """A third-party inference protocol.
 
     Attributes
     ----------
     router
-        Its other routes, and the declarations of its operations for OpenAPI.
+        Routes that are not operations, and declarations of the operations for OpenAPI.
     owns
         Returns True if errors at a path have the protocol's form.
     error
         Returns the response for a status, a code and a detail.
     schemas
-        Bodies that codecs read and no route declares.
+        Schemas of bodies that no route declares.
     """
 
     router: APIRouter
@@ -159,10 +163,10 @@ class InferenceProtocol:
 
 
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": "Error; the body says what is wrong."}
+    status: {"description": "An error, described in the body."}
     for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
 }
-"""Statuses that routes declare whose errors have no schema of their own."""
+"""Error statuses of routes whose protocol has no error schema."""
 
 _KSERVE_STATUS: Final = {422: 400, 409: 400, 406: 400, 507: 503}
 

@@ -1,1 +1,1 @@
-"""Azure ML's inference server."""
+"""The inference server of Azure ML."""

@@ -1,4 +1,4 @@
-"""The stock inference server of Azure ML: ``/score``, and the description of it."""
+"""The inference server of Azure ML: ``/score`` and its description."""
 
 import json
 from typing import Annotated, Any, Final
@@ -36,7 +36,7 @@ TRACES: Final = {
     b"x-request-id": b"x-ms-request-id",
     b"x-ms-client-request-id": b"x-ms-client-request-id",
 }
-"""Headers that the response repeats, and their names there."""
+"""Request headers that the response repeats, and their names in the response."""
 
 router = APIRouter(tags=["azure ml"], responses=FAILURES)
 
@@ -60,8 +60,10 @@ async def score_options() -> Response:
 
 
 @router.get("/swagger.json", summary="Scoring schema")
-async def get_scoring_schema(version: Annotated[Count, Query(ge=2, le=3)] = 2) -> dict[str, Any]:
-    """Return the description of the operation, as Swagger 2 or OpenAPI 3."""
+async def get_scoring_schema(
+    version: Annotated[Count, Query(ge=2, le=3, description="Major version of the format.")] = 2,
+) -> dict[str, Any]:
+    """Return the description of ``/score`` as Swagger 2 or OpenAPI 3."""
     kind = {"swagger": "2.0"} if version == 2 else {"openapi": "3.0.3"}
     operation = {
         "summary": "Predict with the default network",
@@ -88,13 +90,13 @@ def _decode(request: InferenceRequest, _: LoadedModel) -> Call:
     ]
 
     def encode(outputs: Array) -> InferenceResponse:
-        return InferenceResponse(msgspec.json.encode(outputs.tolist()), [*JSON, *traces])
+        return InferenceResponse(msgspec.json.encode(outputs.tolist()), (*JSON, *traces))
 
     return Call(rows, encode)
 
 
 def error(status: int, _: str, detail: str) -> Response:
-    """Return an error as the stock server does."""
+    """Return an error in the format of Azure ML's server."""
     status = 400 if status == 422 else status
     return Response(json.dumps({"message": detail}), status, media_type="application/json")
 

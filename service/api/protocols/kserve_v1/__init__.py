@@ -1,1 +1,1 @@
-"""The first protocol of KServe, which is TensorFlow Serving's over REST."""
+"""The KServe V1 protocol, which is the REST API of TensorFlow Serving."""

@@ -31,7 +31,7 @@ FAILURES: Final[dict[int | str, dict[str, Any]]] = {
 }
 Version = Annotated[
     str,
-    Path(description="Number of a version.", openapi_examples={"here": {"value": "0"}}),
+    Path(description="Version number.", openapi_examples={"here": {"value": "0"}}),
 ]
 Label = Annotated[
     str, Path(description="Alias of a version.", openapi_examples={"here": {"value": "latest"}})
@@ -65,17 +65,17 @@ def _declare(verb: str) -> None:
     async def label(model: NetworkRef, label: Label, tenant: PredictTenant) -> Response:
         return answered_by_pipeline(model, label, tenant)
 
-    for path, endpoint, what in (
-        ("/{model}:", model, "model"),
-        ("/{model}/versions/{version}:", version, "version"),
-        ("/{model}/labels/{label}:", label, "alias"),
+    for path, endpoint, target in (
+        ("/{model}:", model, "a model"),
+        ("/{model}/versions/{version}:", version, "a version"),
+        ("/{model}/labels/{label}:", label, "an alias"),
     ):
         router.add_api_route(
             path + verb,
             endpoint,
             methods=["POST"],
-            summary=f"{verb.capitalize()} with a {what}".replace("a alias", "an alias"),
-            description=f"TensorFlow Serving's {verb} for a {what}.".replace("a alias", "an alias"),
+            summary=f"{verb.capitalize()} with {target}",
+            description=f"Run TensorFlow Serving's {verb} with {target}.",
             response_model=response,
             openapi_extra=extra,
             name=f"{verb}_with_{endpoint.__name__}",

@@ -8,7 +8,7 @@ from service.api.examples import SEVEN
 
 
 class PredictRequest(BaseModel):
-    """Rows, or one tensor."""
+    """Rows in row form, or all rows as one tensor."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"instances": [SEVEN]}]})
 
@@ -18,14 +18,14 @@ class PredictRequest(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """An output for each row, under the key that matches the form of the request."""
+    """The outputs for each row, as `predictions` or `outputs` like the form of the request."""
 
     predictions: list[list[float]] | None = None
     outputs: list[list[float]] | None = None
 
 
 class ExamplesRequest(BaseModel):
-    """Examples with their features."""
+    """Examples as dictionaries of features."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"examples": [{"input": SEVEN}]}]})
 
@@ -35,13 +35,13 @@ class ExamplesRequest(BaseModel):
 
 
 class ClassifyResults(BaseModel):
-    """A list of [label, score] for each example, or one number."""
+    """For each example a list of [label, score], or one number."""
 
     results: list[Any]
 
 
 class ModelNames(BaseModel):
-    """Names of the networks."""
+    """The names of the networks."""
 
     models: list[str]
 

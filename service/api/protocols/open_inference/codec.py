@@ -94,9 +94,9 @@ class TensorInput:
     rows
         (batch, inputs), float64.
     outputs
-        None is every output.
+        The requested outputs; None means every output.
     binary
-        Whether outputs are binary if they do not say.
+        True if outputs are binary by default.
     """
 
     id: str | None
@@ -125,7 +125,7 @@ MAX_TENSOR_ROWS: Final = 1 << 40
 
 
 def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> TensorInput:
-    """Return the request.
+    """Return the decoded request.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
 
     Raises
     ------
-    InvalidRequest
+    InvalidRequestError
         If the request cannot be decoded; the message names the part.
     """
     length = json_length(header_length, body)
@@ -173,17 +173,20 @@ def json_length(text: str | None, body: bytes) -> int:
     if text is None:
         return size
     if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > size:
-        problem = f"Inference-Header-Content-Length {text[:20]!r} is no length within {size} bytes"
+        problem = (
+            f"Inference-Header-Content-Length must be an integer from 0 to {size}, "
+            f"got {text[:20]!r}"
+        )
         raise InvalidRequestError(problem)
     return int(text)
 
 
 def _raw_rows(data: bytes, columns: int, dtype: str) -> Array:
-    """Return the rows of a body that is nothing but the tensor."""
+    """Return the rows of a body that contains only the data of the tensor."""
     kind = np.dtype(dtype).newbyteorder("<")
     width = columns * kind.itemsize
     if not data or len(data) % width:
-        problem = f"the body holds {len(data)} bytes; a row is {width} bytes"
+        problem = f"expected a multiple of {width} bytes, the size of a row, got {len(data)}"
         raise InvalidRequestError(problem)
     return np.frombuffer(data, kind).reshape(-1, columns).astype(np.float64)
 
@@ -192,21 +195,25 @@ def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
     """Return a tensor as rows."""
     if tensor.datatype not in DATATYPES:
         known = ", ".join(DATATYPES)
-        problem = f"input {INPUT!r} takes {known}; its datatype is {tensor.datatype[:40]!r}"
+        problem = f"input {INPUT!r} accepts {known}; its datatype is {tensor.datatype[:40]!r}"
         raise InvalidRequestError(problem)
     shape = tensor.shape
     if len(shape) != 2 or not 1 <= shape[0] < MAX_TENSOR_ROWS or shape[1] != columns:
         shown = str(shape)[:80] if all(abs(size) < MAX_TENSOR_ROWS for size in shape) else "another"
-        problem = f"input {INPUT!r} has the shape [-1, {columns}], got {shown}"
+        problem = f"input {INPUT!r} must have the shape [-1, {columns}], got {shown}"
         raise InvalidRequestError(problem)
     data = bytes(tensor.data)
     size = tensor.parameters.get("binary_data_size")
     if size is not None:
         if data:
-            raise InvalidRequestError(f"input {INPUT!r} has data and binary_data_size")
+            raise InvalidRequestError(
+                f"input {INPUT!r} must not have both data and binary_data_size"
+            )
         return _binary_rows(binary, size, np.dtype(DATATYPES[tensor.datatype]), shape)
     if binary:
-        raise InvalidRequestError(f"{len(binary)} bytes follow the JSON, and no input is binary")
+        raise InvalidRequestError(
+            f"{len(binary)} bytes follow the JSON, but the input is not binary"
+        )
     if not data:
         raise InvalidRequestError(f"input {INPUT!r} has no data")
     return _json_rows(data, tensor.datatype, shape)
@@ -214,32 +221,35 @@ def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
 
 def _binary_rows(data: bytes, size: object, kind: np.dtype[Any], shape: list[int]) -> Array:
     """Return the bytes that follow the JSON as rows."""
-    due = math.prod(shape) * kind.itemsize
-    if type(size) is not int or size != due:
+    expected = math.prod(shape) * kind.itemsize
+    if type(size) is not int or size != expected:
         raise InvalidRequestError(
-            f"input {INPUT!r} takes {due} bytes; binary_data_size says otherwise"
+            f"binary_data_size of input {INPUT!r} must be {expected} for its datatype and shape"
         )
-    if len(data) != due:
-        raise InvalidRequestError(f"{due} bytes are announced, {len(data)} follow the JSON")
+    if len(data) != expected:
+        problem = f"expected {expected} bytes of binary data after the JSON, got {len(data)}"
+        raise InvalidRequestError(problem)
     if kind.kind == "b" and max(data) > 1:
-        raise InvalidRequestError("a BOOL is the byte 0 or 1")
+        raise InvalidRequestError("a BOOL must be the byte 0 or 1")
     return np.frombuffer(data, kind).reshape(shape).astype(np.float64)
 
 
 def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Array:
     """Return nested or flat JSON numbers as rows."""
     if datatype == "FP16":
-        raise InvalidRequestError("FP16 comes as binary data; JSON has no form for it")
+        raise InvalidRequestError("FP16 must be sent as binary data, not as JSON")
     kind = np.dtype(DATATYPES[datatype])
     nested = data[1:].lstrip()[:1] == b"["
     try:
         numbers: Any = (_NESTED if nested else _FLAT)[kind.kind](data)
         array = np.array(numbers, np.float64 if kind.kind == "f" else kind)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-        problem = f"the data of input {INPUT!r} are no numbers of its type and shape: {error}"
+        problem = f"the data of input {INPUT!r} do not match its datatype and shape: {error}"
         raise InvalidRequestError(problem) from error
     if array.size != math.prod(shape) or (nested and list(array.shape) != shape):
-        problem = f"input {INPUT!r} holds {array.size} numbers, its shape takes {math.prod(shape)}"
+        problem = (
+            f"the shape of input {INPUT!r} requires {math.prod(shape)} numbers, got {array.size}"
+        )
         raise InvalidRequestError(problem)
     return array.reshape(shape).astype(np.float64)
 
@@ -248,7 +258,7 @@ def _requested(output: _OutputRequest, *, binary: bool) -> RequestedOutput:
     """Return a requested output."""
     classes = output.parameters.get("classification")
     if classes is not None and (type(classes) is not int or classes < 1):
-        raise InvalidRequestError("classification takes a whole number of at least 1")
+        raise InvalidRequestError("classification must be an integer of at least 1")
     return RequestedOutput(
         output.name, _flag(output.parameters, "binary_data", default=binary), classes
     )
@@ -257,7 +267,7 @@ def _requested(output: _OutputRequest, *, binary: bool) -> RequestedOutput:
 def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise InvalidRequestError(f"the parameter {name} is true or false")
+        raise InvalidRequestError(f"the parameter {name} must be true or false")
     return value
 
 

@@ -18,7 +18,7 @@ router = APIRouter()
 async def get_model_metadata(
     model: NetworkRef, services: ServicesDep, tenant: ReadTenant
 ) -> ModelMetadata:
-    """Return the tensors of the version that is used if none is named."""
+    """Return the tensors of the default version."""
     return _metadata(model, (await services.inference.load(tenant, model, None)))
 
 

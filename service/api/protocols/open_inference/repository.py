@@ -67,9 +67,9 @@ async def every_network(services: Services, tenant: str) -> list[NetworkRecord]:
     networks: list[NetworkRecord] = []
     after = None
     while True:
-        page = await services.networks.page(tenant, Page(500, after))
-        networks += page[:500]
-        if len(page) <= 500:
+        listed = await services.networks.page(tenant, Page(500, after))
+        networks += listed[:500]
+        if len(listed) <= 500:
             return networks
         after = networks[-1].id
 

@@ -16,6 +16,7 @@ from service.api.dependencies import (
     ServicesDep,
 )
 from service.api.protocols.base import (
+    JSON,
     Call,
     InferenceProtocol,
     InferenceRequest,
@@ -73,7 +74,7 @@ async def get_server_metadata() -> ServerMetadata:
 
 @router.get("/", include_in_schema=False)
 async def get_server_metadata_with_slash() -> ServerMetadata:
-    """Return the same; some clients end the path with a slash."""
+    """Return the server metadata; some clients end the path with a slash."""
     return await get_server_metadata()
 
 
@@ -115,10 +116,13 @@ async def check_version_ready(
 
 
 @router.post(
-    "/models/{model}/infer", summary="Infer", response_model=InferResponse, openapi_extra=BODY
+    "/models/{model}/infer",
+    summary="Infer with a model",
+    response_model=InferResponse,
+    openapi_extra=BODY,
 )
 async def infer_with_network(model: NetworkRef, tenant: PredictTenant) -> Response:
-    """Return the outputs of a network as JSON or binary tensors, as the request says."""
+    """Return the outputs of a network as JSON or binary tensors, as requested."""
     return answered_by_pipeline(model, tenant)
 
 
@@ -152,16 +156,12 @@ def _encode(
     outputs: Array,
 ) -> InferenceResponse:
     body, json_length = codec.encode(tensors, name, outputs, classes)
-    if json_length is None:
-        headers = [(b"content-type", b"application/json")]
-    else:
-        headers = [
-            (b"content-type", b"application/octet-stream"),
-            (LENGTH, b"%d" % json_length),
-        ]
+    headers = JSON
+    if json_length is not None:
+        headers = ((b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % json_length))
     body, encoding = compress(body, accepted)
     if encoding is not None:
-        headers.append((b"content-encoding", encoding.encode()))
+        headers = (*headers, (b"content-encoding", encoding.encode()))
     return InferenceResponse(body, headers)
 
 

@@ -9,9 +9,9 @@ from service.api.examples import SEVEN
 
 
 class InputTensor(BaseModel):
-    """A tensor to infer from."""
+    """An input tensor."""
 
-    name: str = Field(description='"input"')
+    name: str = Field(description='Name of the input, "input".')
     shape: list[int]
     datatype: str = Field(description="FP32, FP64, BOOL, or an integer type; FP16 as binary data.")
     data: list[Any] | None = Field(None, description="Flat or nested; absent for binary data.")
@@ -19,14 +19,14 @@ class InputTensor(BaseModel):
 
 
 class OutputChoice(BaseModel):
-    """An output that is wanted."""
+    """A requested output."""
 
-    name: str = Field(description='"output", and "label" where the network is a classifier.')
+    name: str = Field(description='"output", or "label" if the network is a classifier.')
     parameters: dict[str, Any] | None = None
 
 
 class InferRequest(BaseModel):
-    """A request for inference."""
+    """An inference request."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -43,7 +43,7 @@ class InferRequest(BaseModel):
 
 
 class OutputTensor(BaseModel):
-    """A tensor of an answer."""
+    """An output tensor."""
 
     name: str
     shape: list[int]
@@ -53,7 +53,7 @@ class OutputTensor(BaseModel):
 
 
 class InferResponse(BaseModel):
-    """An answer."""
+    """An inference response."""
 
     model_name: str
     model_version: str
@@ -62,7 +62,7 @@ class InferResponse(BaseModel):
 
 
 class ServerMetadata(BaseModel):
-    """What the server is."""
+    """The name, version and extensions of the server."""
 
     name: str
     version: str
@@ -70,7 +70,7 @@ class ServerMetadata(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """What a tensor is like; -1 is any number of rows."""
+    """The name, datatype and shape of a tensor; -1 means any number of rows."""
 
     name: str
     datatype: str
@@ -78,7 +78,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What a network takes and gives."""
+    """The inputs and outputs of a network."""
 
     name: str
     versions: list[str]
@@ -99,7 +99,7 @@ FAILURES: Final[dict[int | str, dict[str, Any]]] = {
 Version = Annotated[
     str,
     Path(
-        description='Number, alias, "latest" or "live".',
+        description='Version number, alias, "latest" or "live".',
         openapi_examples={"here": {"value": "0"}},
     ),
 ]

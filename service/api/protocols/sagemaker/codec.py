@@ -32,7 +32,7 @@ def accepts(kind: str, body: bytes) -> bool:
 
 
 def _keys(body: bytes) -> set[str]:
-    """Return the members of a JSON object; what is none has none."""
+    """Return the keys of a JSON object; the empty set if the body is not an object."""
     try:
         return set(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -77,4 +77,4 @@ def encode(outputs: Array, kind: str, accept: str) -> InferenceResponse:
 
 
 def _response(body: bytes, kind: str) -> InferenceResponse:
-    return InferenceResponse(body, [(b"content-type", kind.encode())])
+    return InferenceResponse(body, ((b"content-type", kind.encode()),))

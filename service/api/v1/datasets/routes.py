@@ -1,4 +1,4 @@
-"""Datasets."""
+"""Routes of datasets: upload, generate, list, read and delete."""
 
 import asyncio
 import hashlib
@@ -73,8 +73,8 @@ REQUEST_BODY: dict[str, Any] = {
                 ]
             },
             "examples": {
-                "builtin": {"summary": "A built-in set", "value": BUILTIN_EXAMPLE},
-                "rows": {"summary": "Rows with their targets", "value": ROWS_EXAMPLE},
+                "builtin": {"summary": "A built-in dataset", "value": BUILTIN_EXAMPLE},
+                "rows": {"summary": "Rows with targets", "value": ROWS_EXAMPLE},
             },
         },
         "text/csv": {"schema": {"type": "string"}, "example": "x,y,colour\n1,2,red\n3,4,blue\n"},
@@ -82,9 +82,12 @@ REQUEST_BODY: dict[str, Any] = {
     },
 }
 TargetColumn = Annotated[
-    str | None, Query(max_length=4096, description="Of a CSV: the target column, else the last.")
+    str | None,
+    Query(max_length=4096, description="Target column of a CSV. The default is the last column."),
 ]
-TaskQuery = Annotated[Task | None, Query(description="What the targets are; else it is guessed.")]
+TaskQuery = Annotated[
+    Task | None, Query(description="Type of the targets. The default is inferred from the data.")
+]
 
 
 @router.post(
@@ -103,7 +106,10 @@ async def create_dataset(
     target: TargetColumn = None,
     task: TaskQuery = None,
 ) -> Response:
-    """Take rows as JSON, CSV or npz, or draw a built-in set; nothing is kept of bad rows."""
+    """Create a dataset from rows in JSON, CSV or npz, or generate a built-in dataset.
+
+    If a row is invalid, no dataset is created.
+    """
     if is_upload(request):
         async with _uploaded(request, services) as (path, kind, digest):
             creation = creation.with_digest(digest)
@@ -124,32 +130,31 @@ async def _from_json(
     tenant: str,
     query: tuple[str | None, str | None, Task | None],
 ) -> Dataset:
-    """Return the dataset of a JSON body; the query may name what the body does not."""
+    """Return the dataset of a JSON body; values in the body override those in the query."""
     check_not_compressed(request)
     check_json_type(request.headers.get("content-type"), ("text/csv", "application/x-npz"))
-    document = await request.json()
-    if not isinstance(document, dict):
-        raise InvalidRequestError.at("", "wrong_type", "an object is due")
+    content = await request.json()
+    if not isinstance(content, dict):
+        raise InvalidRequestError.at("", "wrong_type", "expected a JSON object")
     name, target, task = query
     if target is not None:
-        raise InvalidRequestError.at("", "unexpected", "target names a column of a CSV")
+        raise InvalidRequestError.at("", "unexpected", "target is supported for CSV only")
     try:
-        if "builtin" in document:
-            builtin = _builtin.validate_python(document)
-            wanted = Builtin(builtin.builtin, builtin.samples, builtin.noise, builtin.seed)
-            return await services.datasets.from_builtin(tenant, builtin.name or name, wanted)
-        body = await asyncio.to_thread(_rows.validate_python, document)
+        if "builtin" in content:
+            builtin = _builtin.validate_python(content)
+            config = Builtin(builtin.builtin, builtin.samples, builtin.noise, builtin.seed)
+            return await services.datasets.from_builtin(tenant, builtin.name or name, config)
+        body = await asyncio.to_thread(_rows.validate_python, content)
     except ValidationError as error:
-        raise in_body(error, document) from None
-    chosen = body.task or task
+        raise in_body(error, content) from None
     return await services.datasets.from_rows(
-        tenant, body.name or name, body.inputs, body.targets, chosen
+        tenant, body.name or name, body.inputs, body.targets, body.task or task
     )
 
 
 @asynccontextmanager
 async def _uploaded(request: Request, services: Services) -> AsyncIterator[tuple[Path, str, str]]:
-    """Stream the body to a file that is gone afterwards; give its kind and digest."""
+    """Stream the body to a temporary file; yield its path, its kind and its digest."""
     check_not_compressed(request)
     limit = services.limits.dataset_bytes
     check_content_length(request, limit)
@@ -182,16 +187,16 @@ async def list_datasets(
     response: Response,
     services: ServicesDep,
     tenant: ReadTenant,
-    page: Annotated[Page, paged("ds")],
+    pagination: Annotated[Page, paged("ds")],
 ) -> DatasetList:
     """Return a page of datasets, newest first."""
-    found = await services.datasets.page(tenant, page)
-    ids = [dataset.id for dataset in found]
-    shown, more = page_links(request, response, found, page.limit, ids)
-    return DatasetList(data=[dataset_body(dataset) for dataset in shown], has_more=more)
+    datasets = await services.datasets.page(tenant, pagination)
+    ids = [dataset.id for dataset in datasets]
+    datasets, has_more = page_links(request, response, datasets, pagination.limit, ids)
+    return DatasetList(data=[dataset_body(dataset) for dataset in datasets], has_more=has_more)
 
 
-@router.get("/{dataset}", summary="Look at a dataset")
+@router.get("/{dataset}", summary="Get a dataset")
 async def get_dataset(
     dataset: DatasetRef, services: ServicesDep, tenant: ReadTenant
 ) -> DatasetBody:
@@ -199,22 +204,24 @@ async def get_dataset(
     return dataset_body(await services.datasets.get(tenant, dataset))
 
 
-@router.get("/{dataset}/rows", summary="Look at rows")
-async def get_rows(
+@router.get("/{dataset}/rows", summary="List the rows of a dataset")
+async def list_dataset_rows(
     dataset: DatasetRef,
     services: ServicesDep,
     tenant: ReadTenant,
-    limit: Annotated[Count, Query(ge=1, le=1000)] = 20,
-    offset: Annotated[Count, Query(ge=0, le=2**31 - 1)] = 0,
+    limit: Annotated[
+        Count, Query(ge=1, le=1000, description="Maximum number of rows per page.")
+    ] = 20,
+    offset: Annotated[Count, Query(ge=0, le=2**31 - 1, description="Index of the first row.")] = 0,
 ) -> RowsPage:
-    """Return some rows with their targets."""
-    found, rows = await services.datasets.rows(tenant, dataset, offset, limit)
+    """Return a page of rows with their targets."""
+    record, rows = await services.datasets.rows(tenant, dataset, offset, limit)
     return RowsPage(
         data=rows,
-        columns=found.columns,
-        total=found.rows,
+        columns=record.columns,
+        total=record.rows,
         offset=offset,
-        has_more=offset + len(rows) < found.rows,
+        has_more=offset + len(rows) < record.rows,
     )
 
 
@@ -222,6 +229,6 @@ async def get_rows(
 async def delete_dataset(
     dataset: DatasetRef, services: ServicesDep, tenant: TrainTenant
 ) -> Response:
-    """Delete a dataset; 409 while a job needs it."""
+    """Delete a dataset; return 409 while a job uses it."""
     await services.datasets.remove(tenant, dataset)
     return Response(status_code=204)

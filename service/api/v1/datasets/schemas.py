@@ -1,4 +1,4 @@
-"""Bodies of datasets."""
+"""Request and response bodies of datasets."""
 
 import math
 from collections.abc import Iterator
@@ -24,46 +24,50 @@ MAX_LABEL_LENGTH: Final = 200
 _NUMBERS: Final = {int, float}
 
 
-def _first_faults(
+def _validate_rows(
     value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
 ) -> list[Any]:
-    """Validate rows, or name the first faults: pydantic would name each of a million."""
+    """Return valid rows or targets, or raise InvalidRequestError with the first errors.
+
+    pydantic alone would create an error for every invalid number, of which there may be millions.
+    """
     try:
-        found: list[Any] = validate(value)
+        validated: list[Any] = validate(value)
     except ValidationError:
         name = info.field_name or ""
-        words = name == "targets"
         rows = enumerate(value) if isinstance(value, list) else ()
         field_errors = (
             field_error
             for index, row in rows
-            for field_error in _faults(row, (name, index), words=words)
+            for field_error in _row_errors(row, (name, index), allow_labels=name == "targets")
         )
         first = list(islice(field_errors, MAX_FIELD_ERRORS))
         if not first:
             raise
         raise InvalidRequestError(first[0].detail, first) from None
-    return found
+    return validated
 
 
-def _faults(row: Any, place: tuple[str, int], *, words: bool) -> Iterator[FieldError]:
-    """Yield what is wrong with one row, or one target."""
-    name, index = place
-    if words and not isinstance(row, list):
-        fits = _is_number(row) or (isinstance(row, str) and len(row) <= MAX_LABEL_LENGTH)
-        if not fits:
-            due = f"a text of at most {MAX_LABEL_LENGTH} characters, a number or a list of numbers"
-            problem = f"{name}[{index}] must be {due}"
-            yield FieldError(pointer(*place), "wrong_type", problem, (("row", index),))
+def _row_errors(row: Any, path: tuple[str, int], *, allow_labels: bool) -> Iterator[FieldError]:
+    """Yield the errors of one row or one target."""
+    name, index = path
+    if allow_labels and not isinstance(row, list):
+        valid = _is_number(row) or (isinstance(row, str) and len(row) <= MAX_LABEL_LENGTH)
+        if not valid:
+            problem = (
+                f"{name}[{index}] must be a text of at most {MAX_LABEL_LENGTH} characters, "
+                "a number or a list of numbers"
+            )
+            yield FieldError(pointer(*path), "wrong_type", problem, (("row", index),))
     elif not isinstance(row, list) or len(row) > MAX_WIDTH:
         problem = f"{name}[{index}] must be a list of at most {MAX_WIDTH} numbers"
-        yield FieldError(pointer(*place), "wrong_type", problem, (("row", index),))
+        yield FieldError(pointer(*path), "wrong_type", problem, (("row", index),))
     else:
         for column, cell in enumerate(row):
             if not _is_number(cell):
                 problem = f"{name}[{index}][{column}] must be a finite number"
                 where = (("row", index), ("column", column))
-                yield FieldError(pointer(*place, column), "not_a_number", problem, where)
+                yield FieldError(pointer(*path, column), "not_a_number", problem, where)
 
 
 def _is_number(value: Any) -> bool:
@@ -75,29 +79,37 @@ def _is_number(value: Any) -> bool:
 
 Row = Annotated[list[float], Field(max_length=MAX_WIDTH, fail_fast=True)]
 Target = Annotated[str, Field(max_length=MAX_LABEL_LENGTH)] | float | Row
-Rows = Annotated[list[Row], Field(fail_fast=True), WrapValidator(_first_faults)]
-Targets = Annotated[list[Target], Field(fail_fast=True), WrapValidator(_first_faults)]
+Rows = Annotated[list[Row], Field(fail_fast=True), WrapValidator(_validate_rows)]
+Targets = Annotated[list[Target], Field(fail_fast=True), WrapValidator(_validate_rows)]
 
 
 class RowsBody(Body):
-    """Rows with their targets: class labels, numbers, or vectors."""
+    """A dataset of rows with targets: labels, numbers, or lists of numbers."""
 
     name: Name | None = None
-    inputs: Rows = Field(max_length=5_000_000)
-    targets: Targets = Field(max_length=5_000_000)
+    inputs: Rows = Field(max_length=5_000_000, description="Rows of numbers.")
+    targets: Targets = Field(max_length=5_000_000, description="One target for each row.")
     task: Task | None = Field(
         None,
-        description="Else guessed: words, or at most 20 different whole numbers, are classes.",
+        description="Type of the targets. By default, texts and at most 20 different whole numbers "
+        "are classes, and other numbers are values.",
     )
 
 
 class BuiltinBody(Body):
-    """A built-in set, drawn from a seed."""
+    """A built-in dataset, generated from a seed."""
 
     name: Name | None = None
     builtin: str = Field(json_schema_extra={"enum": list(BUILTIN_NAMES)})
-    samples: int | None = Field(None, ge=2, le=500_000)
-    noise: float | None = Field(None, ge=0.0, le=10.0)
+    samples: int | None = Field(
+        None, ge=2, le=500_000, description="Number of rows. The default depends on the dataset."
+    )
+    noise: float | None = Field(
+        None,
+        ge=0.0,
+        le=10.0,
+        description="Standard deviation of the noise. The default depends on the dataset.",
+    )
     seed: Seed = 0
 
 
@@ -125,7 +137,7 @@ class DatasetList(BaseModel):
 
 
 class RowsPage(BaseModel):
-    """Some rows of a dataset."""
+    """A page of the rows of a dataset."""
 
     data: list[dict[str, Any]]
     columns: list[str]
@@ -135,7 +147,7 @@ class RowsPage(BaseModel):
 
 
 def dataset_body(dataset: Dataset) -> DatasetBody:
-    """Return a dataset as it is told."""
+    """Return the response body for a dataset."""
     return DatasetBody(
         id=dataset.id,
         name=dataset.name,

@@ -15,7 +15,7 @@ from service.application.inference.predictions import Prediction, class_names_of
 from service.domain.errors import MalformedBodyError
 from service.domain.limits import MAX_WIDTH, Limits
 
-JSON_TYPES: Final = frozenset({None, "application/json", "application/json; charset=utf-8"})
+JSON_TYPES: Final = frozenset({None, b"application/json", b"application/json; charset=utf-8"})
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,9 +68,8 @@ def _encode_predict(model: LoadedModel, outputs: Array) -> InferenceResponse:
 
 def _decode_body(request: InferenceRequest) -> _Call:
     """Return the body; what the fast decoder rejects or may misread is parsed strictly."""
-    kind = request.header(b"content-type")
-    if kind not in JSON_TYPES:
-        check_json_type(kind)
+    if request.headers.get(b"content-type") not in JSON_TYPES:
+        check_json_type(request.header(b"content-type"))
     body = request.body
     # The decoder keeps the last of equal keys. Without escapes the keys can be counted.
     if b"\\" not in body and body.count(b'"inputs"') == 1 and body.count(b'"top_k"') <= 1:

@@ -1,4 +1,4 @@
-"""Why a network says what it says, and what changed between two versions."""
+"""Explanations of predictions, and the comparison of two versions."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/networks/{network}", tags=["inference"], route_cl
 
 
 class ExplainRequest(Body):
-    """Rows to explain."""
+    """Rows whose predictions to explain."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"inputs": [SEVEN], "method": "integrated_gradients"}]}
@@ -34,26 +34,29 @@ class ExplainRequest(Body):
     target: str | None = Field(
         None,
         max_length=200,
-        description="A label, or for regression the number of an output; else the row's own class.",
+        description="Label of the class to explain, or index of the output for regression. The "
+        "default is the most probable class or the largest output of each row.",
     )
 
 
 class ExplanationBody(BaseModel):
-    """What each input added to one output."""
+    """The attributions of one output to the inputs of a row."""
 
     target: str
     output: float
-    attributions: list[float]
+    attributions: list[float] = Field(description="One number for each input.")
     baseline_output: float | None = Field(
-        None, description="Integrated gradients: the output for the baseline."
+        None, description="Output for the baseline. For integrated gradients only."
     )
     completeness_gap: float | None = Field(
-        None, description="Integrated gradients: what the attributions leave unexplained."
+        None,
+        description="Part of the output that the attributions do not explain. For integrated "
+        "gradients only.",
     )
 
 
 class ExplainBody(BaseModel):
-    """An explanation of each row."""
+    """An explanation for each row."""
 
     network: str
     version: int
@@ -62,7 +65,7 @@ class ExplainBody(BaseModel):
 
 
 class LayerChange(BaseModel):
-    """How far a layer's weights or biases moved."""
+    """The change of the weights or biases of a layer."""
 
     layer: int
     parameter: str
@@ -70,11 +73,11 @@ class LayerChange(BaseModel):
     norm_to: float
     norm_of_change: float
     largest_change: float
-    at: list[int]
+    at: list[int] = Field(description="Index of the largest change.")
 
 
 class DiffBody(BaseModel):
-    """How two versions differ."""
+    """The differences between two versions."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -83,47 +86,51 @@ class DiffBody(BaseModel):
     to: int
     layers: list[LayerChange]
     predictions: dict[str, Any] | None = Field(
-        None, description="Over the dataset: rows, changed, examples, output changes."
+        None,
+        description="Number of rows, number of changed predictions, examples, and changes of the "
+        "outputs over the dataset.",
     )
 
 
-@router.post("/explain", summary="Explain", response_model_exclude_none=True)
-async def explain(
+@router.post("/explain", summary="Explain predictions", response_model_exclude_none=True)
+async def explain_predictions(
     network: NetworkRef, body: ExplainRequest, services: ServicesDep, tenant: PredictTenant
 ) -> ExplainBody:
-    """Tell what each input added to an output, by its gradient or by integrated gradients."""
+    """Return the attributions of an output to each input, by gradient or integrated gradients."""
     return await _explain(services, tenant, (network, None), body)
 
 
 @router.post(
-    "/versions/{ref}/explain", summary="Explain a version", response_model_exclude_none=True
+    "/versions/{ref}/explain",
+    summary="Explain predictions of a version",
+    response_model_exclude_none=True,
 )
-async def explain_version(
+async def explain_predictions_with_version(
     network: NetworkRef,
     ref: VersionRef,
     body: ExplainRequest,
     services: ServicesDep,
     tenant: PredictTenant,
 ) -> ExplainBody:
-    """Tell what each input added to an output of a version."""
+    """Return the attributions of an output of a version to each input."""
     return await _explain(services, tenant, (network, ref), body)
 
 
 async def _explain(
-    services: Services, tenant: str, place: tuple[str, str | None], body: ExplainRequest
+    services: Services, tenant: str, reference: tuple[str, str | None], body: ExplainRequest
 ) -> ExplainBody:
-    served = await services.inference.load(tenant, *place)
-    found = await services.explanations.explain(served, body.inputs, body.method, body.target)
+    model = await services.inference.load(tenant, *reference)
+    explanations = await services.explanations.explain(model, body.inputs, body.method, body.target)
     return ExplainBody(
-        network=served.network.name,
-        version=served.version,
+        network=model.network.name,
+        version=model.version,
         method=body.method,
-        explanations=[ExplanationBody(**asdict(explanation)) for explanation in found],
+        explanations=[ExplanationBody(**asdict(explanation)) for explanation in explanations],
     )
 
 
 @router.get("/diff", summary="Compare two versions", response_model_exclude_none=True)
-async def diff(
+async def compare_versions(
     network: NetworkRef,
     services: ServicesDep,
     tenant: ReadTenant,
@@ -133,22 +140,31 @@ async def diff(
             alias="from",
             min_length=1,
             max_length=64,
-            description="Number, alias or latest.",
+            description='Version to compare with: number, alias or "latest".',
             openapi_examples={"here": {"value": "0"}},
         ),
     ],
     to: Annotated[
-        str, Query(min_length=1, max_length=64, description="Number, alias or latest.")
+        str,
+        Query(
+            min_length=1,
+            max_length=64,
+            description='Version to compare: number, alias or "latest".',
+        ),
     ] = "latest",
     dataset: Annotated[
-        str | None, Query(max_length=200, description="Also compare the answers to its rows.")
+        str | None,
+        Query(
+            max_length=200,
+            description="Id or name of a dataset on whose rows to compare the predictions.",
+        ),
     ] = None,
 ) -> DiffBody:
-    """Tell per layer how far the parameters moved, and which predictions changed."""
-    one = await services.inference.load(tenant, network, from_)
-    other = await services.inference.load(tenant, network, to)
-    rows = None if dataset is None else await services.datasets.get(tenant, dataset)
-    told = await services.explanations.compare(one, other, rows)
+    """Return the change of the parameters for each layer, and the changed predictions."""
+    before = await services.inference.load(tenant, network, from_)
+    after = await services.inference.load(tenant, network, to)
+    record = None if dataset is None else await services.datasets.get(tenant, dataset)
+    changes = await services.explanations.compare(before, after, record)
     return DiffBody.model_validate(
-        {"network": one.network.name, "from": one.version, "to": other.version, **told}
+        {"network": before.network.name, "from": before.version, "to": after.version, **changes}
     )

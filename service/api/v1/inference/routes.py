@@ -1,4 +1,4 @@
-"""Answers of trained networks."""
+"""Inference with trained networks: classify, predict, evaluate, check the gradient."""
 
 from fastapi import APIRouter, Response
 
@@ -34,7 +34,7 @@ async def classify_rows(
 async def classify_rows_with_version(
     network: NetworkRef, ref: VersionRef, body: ClassifyRequest, tenant: PredictTenant
 ) -> Response:
-    """Return the class of each raw row; "live" works while the network is training."""
+    """Return the class of each raw row; "live" is available while the network is training."""
     return answered_by_pipeline(network, ref, body, tenant)
 
 
@@ -58,8 +58,8 @@ async def predict_rows_with_version(
     return answered_by_pipeline(network, ref, body, tenant)
 
 
-@router.post("/evaluate", summary="Evaluate", response_model_exclude_none=True)
-async def evaluate(
+@router.post("/evaluate", summary="Evaluate a network", response_model_exclude_none=True)
+async def evaluate_network(
     network: NetworkRef, body: EvaluateRequest, services: ServicesDep, tenant: PredictTenant
 ) -> EvaluateBody:
     """Return loss and metrics over a dataset."""
@@ -81,27 +81,27 @@ async def evaluate_version(
 
 
 async def _evaluate(
-    services: Services, tenant: str, place: tuple[str, str | None], body: EvaluateRequest
+    services: Services, tenant: str, reference: tuple[str, str | None], body: EvaluateRequest
 ) -> EvaluateBody:
-    served = await services.inference.load(tenant, *place)
+    model = await services.inference.load(tenant, *reference)
     dataset = await services.datasets.get(tenant, body.dataset)
-    report = await services.inference.evaluate(served, dataset)
+    report = await services.inference.evaluate(model, dataset)
     return EvaluateBody(
-        network=served.network.name, version=served.version, dataset=dataset.name, **report
+        network=model.network.name, version=model.version, dataset=dataset.name, **report
     )
 
 
 @router.post("/gradient-check", summary="Check the gradient")
-async def gradient_check(
+async def check_gradient(
     network: NetworkRef, body: GradientCheckRequest, services: ServicesDep, tenant: PredictTenant
 ) -> GradientCheckBody:
-    """Hold backpropagation against central differences, in float64."""
-    served = await services.inference.load(tenant, network, None)
+    """Compare the gradients of backpropagation with central differences, in float64."""
+    model = await services.inference.load(tenant, network, None)
     if body.dataset is not None:
         dataset = await services.datasets.get(tenant, body.dataset)
-        report = await services.inference.check_gradient(served, dataset, body.rows)
+        report = await services.inference.check_gradient(model, dataset, body.rows)
     else:
         report = await services.inference.check_gradient_rows(
-            served, body.inputs or [], body.targets or []
+            model, body.inputs or [], body.targets or []
         )
-    return GradientCheckBody(network=served.network.name, **report)
+    return GradientCheckBody(network=model.network.name, **report)

@@ -1,4 +1,4 @@
-"""Bodies of inference calls."""
+"""Request and response bodies of inference operations."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,12 +11,16 @@ from service.domain.limits import MAX_WIDTH
 
 
 class ClassifyRequest(Body):
-    """Rows to classify."""
+    """Rows to classify or predict."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [SEVEN], "top_k": 3}]})
 
-    inputs: Rows = Field(min_length=1, max_length=100_000)
-    top_k: int | None = Field(None, ge=1, le=MAX_WIDTH, description="Tell this many best classes.")
+    inputs: Rows = Field(
+        min_length=1, max_length=100_000, description="Raw rows; a version standardizes them."
+    )
+    top_k: int | None = Field(
+        None, ge=1, le=MAX_WIDTH, description="Number of most probable classes to return."
+    )
 
 
 class TopBody(BaseModel):
@@ -27,17 +31,19 @@ class TopBody(BaseModel):
 
 
 class PredictionBody(BaseModel):
-    """What a network says of one row."""
+    """The predicted class of one row."""
 
     label: str
     class_index: int
     probability: float
-    probabilities: list[float]
-    top: list[TopBody] | None = None
+    probabilities: list[float] = Field(description="One probability for each class.")
+    top: list[TopBody] | None = Field(
+        None, description="The `top_k` most probable classes, best first."
+    )
 
 
 class ClassifyBody(BaseModel):
-    """The class of each row."""
+    """The predicted class of each row."""
 
     network: str
     version: int
@@ -45,7 +51,7 @@ class ClassifyBody(BaseModel):
 
 
 class PredictBody(BaseModel):
-    """The outputs of each row."""
+    """The outputs for each row."""
 
     network: str
     version: int
@@ -53,15 +59,15 @@ class PredictBody(BaseModel):
 
 
 class EvaluateRequest(Body):
-    """A dataset to evaluate on."""
+    """The dataset to evaluate a network on."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"dataset": "digits-1000"}]})
 
-    dataset: str = Field(max_length=200)
+    dataset: str = Field(max_length=200, description="Id or name of the dataset.")
 
 
 class EvaluateBody(BaseModel):
-    """Loss and metrics; classification and regression have their own."""
+    """Loss and metrics; classification and regression have different metrics."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -74,7 +80,9 @@ class EvaluateBody(BaseModel):
     accuracy: float | None = None
     top_3_accuracy: float | None = None
     labels: list[str] | None = None
-    confusion_matrix: list[list[int]] | None = Field(None, description="[actual][predicted]")
+    confusion_matrix: list[list[int]] | None = Field(
+        None, description="Number of rows, indexed by [actual class][predicted class]."
+    )
     per_class: list[dict[str, Any]] | None = None
     mse: float | None = None
     mae: float | None = None
@@ -82,7 +90,7 @@ class EvaluateBody(BaseModel):
 
 
 class GradientCheckRequest(Body):
-    """Rows to check on, in the body or of a dataset."""
+    """The rows to check the gradient on: either in the body, or from a dataset."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"dataset": "digits-1000", "rows": 8}]}
@@ -90,22 +98,24 @@ class GradientCheckRequest(Body):
 
     inputs: Rows | None = Field(None, min_length=1, max_length=1000)
     targets: Targets | None = Field(None, min_length=1, max_length=1000)
-    dataset: Annotated[str, Field(max_length=200)] | None = None
-    rows: int = Field(8, ge=1, le=64)
+    dataset: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="Id or name of the dataset."
+    )
+    rows: int = Field(8, ge=1, le=64, description="Number of rows to use from the dataset.")
 
     @model_validator(mode="after")
-    def one_source(self) -> "GradientCheckRequest":
-        """Demand either rows or a dataset."""
+    def check_source(self) -> "GradientCheckRequest":
+        """Raise ValueError unless there is exactly one source of rows."""
         inline = self.inputs is not None and self.targets is not None
-        half = (self.inputs is None) != (self.targets is None)
-        if half or inline == (self.dataset is not None):
-            message = "give either inputs and targets, or a dataset"
+        incomplete = (self.inputs is None) != (self.targets is None)
+        if incomplete or inline == (self.dataset is not None):
+            message = "expected either inputs and targets, or a dataset"
             raise ValueError(message)
         return self
 
 
 class GradientCheckBody(BaseModel):
-    """Backpropagation against central differences."""
+    """The result of comparing backpropagation with central differences."""
 
     network: str
     version: int

@@ -1,4 +1,4 @@
-"""What happens to jobs, as server-sent events and as JSON pages of the same log."""
+"""The event logs of jobs, as server-sent events and as pages of JSON."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -19,69 +19,82 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 
 RETRY_MILLISECONDS: Final = 1000
 PART_BYTES: Final = 8 << 10
-"""How much is sent at once, so that little is held for each client that does not read."""
+"""Maximum bytes per write, which limits the buffer of a client that does not read."""
 
 KEEPALIVE: Final = b": still here\n\n"
 HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "A stream of events, or with Accept: application/json a page of them.",
+        "description": "A stream of events, or a page of events for Accept: application/json.",
         "content": {"text/event-stream": {"schema": {}}},
     },
-    204: {"description": "Nothing will come any more."},
+    204: {"description": "The jobs have ended, and all events were received."},
 }
 MAX_JOBS_PER_STREAM: Final = 64
 MAX_CURSOR_LENGTH: Final = MAX_JOBS_PER_STREAM * len("job_01ARZ3NDEKTSV4RRFFQ69G5FAV:2147483647,")
 LastEventId = Annotated[
-    str | None, Header(max_length=MAX_CURSOR_LENGTH, description="Go on after this event.")
+    str | None,
+    Header(max_length=MAX_CURSOR_LENGTH, description="Id of the last received event."),
 ]
-LAST_NUMBER: Final = 2**31 - 1
-"""Of an event; the store counts no further."""
+MAX_EVENT_ID: Final = 2**31 - 1
+"""The largest id that the database can store."""
 
 
 @router.get(
     "/jobs/{job}/events",
-    summary="Follow a job",
+    summary="Stream the events of a job",
     response_model=EventPage,
     responses=STREAM,
 )
-async def job_events(
+async def stream_job_events(
     job: JobRef,
     request: Request,
     services: ServicesDep,
     tenant: ReadTenant,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
     last_event_id: LastEventId = None,
-    after: Annotated[Count, Query(ge=0, le=LAST_NUMBER, description="As Last-Event-ID.")] = 0,
-    limit: Annotated[Count, Query(ge=1, le=1000, description="Of a page.")] = 500,
+    after: Annotated[
+        Count,
+        Query(
+            ge=0,
+            le=MAX_EVENT_ID,
+            description="Id of the last received event; Last-Event-ID overrides it.",
+        ),
+    ] = 0,
+    limit: Annotated[
+        Count, Query(ge=1, le=1000, description="Maximum number of events per page of JSON.")
+    ] = 500,
 ) -> Response:
-    """Follow a job live; ids have neither gap nor repeat, a finished job replays and ends."""
-    found = await services.event_streams.get_job(tenant, job)
+    """Replay the events of a job, then stream new events until the job ends.
+
+    Event ids are consecutive. With ``Accept: application/json``, return a page of events instead.
+    """
+    record = await services.event_streams.get_job(tenant, job)
     if last_event_id:
-        after = _event_number(last_event_id)
+        after = _parse_event_id(last_event_id)
     if "application/json" in accept and "text/event-stream" not in accept:
-        return await _page(services, found, after, limit)
-    if found.terminal and after >= found.last_event:
+        return await _event_page(services, record, after, limit)
+    if record.terminal and after >= record.last_event:
         return Response(status_code=204)
     limit_send_buffer(request.scope)
-    return _streaming(services, tenant, _stream(services, found.id, after))
+    return _stream_response(services, tenant, _stream(services, record.id, after))
 
 
-def _streaming(services: Services, tenant: str, events: AsyncIterator[bytes]) -> Response:
-    """Return the stream, refused before its first byte where there are too many."""
+def _stream_response(services: Services, tenant: str, events: AsyncIterator[bytes]) -> Response:
+    """Return a streaming response; raise RateLimitedError if the tenant has too many streams."""
     with services.rate_limiter.stream(tenant):
-        pass  # a client that is gone before the first byte must not keep a place
+        pass  # only a check: a client may disconnect before the response starts
 
-    async def held() -> AsyncIterator[bytes]:
+    async def counted_events() -> AsyncIterator[bytes]:
         with contextlib.suppress(RateLimitedError), services.rate_limiter.stream(tenant):
             async for chunk in events:
                 yield chunk
 
-    return StreamingResponse(held(), 200, HEADERS, "text/event-stream")
+    return StreamingResponse(counted_events(), 200, HEADERS, "text/event-stream")
 
 
-async def _page(services: Services, job: Job, after: int, limit: int) -> Response:
-    """Return one page of events."""
+async def _event_page(services: Services, job: Job, after: int, limit: int) -> Response:
+    """Return a page of events."""
     events: list[EventBody] = []
     cursor = after
     while len(events) <= limit and cursor < job.last_event:
@@ -89,20 +102,21 @@ async def _page(services: Services, job: Job, after: int, limit: int) -> Respons
         if not batches:
             break
         for batch in batches:
-            for number, kind, data in expanded(batch, cursor):
-                events.append(EventBody.model_validate({"id": number, "type": kind, "data": data}))
+            for event_id, kind, data in expanded(batch, cursor):
+                event = {"id": event_id, "type": kind, "data": data}
+                events.append(EventBody.model_validate(event))
             cursor = batch.last_id
-    more = len(events) > limit
+    has_more = len(events) > limit
     events = events[:limit]
     last = events[-1].id if events else after
-    page = EventPage(data=events, has_more=more, last_event_id=last)
+    body = EventPage(data=events, has_more=has_more, last_event_id=last)
     path = f"/v1/jobs/{job.id}/events?after={last}&limit={limit}"
-    headers = {"Link": f'<{path}>; rel="next"'} if more else None
-    return Response(page.model_dump_json(), 200, headers, "application/json")
+    headers = {"Link": f'<{path}>; rel="next"'} if has_more else None
+    return Response(body.model_dump_json(), 200, headers, "application/json")
 
 
 async def _stream(services: Services, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """Yield a job's events as they are written."""
+    """Yield the events of a job as they are written."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     cursors, ended = {job_id: after}, False
     async for batches in services.event_streams.follow(cursors):
@@ -116,23 +130,26 @@ async def _stream(services: Services, job_id: str, after: int) -> AsyncIterator[
 
 
 def parts_of(encoded: Iterable[bytes]) -> Iterator[bytes | memoryview]:
-    """Yield what is sent at once of what goes over the wire: little, and nothing twice."""
-    held = b""
+    """Yield the encoded batches in parts of at most `PART_BYTES`.
+
+    Short batches are joined. Long batches are split into views, without a copy.
+    """
+    buffered = b""
     for data in encoded:
-        if held and len(held) + len(data) > PART_BYTES:
-            yield held
-            held = b""
+        if buffered and len(buffered) + len(data) > PART_BYTES:
+            yield buffered
+            buffered = b""
         if len(data) <= PART_BYTES:
-            held += data
+            buffered += data
             continue
         for start in range(0, len(data), PART_BYTES):
             yield memoryview(data)[start : start + PART_BYTES]
-    if held:
-        yield held
+    if buffered:
+        yield buffered
 
 
-@router.get("/events", summary="Follow several jobs on one connection", responses=STREAM)
-async def all_events(
+@router.get("/events", summary="Stream the events of several jobs", responses=STREAM)
+async def stream_events(
     request: Request,
     services: ServicesDep,
     tenant: ReadTenant,
@@ -141,45 +158,57 @@ async def all_events(
         Query(
             min_length=1,
             max_length=MAX_JOBS_PER_STREAM,
+            description="Ids of the jobs.",
             openapi_examples={"here": {"value": ["latest"]}},
         ),
     ],
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Follow jobs together; an id names how far each job was read."""
-    told = dict(part.partition(":")[::2] for part in (last_event_id or "").split(",") if part)
+    """Stream the events of several jobs on one connection.
+
+    Each event id contains the cursors of all jobs. Send the last one as ``Last-Event-ID`` to
+    continue.
+    """
+    received = dict(part.partition(":")[::2] for part in (last_event_id or "").split(",") if part)
     cursors, open_jobs = dict[str, int](), set[str]()
     for reference in job:
-        found = await services.event_streams.get_job(tenant, reference)
-        cursors[found.id] = after = _event_number(told.get(found.id, "0"))
-        if not found.terminal or after < found.last_event:
-            open_jobs.add(found.id)
+        record = await services.event_streams.get_job(tenant, reference)
+        cursors[record.id] = after = _parse_event_id(received.get(record.id, "0"))
+        if not record.terminal or after < record.last_event:
+            open_jobs.add(record.id)
     if not open_jobs:
         return Response(status_code=204)
     limit_send_buffer(request.scope)
-    return _streaming(services, tenant, _streams(services, cursors, open_jobs))
+    return _stream_response(services, tenant, _stream_all(services, cursors, open_jobs))
 
 
-async def _streams(
-    services: Services, told: dict[str, int], open_jobs: set[str]
+async def _stream_all(
+    services: Services, sent: dict[str, int], open_jobs: set[str]
 ) -> AsyncIterator[bytes]:
-    """Yield the events of the jobs that are open, each with how far all were told."""
+    """Yield the events of the open jobs.
+
+    Parameters
+    ----------
+    sent
+        The last sent event id of every job, including those that are not open. Each event id is
+        made of all of them.
+    """
     yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-    cursors = {job_id: told[job_id] for job_id in open_jobs}
+    cursors = {job_id: sent[job_id] for job_id in open_jobs}
     async for batches in services.event_streams.follow(cursors):
         chunks = []
         for batch in batches:
-            for number, kind, data in expanded(batch, told[batch.job_id]):
-                told[batch.job_id] = number
-                cursor = ",".join(f"{job_id}:{last}" for job_id, last in told.items())
+            for event_id, kind, data in expanded(batch, sent[batch.job_id]):
+                sent[batch.job_id] = event_id
+                cursor = ",".join(f"{job_id}:{last}" for job_id, last in sent.items())
                 chunks.append(event_bytes(cursor, kind, {"job": batch.job_id, **data}))
         yield b"".join(chunks) or KEEPALIVE
     if services.closing.is_set():
         yield event_bytes(None, "end", {"reason": "shutdown"})
 
 
-def _event_number(text: str) -> int:
-    """Return the number of an event."""
+def _parse_event_id(text: str) -> int:
+    """Return the event id in a text, at most `MAX_EVENT_ID`."""
     if not (text.isascii() and text.isdigit() and len(text) < 17):
-        raise InvalidRequestError.at("", "invalid_event_id", f"{text[:40]!r} is no event's id")
-    return min(int(text), LAST_NUMBER)
+        raise InvalidRequestError.at("", "invalid_event_id", f"{text[:40]!r} is not an event id")
+    return min(int(text), MAX_EVENT_ID)

@@ -93,7 +93,7 @@ async def create_job(
 
 def requested_training(training: TrainingBody | None) -> dict[str, Any]:
     """Return the fields of the training that the client has set."""
-    return {} if training is None else training.asked()
+    return {} if training is None else training.requested_values()
 
 
 @router.get("", summary="List jobs")

@@ -1,4 +1,4 @@
-"""Bodies of jobs."""
+"""Request and response bodies of jobs."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -19,24 +19,26 @@ from service.domain.jobs import Checkpoint, Job, Status, allowed_actions
 
 
 class DataBody(Body):
-    """Where the rows come from: a dataset, or the body itself."""
+    """The data to train on: either a dataset, or inputs and targets in the body."""
 
-    dataset: Annotated[str, Field(max_length=200)] | None = None
-    inputs: Rows | None = Field(None, min_length=1)
-    targets: Targets | None = Field(None, min_length=1)
+    dataset: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="Id or name of the dataset."
+    )
+    inputs: Rows | None = Field(None, min_length=1, description="Rows of numbers.")
+    targets: Targets | None = Field(None, min_length=1, description="One target for each row.")
 
     @model_validator(mode="after")
-    def one_source(self) -> "DataBody":
-        """Demand either a dataset or rows."""
-        half = (self.inputs is None) != (self.targets is None)
-        if half or (self.inputs is not None) == (self.dataset is not None):
-            message = "give either a dataset, or inputs and targets"
+    def check_source(self) -> "DataBody":
+        """Raise ValueError unless there is exactly one source of data."""
+        incomplete = (self.inputs is None) != (self.targets is None)
+        if incomplete or (self.inputs is not None) == (self.dataset is not None):
+            message = "expected either a dataset, or inputs and targets"
             raise ValueError(message)
         return self
 
 
 class CreateJob(DataBody):
-    """A training to queue."""
+    """A training job to queue."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -46,19 +48,23 @@ class CreateJob(DataBody):
         }
     )
 
-    network: str = Field(max_length=200)
-    training: TrainingBody | None = None
+    network: str = Field(max_length=200, description="Id or name of the network.")
+    training: TrainingBody | None = Field(
+        None, description="Training configuration. Missing values get defaults."
+    )
     on_duplicate: Literal["reject", "return", "replace"] | None = Field(
-        None, description="What to do when equal work is queued or running."
+        None,
+        description="How to handle an equal job that is queued or running: reject the request, "
+        "return the existing job, or cancel and replace it. By default it is ignored.",
     )
 
 
 class ProgressBody(BaseModel):
-    """How far it is."""
+    """The progress of a job; losses and metrics are null before the first epoch."""
 
     epoch: int
     epochs: int
-    fraction: float
+    fraction: float = Field(description="Completed epochs divided by all epochs.")
     train_loss: float | None
     validation_loss: float | None
     train_accuracy: float | None
@@ -66,21 +72,25 @@ class ProgressBody(BaseModel):
     learning_rate: float | None
     gradient_norm: float | None
     epochs_per_second: float | None
-    eta_seconds: float | None
+    eta_seconds: float | None = Field(
+        description="Estimated seconds until the job ends; null if unknown, or if it has ended."
+    )
     elapsed_seconds: float
     best_epoch: int | None
-    patience_left: int | None
+    patience_left: int | None = Field(
+        description="Epochs without improvement until early stopping; null if it is disabled."
+    )
 
 
 class JobError(BaseModel):
-    """Why it failed."""
+    """The reason why a job failed."""
 
     code: str
     detail: str
 
 
 class JobBody(BaseModel):
-    """A training."""
+    """A training job."""
 
     id: str
     network: str
@@ -91,9 +101,9 @@ class JobBody(BaseModel):
     terminal: bool
     stop_reason: str | None
     allowed_actions: list[str]
-    queue_position: int | None
+    queue_position: int | None = Field(description="Number of jobs ahead in the queue.")
     queue_seconds: float | None = Field(
-        description="About how long until it begins, going by the latest jobs."
+        description="Estimated seconds until the job starts, based on the latest jobs."
     )
     attempt: int
     base_version: int
@@ -115,13 +125,13 @@ class JobList(BaseModel):
 
 
 class CancelledBody(BaseModel):
-    """How many jobs were cancelled, or are about to be."""
+    """The number of jobs that are cancelled, or will be when their workers stop."""
 
     cancelled: int
 
 
 class EstimateBody(BaseModel):
-    """What a job would take."""
+    """The estimated cost of a valid job."""
 
     valid: bool = True
     parameters: int
@@ -131,7 +141,7 @@ class EstimateBody(BaseModel):
 
 
 class HistoryBody(BaseModel):
-    """Epochs as columns of equal length."""
+    """The history of a job: columns of equal length, with one value per epoch."""
 
     epoch: list[int]
     train_loss: list[float]
@@ -142,7 +152,7 @@ class HistoryBody(BaseModel):
     gradient_norm: list[float | None]
     total_epochs: int
     sampled: bool
-    hidden_epochs: int = Field(description="Epochs that the sampling left out.")
+    hidden_epochs: int = Field(description="Number of epochs that sampling left out.")
 
 
 class EventBody(BaseModel):
@@ -154,7 +164,7 @@ class EventBody(BaseModel):
 
 
 class EventPage(BaseModel):
-    """Some events, oldest first."""
+    """A page of events, oldest first."""
 
     data: list[EventBody]
     has_more: bool
@@ -162,7 +172,7 @@ class EventPage(BaseModel):
 
 
 class CheckpointBody(BaseModel):
-    """A saved state of a training."""
+    """A saved training state, from which a job can resume."""
 
     id: str
     epoch: int
@@ -173,34 +183,36 @@ class CheckpointBody(BaseModel):
 
 
 class CheckpointList(BaseModel):
-    """The checkpoints that are kept, latest first."""
+    """The stored checkpoints of a job, latest first."""
 
     data: list[CheckpointBody]
     has_more: bool = False
 
 
 class FitNetwork(NetworkOptions):
-    """What to build where no network is named; what is not told is made to fit the data."""
+    """A network to create; missing values are derived from the data."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"hidden": [16]}]})
 
     input_shape: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1, max_length=1)
     layers: list[LayerBody] | None = Field(None, min_length=1, max_length=1000)
     hidden: list[Annotated[int, Field(ge=1)]] | None = Field(
-        None, max_length=1000, description="Units of the hidden relu layers, else one of 32."
+        None,
+        max_length=1000,
+        description="Units of each hidden relu layer. The default is one layer of 32 units.",
     )
 
     @model_validator(mode="after")
-    def one_form(self) -> "FitNetwork":
-        """Demand that the layers are told once."""
+    def check_layers(self) -> "FitNetwork":
+        """Raise ValueError if the layers are specified twice."""
         if self.layers is not None and self.hidden is not None:
-            message = "give either layers, or the units of hidden ones"
+            message = "expected either layers or hidden, got both"
             raise ValueError(message)
         return self
 
 
 class FitBody(BaseModel):
-    """A network that was trained in this very call."""
+    """A network that the request trained, with its version and job."""
 
     network: NetworkBody
     version: VersionBody
@@ -209,11 +221,11 @@ class FitBody(BaseModel):
     classify_url: str
 
 
-def job_body(job: Job, place: QueuePosition | None = None) -> JobBody:
-    """Return a job as it is told."""
+def job_body(job: Job, position: QueuePosition | None = None) -> JobBody:
+    """Return the response body for a job."""
     progress = asdict(job.progress)
     if job.terminal:
-        progress["eta_seconds"] = None  # nothing more will come
+        progress["eta_seconds"] = None  # the estimate of the last epoch is obsolete
     epochs = job.progress.epochs
     done = job.progress.epoch / epochs if epochs else 0.0
     return JobBody(
@@ -226,8 +238,8 @@ def job_body(job: Job, place: QueuePosition | None = None) -> JobBody:
         terminal=job.terminal,
         stop_reason=job.stop_reason,
         allowed_actions=allowed_actions(job.status),
-        queue_position=None if place is None else place.ahead,
-        queue_seconds=None if place is None else place.seconds,
+        queue_position=None if position is None else position.ahead,
+        queue_seconds=None if position is None else position.seconds,
         attempt=job.attempt,
         base_version=job.base_version,
         result_version=job.result_version,
@@ -244,7 +256,7 @@ def job_body(job: Job, place: QueuePosition | None = None) -> JobBody:
 
 
 def checkpoint_body(checkpoint: Checkpoint) -> CheckpointBody:
-    """Return a checkpoint as it is told."""
+    """Return the response body for a checkpoint."""
     return CheckpointBody(
         id=checkpoint.id,
         epoch=checkpoint.epoch,

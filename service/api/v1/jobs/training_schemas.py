@@ -1,4 +1,4 @@
-"""How to train, as a body says it."""
+"""Training configuration in request bodies."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class OptimizerBody(Body):
-    """An optimizer; what it does not take is refused by name."""
+    """An optimizer with its options; an unknown option is rejected by name."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -21,7 +21,7 @@ class OptimizerBody(Body):
 
 
 class ScheduleBody(Body):
-    """A schedule; what it does not take is refused by name."""
+    """A learning-rate schedule with its options; an unknown option is rejected by name."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -29,24 +29,30 @@ class ScheduleBody(Body):
 
 
 class LossBody(Body):
-    """A loss with its option."""
+    """A loss function with its option."""
 
     type: str = Field(json_schema_extra={"enum": list(LOSS_NAMES)})
-    delta: Number | None = Field(None, description="Of huber.")
+    delta: Number | None = Field(None, description="Option of the loss huber.")
 
 
 class EarlyStoppingBody(Body):
-    """Stop when nothing gets better, and keep the best weights."""
+    """Early stopping: end when the loss does not improve, and restore the best weights."""
 
-    patience: Count = 20
-    min_delta: Number = 0.0
+    patience: Count = Field(20, description="Epochs to wait for an improvement.")
+    min_delta: Number = Field(
+        0.0, description="Decrease of the loss that an improvement must exceed."
+    )
 
 
 class LimitsBody(Body):
-    """When to stop at the latest."""
+    """Limits that end a training before its last epoch."""
 
-    seconds: Annotated[float, Field(gt=0.0)] | None = None
-    target_loss: Number | None = None
+    seconds: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="Maximum duration in seconds. Unlimited by default."
+    )
+    target_loss: Number | None = Field(
+        None, description="Loss at which the training ends. Ignored by default."
+    )
 
 
 Bounds = Annotated[
@@ -55,56 +61,84 @@ Bounds = Annotated[
 
 
 class BoundaryBody(Body):
-    """Frames of what every unit says across the plane, for a network over two inputs."""
+    """Boundary frames: the output of every unit on a grid, for a network with two inputs."""
 
-    resolution: Annotated[int, Field(ge=4, le=64)] = 32
-    x: Bounds = Field(default=[-1.0, 1.0])
-    y: Bounds = Field(default=[-1.0, 1.0])
+    resolution: Annotated[int, Field(ge=4, le=64)] = Field(32, description="Grid points per axis.")
+    x: Bounds = Field(default=[-1.0, 1.0], description="Range of the first input: [low, high].")
+    y: Bounds = Field(default=[-1.0, 1.0], description="Range of the second input: [low, high].")
 
     @model_validator(mode="after")
-    def ordered(self) -> "BoundaryBody":
-        """Demand that each range begins before it ends."""
+    def check_ranges(self) -> "BoundaryBody":
+        """Raise ValueError if a range is empty."""
         if self.x[0] >= self.x[1] or self.y[0] >= self.y[1]:
-            message = "x and y are [low, high]"
+            message = "x and y must be [low, high] with low < high"
             raise ValueError(message)
         return self
 
 
 class TrainingBody(Body):
-    """How to train; docs/explanation/defaults.md tells what stands where nothing is said."""
+    """A training configuration; see docs/explanation/defaults.md for the defaults."""
 
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Count | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Maximum number of epochs. The default is about 3,000 steps, within 30 and "
+        "300 epochs.",
+    )
+    batch_size: Count | None = Field(None, description="Rows per step. The default is 32.")
     loss: Annotated[str, Field(json_schema_extra={"enum": list(LOSS_NAMES)})] | LossBody | None = (
-        None
+        Field(None, description="Loss function. The default depends on the last activation.")
     )
     optimizer: (
         Annotated[str, Field(json_schema_extra={"enum": list(OPTIMIZER_NAMES)})]
         | OptimizerBody
         | None
-    ) = None
+    ) = Field(
+        None,
+        description="Optimizer. The default is adamw with the learning rate 0.01 and the weight "
+        "decay 0.3.",
+    )
     schedule: (
         Annotated[str, Field(json_schema_extra={"enum": list(SCHEDULE_NAMES)})]
         | ScheduleBody
         | None
-    ) = None
-    validation_fraction: Annotated[float, Field(ge=0.0, le=0.9)] | None = None
-    early_stopping: EarlyStoppingBody | None = None
-    l2: Annotated[float, Field(ge=0.0, le=1e6)] | None = None
-    gradient_clip_norm: Annotated[float, Field(gt=0.0)] | None = None
-    shuffle: bool | None = None
-    standardize: bool | None = None
-    seed: Seed | None = None
-    limits: LimitsBody | None = None
+    ) = Field(None, description="Learning-rate schedule. The default is cosine.")
+    validation_fraction: Annotated[float, Field(ge=0.0, le=0.9)] | None = Field(
+        None,
+        description="Fraction of the rows to validate on. The default is 0.2, or 0 for fewer than "
+        "50 rows.",
+    )
+    early_stopping: EarlyStoppingBody | None = Field(
+        None,
+        description="Early stopping. By default it is enabled if there are validation rows and "
+        "`epochs` is not set. null disables it.",
+    )
+    l2: Annotated[float, Field(ge=0.0, le=1e6)] | None = Field(
+        None, description="Factor of the L2 penalty on the weights. The default is 0."
+    )
+    gradient_clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="Maximum norm of the gradient. Unlimited by default."
+    )
+    shuffle: bool | None = Field(
+        None, description="True to shuffle the rows in each epoch. The default is true."
+    )
+    standardize: bool | None = Field(
+        None,
+        description="True to standardize the inputs and regression targets. The default is true "
+        "for an untrained network; a trained network keeps its preprocessing.",
+    )
+    seed: Seed | None = Field(
+        None, description="Seed of the training. The default is a random seed."
+    )
+    limits: LimitsBody | None = Field(None, description="Limits on duration and loss.")
     boundary: BoundaryBody | None = Field(
         None,
-        description="Adds about 100 `boundary` events: a grid of bytes for each unit, at most "
-        "256 KiB together.",
+        description="Adds about 100 `boundary` events, each with a grid of bytes for every unit, "
+        "at most 256 KiB per event.",
     )
 
-    def asked(self) -> dict[str, Any]:
-        """Return what was said, without what was not."""
-        asked = self.model_dump(exclude_unset=True)
+    def requested_values(self) -> dict[str, Any]:
+        """Return the values that the client sent; the boundary config includes its defaults."""
+        config = self.model_dump(exclude_unset=True)
         if self.boundary is not None:
-            asked["boundary"] = self.boundary.model_dump()
-        return asked
+            config["boundary"] = self.boundary.model_dump()
+        return config

@@ -1,4 +1,4 @@
-"""Bodies of keys."""
+"""Request and response bodies of API keys."""
 
 import re
 from datetime import UTC, datetime
@@ -12,41 +12,43 @@ from service.domain.keys import DEFAULT_TENANT, Key, Scope
 RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
 
 
-def _moment(value: object) -> object:
-    """Return a time of JSON; strict models take none from text."""
-    message = "a time with its offset is due, as 2030-01-31T00:00:00Z"
+def _parse_expiry(value: object) -> object:
+    """Return a time in the future; strict models do not parse texts themselves."""
+    message = "expected a time with a UTC offset, for example 2030-01-31T00:00:00Z"
     try:
         text = value if isinstance(value, str) and RFC3339.fullmatch(value) else ""
-        moment = datetime.fromisoformat(text).astimezone(UTC)
+        time = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(message) from None
-    if moment <= datetime.now(UTC):
-        past = "a key that has expired already opens nothing"
+    if time <= datetime.now(UTC):
+        past = "expected a time in the future"
         raise ValueError(past)
-    return moment
+    return time
 
 
 class CreateKey(Body):
-    """A key to make."""
+    """An API key to create."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "me", "scopes": ["admin"]}]})
 
     name: Name = "key"
-    tenant: str = Field(DEFAULT_TENANT, max_length=64, description="Whose things it sees.")
+    tenant: str = Field(
+        DEFAULT_TENANT, max_length=64, description="Tenant whose resources it can access."
+    )
     scopes: Annotated[list[str], Field(min_length=1, max_length=4)] = Field(
         default=[Scope.READ, Scope.PREDICT, Scope.TRAIN],
         json_schema_extra={"items": {"enum": [scope.value for scope in Scope], "type": "string"}},
     )
-    expires_at: Annotated[datetime | None, PlainValidator(_moment)] = Field(
+    expires_at: Annotated[datetime | None, PlainValidator(_parse_expiry)] = Field(
         None, json_schema_extra={"format": "date-time", "type": ["string", "null"]}
     )
 
 
 class KeyBody(BaseModel):
-    """A key, without its secret."""
+    """An API key without its secret."""
 
     id: str
-    prefix: str = Field(description="The part of the key that is no secret.")
+    prefix: str = Field(description="Public part of the key.")
     name: str
     tenant: str
     scopes: list[str]
@@ -56,9 +58,9 @@ class KeyBody(BaseModel):
 
 
 class NewKeyBody(KeyBody):
-    """A key with its secret, told this once."""
+    """An API key with its secret, which is returned only once."""
 
-    key: str
+    key: str = Field(description="The secret to send as a bearer token.")
 
 
 class KeyList(BaseModel):
@@ -69,7 +71,7 @@ class KeyList(BaseModel):
 
 
 def key_body(key: Key) -> KeyBody:
-    """Return what is told of a key."""
+    """Return the response body for a key."""
     return KeyBody(
         id=key.id,
         prefix=key.prefix,

@@ -1,4 +1,4 @@
-"""Bodies of networks, versions and aliases."""
+"""Request and response bodies of networks, versions and aliases."""
 
 import math
 from typing import Annotated, Any, Final, Literal
@@ -26,36 +26,36 @@ DIGITS: dict[str, Any] = {
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-def _text(text: str) -> str:
-    """Return a text that any store takes."""
+def _check_text(text: str) -> str:
+    """Return a text that every database accepts."""
     if not is_plain(text, allowed="\t\n\r"):
-        message = "a text holds no control characters and no lone surrogates"
+        message = "a text must not contain control characters or lone surrogates"
         raise ValueError(message)
     return text
 
 
-Text = Annotated[str, AfterValidator(_text)]
+Text = Annotated[str, AfterValidator(_check_text)]
 
 
-def _metadata_text(value: object) -> object:
-    """Return what a client likes to remember: a text, a number, true or false."""
+def _check_metadata(value: object) -> object:
+    """Return a metadata value: a text, a finite number, or a boolean."""
     if isinstance(value, str) and len(value) <= MAX_METADATA_LENGTH:
-        return _text(value)
+        return _check_text(value)
     if isinstance(value, bool) or (isinstance(value, int) and abs(value) <= 2**53):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     message = (
-        f"a text of at most {MAX_METADATA_LENGTH} characters, true, false, or a number is due, "
-        "a whole one within 2^53"
+        f"expected a text of at most {MAX_METADATA_LENGTH} characters, a boolean, an integer "
+        "within 2^53, or a finite number"
     )
     raise ValueError(message)
 
 
 MAX_METADATA_LENGTH: Final = 2000
-MetadataText = Annotated[
+MetadataValue = Annotated[
     Any,
-    AfterValidator(_metadata_text),
+    AfterValidator(_check_metadata),
     WithJsonSchema(
         {
             "anyOf": [
@@ -68,12 +68,12 @@ MetadataText = Annotated[
     ),
 ]
 Metadata = Annotated[
-    dict[Annotated[Text, Field(max_length=200)], MetadataText], Field(max_length=64)
+    dict[Annotated[Text, Field(max_length=200)], MetadataValue], Field(max_length=64)
 ]
 
 
 class ActivationBody(Body):
-    """An activation with its option."""
+    """An activation function with its option."""
 
     type: str = Field(json_schema_extra={"enum": list(ACTIVATION_NAMES)})
     negative_slope: float | None = Field(None, ge=0.0, le=1.0)
@@ -87,49 +87,55 @@ class DenseBody(Body):
     activation: (
         Annotated[str, Field(json_schema_extra={"enum": list(ACTIVATION_NAMES)})] | ActivationBody
     ) = "linear"
-    negative_slope: float | None = Field(None, ge=0.0, le=1.0, description="Of leaky_relu.")
+    negative_slope: float | None = Field(None, ge=0.0, le=1.0, description="Option of leaky_relu.")
     initializer: (
         Annotated[str, Field(json_schema_extra={"enum": list(INITIALIZER_NAMES)})] | None
-    ) = Field(None, description="Else He for relu and leaky_relu, Xavier for the others.")
+    ) = Field(
+        None, description="The default is He for relu and leaky_relu, and Xavier for the others."
+    )
 
 
 class DropoutBody(Body):
-    """A layer that silences units at random in training."""
+    """A layer that sets outputs to zero at random during training."""
 
     type: Literal["dropout"]
-    rate: float = Field(ge=0.0, lt=1.0)
+    rate: float = Field(ge=0.0, lt=1.0, description="Probability of a zero.")
 
 
 LayerBody = Annotated[DenseBody | DropoutBody, Field(discriminator="type")]
 
 
 class NetworkOptions(Body):
-    """What may be told of a new network."""
+    """Optional properties of a new network."""
 
     name: Name | None = None
     labels: list[Label] | None = Field(
         None,
         min_length=1,
         max_length=MAX_WIDTH,
-        description="Names of the classes, else their indices.",
+        description="Names of the classes. The default is their indices.",
     )
-    dtype: Literal["float32", "float64"] | None = Field(None, description="float32 if not told.")
-    seed: Seed | None = Field(None, description="Of the initial weights; else one is drawn.")
+    dtype: Literal["float32", "float64"] | None = Field(
+        None, description="Type of the parameters. The default is float32."
+    )
+    seed: Seed | None = Field(
+        None, description="Seed of the initial weights. The default is a random seed."
+    )
     metadata: Metadata | None = None
 
 
 class CreateNetwork(NetworkOptions):
-    """A new network."""
+    """A network to create."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [DIGITS]})
 
     input_shape: list[Annotated[int, Field(ge=1)]] = Field(
-        min_length=1, max_length=1, description="The number of input columns."
+        min_length=1, max_length=1, description="Number of input columns, as a list of one."
     )
     layers: list[LayerBody] = Field(min_length=1, max_length=1000)
 
     def new_network(self) -> NewNetwork:
-        """Return what the use case takes."""
+        """Return the network for the use case."""
         return NewNetwork(
             self.input_shape,
             [layer.model_dump(exclude_unset=True) for layer in self.layers],
@@ -142,7 +148,7 @@ class CreateNetwork(NetworkOptions):
 
 
 class ChangeNetwork(Body):
-    """What is to change; null takes a thing away, and gives the id as a name."""
+    """Changes to a network; null removes a value, and resets the name to the id."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"team": "vision"}}]})
 
@@ -159,7 +165,7 @@ class NetworkBody(BaseModel):
     input_shape: list[int]
     output_shape: list[int]
     layers: list[dict[str, Any]]
-    labels: list[str] | None = Field(description="Null where the outputs are no probabilities.")
+    labels: list[str] | None = Field(description="Null if the outputs are not probabilities.")
     dtype: str
     seed: int
     parameter_count: int
@@ -171,14 +177,14 @@ class NetworkBody(BaseModel):
 
 
 class ImportReport(BaseModel):
-    """What an imported document did not carry, and what was assumed."""
+    """The format of an imported document, and the values it lacked."""
 
     format: str
-    notes: list[str]
+    notes: list[str] = Field(description="Missing values, and the assumptions made instead.")
 
 
 class ImportedBody(NetworkBody):
-    """A network that came in as a document."""
+    """A network that was imported from a document."""
 
     import_report: ImportReport
 
@@ -191,7 +197,7 @@ class NetworkList(BaseModel):
 
 
 class VersionBody(BaseModel):
-    """An immutable set of weights."""
+    """A version of a network: an immutable set of weights."""
 
     network: str
     network_id: str
@@ -203,20 +209,20 @@ class VersionBody(BaseModel):
     training: dict[str, Any] | None
     metrics: dict[str, Any] | None
     weights_sha256: str
-    preprocessing: bool = Field(description="Whether raw rows are standardised first.")
+    preprocessing: bool = Field(description="True if raw rows are standardized first.")
     aliases: list[str]
     created_at: Time
     links: Links
 
 
 class UploadedBody(VersionBody):
-    """A version that came in as a document."""
+    """A version that was uploaded as a document."""
 
-    notes: list[str] = Field(description="What the document did not carry.")
+    notes: list[str] = Field(description="Values that the document lacks.")
 
 
 class CheckedBody(BaseModel):
-    """A document that would fit."""
+    """The result of a dry run: the document is compatible with the network."""
 
     valid: bool = True
     weights_sha256: str
@@ -232,7 +238,7 @@ class VersionList(BaseModel):
 
 
 class SetAlias(Body):
-    """Where an alias points."""
+    """The version that an alias refers to."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"version": 0}]})
 
@@ -240,12 +246,12 @@ class SetAlias(Body):
 
 
 def network_path(network: NetworkRecord) -> str:
-    """Return where a network is."""
+    """Return the path of a network."""
     return f"/v1/networks/{network.id}"
 
 
 def network_fields(network: NetworkRecord) -> dict[str, Any]:
-    """Return the fields of a network's body."""
+    """Return the fields of the response body for a network."""
     return {
         "id": network.id,
         "name": network.name,
@@ -272,12 +278,12 @@ def network_fields(network: NetworkRecord) -> dict[str, Any]:
 
 
 def network_body(network: NetworkRecord) -> NetworkBody:
-    """Return a network as it is told."""
+    """Return the response body for a network."""
     return NetworkBody(**network_fields(network))
 
 
 def version_fields(network: NetworkRecord, version: Version) -> dict[str, Any]:
-    """Return the fields of a version's body."""
+    """Return the fields of the response body for a version."""
     path = f"{network_path(network)}/versions/{version.number}"
     return {
         "network": network.name,
@@ -300,5 +306,5 @@ def version_fields(network: NetworkRecord, version: Version) -> dict[str, Any]:
 
 
 def version_body(network: NetworkRecord, version: Version) -> VersionBody:
-    """Return a version as it is told."""
+    """Return the response body for a version."""
     return VersionBody(**version_fields(network, version))
