@@ -8,7 +8,7 @@ from service.api.guide import SITE
 from tests.page.conftest import CHROMIUM, Visit
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
     pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="run `make docs` first"),
 ]
 
@@ -29,11 +29,13 @@ def test_the_guide_is_linked_from_the_page(visit: Visit) -> None:
 def test_the_search_finds_a_page(visit: Visit) -> None:
     page = open_guide(visit)
     page.keyboard.press("/")
-    page.keyboard.type("backpropagation")
+    page.get_by_role("combobox", name="Search").fill("backpropagation")
 
-    page.get_by_text("Backpropagation and the recorded program").first.wait_for()
+    title = "Backpropagation and the recorded program"
+    page.get_by_role("option", name=title).first.click()
 
-    assert visit.errors == []
+    page.get_by_role("heading", name=title, level=1).wait_for()
+    assert "/guide/explanation/recorded-program/" in page.url
 
 
 def test_the_palette_can_be_changed(visit: Visit) -> None:

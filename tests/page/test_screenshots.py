@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.server import Server
+from tests.page.actions import IRIS, draw
 from tests.page.conftest import VIEWPORTS
-from tests.page.test_page import IRIS, draw
 
 SCREENSHOTS_DIR = os.environ.get("SCREENSHOTS_DIR")
 

@@ -1,5 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import { DEFAULTS, fromQuery, gridOf, layersOf, toQuery, type Settings } from './playground';
+import {
+  DEFAULTS,
+  fromQuery,
+  gridOf,
+  layersOf,
+  probabilityGridOf,
+  resizeLayers,
+  toQuery,
+  type Settings,
+} from './playground';
 
 describe('the query string', () => {
   it('restores every setting', () => {
@@ -27,8 +36,19 @@ describe('the network', () => {
     const types = layersOf({ ...DEFAULTS, units: [2, 2], dropout: 0.1 }).map((layer: any) => layer.type);
     expect(types).toEqual(['dense', 'dropout', 'dense', 'dropout', 'dense']);
   });
+
+  it('keeps its first layers when the number of layers changes', () => {
+    expect(resizeLayers([6, 2], 4)).toEqual([6, 2, 4, 4]);
+    expect(resizeLayers([6, 2], 2)).toEqual([6, 2]);
+    expect(resizeLayers([6, 2], 1)).toEqual([6]);
+  });
 });
 
 it('decodes a grid into bytes', () => {
   expect([...gridOf('AP8=')]).toEqual([0, 255]);
+});
+
+it('scales the grid of the output to the range of probabilities', () => {
+  expect([...probabilityGridOf({ grid: 'AP8=', low: 0, high: 1 })]).toEqual([0, 255]);
+  expect([...probabilityGridOf({ grid: 'AP8=', low: 0.2, high: 0.6 })]).toEqual([51, 153]);
 });

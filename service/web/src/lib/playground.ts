@@ -21,6 +21,20 @@ export interface Settings {
   points: Point[];
 }
 
+/** The output of a unit on a grid of inputs: bytes in base64, from `low` (0) to `high` (255). */
+export interface UnitOutput {
+  grid: string;
+  low: number;
+  high: number;
+}
+
+/** The outputs of every unit after an epoch, by layer. */
+export interface Frame {
+  epoch: number;
+  resolution: number;
+  layers: UnitOutput[][];
+}
+
 export const DEFAULTS: Settings = {
   data: 'circles',
   noise: 0.1,
@@ -132,4 +146,19 @@ export function trainingOf(settings: Settings): object {
 /** Decode a base64 grid into bytes. */
 export function gridOf(base64: string): Uint8Array {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+/**
+ * Return the grid of the output unit, scaled so that probability 0.5 is white.
+ *
+ * The output is a probability: 0 is blue and 1 is orange, whatever range it currently has.
+ */
+export function probabilityGridOf({ grid, low, high }: UnitOutput): Uint8Array {
+  return gridOf(grid).map((byte) => (low + (byte / 255) * (high - low)) * 255);
+}
+
+/** Return the hidden layers with `count` layers; new layers have 4 units. */
+export function resizeLayers(units: number[], count: number): number[] {
+  const added = Array<number>(Math.max(count - units.length, 0)).fill(4);
+  return [...units, ...added].slice(0, count);
 }
