@@ -6,6 +6,7 @@ import json
 import math
 import re
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -112,6 +113,22 @@ async def test_both_adapters_send_the_same_response(
     assert {item for item in http_response.headers.items() if item[0] not in server_headers} == {
         *asgi_response.headers.items()
     }
+
+
+@pytest.mark.parametrize("name", ["two words", "ü", "a/b", "a%2Fb"])
+async def test_both_adapters_decode_the_name_in_the_path(
+    client: httpx.AsyncClient, socket_client: httpx.AsyncClient, name: str
+) -> None:
+    layers = [{"type": "dense", "units": 2}]
+    body = {"name": name, "input_shape": [25], "layers": layers}
+    assert (await client.post("/v1/networks", json=body)).status_code == 201
+    url = f"/v1/networks/{quote(name, safe='')}/predict"
+
+    by_asgi = await client.post(url, json={"inputs": [ROW]})
+    by_http = await socket_client.post(url, json={"inputs": [ROW]})
+
+    assert by_asgi.status_code == by_http.status_code == 200
+    assert by_asgi.content == by_http.content
 
 
 def test_the_pipeline_handles_every_declared_inference_operation(app: FastAPI) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from service.api.strict_json import check_duplicate_keys, parse_json
+from service.api.strict_json import check_duplicate_keys, parse_json, quoted
 from service.application.datasets.csv_reader import rows_in
 from service.domain.errors import InvalidRequestError
 
@@ -48,7 +48,7 @@ def decoded(body: bytes, kind: Any) -> Any:
     objects = value if isinstance(value, list) else [value]
     first = objects[0] if objects else None
     if isinstance(first, msgspec.Struct):
-        check_duplicate_keys(body, dict.fromkeys(first.__struct_fields__, len(objects)))
+        check_duplicate_keys(body, dict.fromkeys(quoted(*first.__struct_fields__), len(objects)))
     elif isinstance(first, dict) and body.count(b'"') > 2 * sum(map(len, objects)):
         parse_json(body, max_objects=len(body))  # more keys than the dictionaries have
     return value

@@ -76,7 +76,10 @@ class PredictionBatches:
     def _predict_together(self, group: list[_Pending]) -> bool:
         """Predict calls of one model; return False, with nothing done, if any cannot be."""
         try:
-            rows = np.array([row for call in group for row in call.rows], np.float64)
+            if all(isinstance(call.rows, list) for call in group):
+                rows = np.array([row for call in group for row in call.rows], np.float64)
+            else:
+                rows = np.concatenate([np.asarray(call.rows, np.float64) for call in group])
             if any(not 1 <= len(call.rows) <= self._limits.rows_per_call for call in group):
                 return False
             outputs = forward(group[0].model, rows, len(group))

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.arrays import Array
 from service.api.protocols.base import Call, InferenceRequest, InferenceResponse
-from service.api.strict_json import check_duplicate_keys
+from service.api.strict_json import check_duplicate_keys, quoted
 from service.application.inference.loaded_model import LoadedModel
 from service.application.inference.predictions import class_names_of, probabilities_of
 from service.domain.errors import InvalidRequestError
@@ -38,7 +38,10 @@ class _NamedRows(msgspec.Struct, forbid_unknown_fields=True):
     input: list[list[float]]
 
 
-ONCE: Final = dict.fromkeys(("context", "examples", "inputs", "instances", "signature_name"), 1)
+ONCE: Final = dict.fromkeys(
+    quoted("context", "examples", "inputs", "instances", "signature_name"), 1
+)
+(QUOTED_INPUT,) = quoted(INPUT)
 
 _predict = msgspec.json.Decoder(_Predict).decode
 _examples = msgspec.json.Decoder(_Examples).decode
@@ -77,7 +80,7 @@ def _instances(body: bytes) -> InstancesInput:
         if isinstance(request.instances, msgspec.Raw) == isinstance(request.inputs, msgspec.Raw):
             raise InvalidRequestError("exactly one of instances and inputs is required")
         if isinstance(request.inputs, msgspec.Raw):
-            check_duplicate_keys(body, {**ONCE, INPUT: 1})
+            check_duplicate_keys(body, {**ONCE, QUOTED_INPUT: 1})
             data = bytes(request.inputs).lstrip()
             return InstancesInput(
                 _named_rows(data).input if data[:1] == b"{" else _rows(data), columnar=True
@@ -87,7 +90,7 @@ def _instances(body: bytes) -> InstancesInput:
         rows = [example.input for example in _named(data)] if objects else _rows(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"the request cannot be decoded: {error}") from error
-    check_duplicate_keys(body, {**ONCE, INPUT: len(rows)})
+    check_duplicate_keys(body, {**ONCE, QUOTED_INPUT: len(rows)})
     return InstancesInput(rows, columnar=False)
 
 
@@ -96,7 +99,7 @@ def _rows_of_examples(body: bytes) -> list[list[float]]:
         request = _examples(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"the request cannot be decoded: {error}") from error
-    check_duplicate_keys(body, {**ONCE, INPUT: 1 + len(request.examples)})
+    check_duplicate_keys(body, {**ONCE, QUOTED_INPUT: 1 + len(request.examples)})
     _check_signature(request.signature_name)
     rows = []
     for index, example in enumerate(request.examples):

@@ -2,14 +2,15 @@
 
 import math
 import struct
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from core.arrays import Array
-from service.api.strict_json import check_duplicate_keys
+from service.api.strict_json import check_duplicate_keys, quoted
+from service.application.inference.batches import Rows
 from service.application.inference.predictions import probabilities_of
 from service.domain.errors import InvalidRequestError
 
@@ -17,22 +18,25 @@ INPUT: Final = "input"
 OUTPUT: Final = "output"
 LABEL: Final = "label"
 DATATYPES: Final = {
-    "BOOL": "?",
-    "UINT8": "<u1",
-    "UINT16": "<u2",
-    "UINT32": "<u4",
-    "UINT64": "<u8",
-    "INT8": "<i1",
-    "INT16": "<i2",
-    "INT32": "<i4",
-    "INT64": "<i8",
-    "FP16": "<f2",
-    "FP32": "<f4",
-    "FP64": "<f8",
+    name: np.dtype(kind)
+    for name, kind in {
+        "BOOL": "?",
+        "UINT8": "<u1",
+        "UINT16": "<u2",
+        "UINT32": "<u4",
+        "UINT64": "<u8",
+        "INT8": "<i1",
+        "INT16": "<i2",
+        "INT32": "<i4",
+        "INT64": "<i8",
+        "FP16": "<f2",
+        "FP32": "<f4",
+        "FP64": "<f8",
+    }.items()
 }
 """Datatypes of numbers; BYTES are not numbers."""
 
-FLOAT_NAMES: Final = {"float32": "FP32", "float64": "FP64"}
+FLOAT_NAMES: Final = {np.dtype("float32"): "FP32", np.dtype("float64"): "FP64"}
 
 
 class _Tensor(msgspec.Struct):
@@ -70,8 +74,7 @@ class _Response(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     id: str | msgspec.UnsetType = msgspec.UNSET
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedOutput:
+class RequestedOutput(NamedTuple):
     """An output that a request asks for.
 
     Attributes
@@ -85,14 +88,13 @@ class RequestedOutput:
     classes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInput:
+class TensorInput(NamedTuple):
     """A decoded request.
 
     Attributes
     ----------
     rows
-        (batch, inputs), float64.
+        (batch, inputs).
     outputs
         The requested outputs; None means every output.
     binary
@@ -100,12 +102,20 @@ class TensorInput:
     """
 
     id: str | None
-    rows: Array
-    outputs: list[RequestedOutput] | None
+    rows: Rows
+    outputs: Sequence[RequestedOutput] | None
     binary: bool
 
 
-ONCE: Final = dict.fromkeys(("data", "datatype", "id", "inputs", "outputs", "shape"), 1)
+_DEFAULT_OUTPUTS: Final = {
+    (is_classifier, binary): tuple(
+        RequestedOutput(name, binary) for name in ((OUTPUT, LABEL) if is_classifier else (OUTPUT,))
+    )
+    for is_classifier in (False, True)
+    for binary in (False, True)
+}
+ONCE: Final = dict.fromkeys(quoted("data", "datatype", "id", "inputs", "outputs", "shape"), 1)
+NAME, PARAMETERS = quoted("name", "parameters")
 """Keys that a request with one input has at most once."""
 
 _decode = msgspec.json.Decoder(_Request).decode
@@ -124,7 +134,9 @@ MAX_TENSOR_ROWS: Final = 1 << 40
 """An upper bound; a number of thousands of digits cannot be shown in a message."""
 
 
-def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> TensorInput:
+def decode(
+    body: bytes, header_length: str | None, columns: int, dtype: np.dtype[Any]
+) -> TensorInput:
     """Return the decoded request.
 
     Parameters
@@ -147,7 +159,7 @@ def decode(body: bytes, header_length: str | None, columns: int, dtype: str) -> 
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"the request cannot be decoded: {error}") from error
     tensors = len(request.inputs) + len(request.outputs or ())
-    check_duplicate_keys(body[:length], {**ONCE, "name": tensors, "parameters": 1 + tensors})
+    check_duplicate_keys(body[:length], {**ONCE, NAME: tensors, PARAMETERS: 1 + tensors})
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         names = ", ".join(repr(tensor.name[:80]) for tensor in request.inputs[:8]) or "none"
         raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")
@@ -181,7 +193,7 @@ def json_length(text: str | None, body: bytes) -> int:
     return int(text)
 
 
-def _raw_rows(data: bytes, columns: int, dtype: str) -> Array:
+def _raw_rows(data: bytes, columns: int, dtype: np.dtype[Any]) -> Array:
     """Return the rows of a body that contains only the data of the tensor."""
     kind = np.dtype(dtype).newbyteorder("<")
     width = columns * kind.itemsize
@@ -191,7 +203,7 @@ def _raw_rows(data: bytes, columns: int, dtype: str) -> Array:
     return np.frombuffer(data, kind).reshape(-1, columns).astype(np.float64)
 
 
-def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
+def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Rows:
     """Return a tensor as rows."""
     if tensor.datatype not in DATATYPES:
         known = ", ".join(DATATYPES)
@@ -209,7 +221,7 @@ def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
             raise InvalidRequestError(
                 f"input {INPUT!r} must not have both data and binary_data_size"
             )
-        return _binary_rows(binary, size, np.dtype(DATATYPES[tensor.datatype]), shape)
+        return _binary_rows(binary, size, DATATYPES[tensor.datatype], shape)
     if binary:
         raise InvalidRequestError(
             f"{len(binary)} bytes follow the JSON, but the input is not binary"
@@ -234,14 +246,16 @@ def _binary_rows(data: bytes, size: object, kind: np.dtype[Any], shape: list[int
     return np.frombuffer(data, kind).reshape(shape).astype(np.float64)
 
 
-def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Array:
+def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Rows:
     """Return nested or flat JSON numbers as rows."""
     if datatype == "FP16":
         raise InvalidRequestError("FP16 must be sent as binary data, not as JSON")
-    kind = np.dtype(DATATYPES[datatype])
+    kind = DATATYPES[datatype]
     nested = data[1:].lstrip()[:1] == b"["
     try:
         numbers: Any = (_NESTED if nested else _FLAT)[kind.kind](data)
+        if kind.kind == "f" and not nested and len(numbers) == shape[0] * shape[1]:
+            return [numbers[start : start + shape[1]] for start in range(0, len(numbers), shape[1])]
         array = np.array(numbers, np.float64 if kind.kind == "f" else kind)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         problem = f"the data of input {INPUT!r} do not match its datatype and shape: {error}"
@@ -287,13 +301,13 @@ def encode(
     """
     requested = request.outputs
     if requested is None:
-        names = [OUTPUT] if classes is None else [OUTPUT, LABEL]
-        requested = [RequestedOutput(name, request.binary) for name in names]
+        requested = _DEFAULT_OUTPUTS[classes is not None, request.binary]
     encoded, tail = [], []
     for output in requested:
         datatype, shape, values = _values(output, outputs, classes)
         if not output.binary:
-            encoded.append(_Output(output.name, datatype, shape, _listed(values)))
+            listed = values if isinstance(values, list) else values.ravel().tolist()
+            encoded.append(_Output(output.name, datatype, shape, listed))
             continue
         data = _packed(values)
         tail.append(data)
@@ -310,7 +324,7 @@ def _values(
 ) -> tuple[str, list[int], Array | list[str]]:
     """Return datatype, shape and values of one output."""
     if requested.name == OUTPUT and requested.classes is None:
-        return FLOAT_NAMES[outputs.dtype.name], list(outputs.shape), outputs
+        return FLOAT_NAMES[outputs.dtype], list(outputs.shape), outputs
     if requested.name == OUTPUT and requested.classes is not None:
         if classes is not None:
             outputs = probabilities_of(outputs)
@@ -327,7 +341,7 @@ def _values(
     return "BYTES", [len(outputs)], [names[index] for index in best_classes(outputs)]
 
 
-def check_outputs(outputs: list[RequestedOutput] | None, classes: list[str] | None) -> None:
+def check_outputs(outputs: Sequence[RequestedOutput] | None, classes: list[str] | None) -> None:
     """Raise InvalidRequestError for outputs that a network with these classes does not have."""
     for output in outputs or ():
         if output.name == OUTPUT or (output.name == LABEL and classes and output.classes is None):
@@ -339,13 +353,8 @@ def check_outputs(outputs: list[RequestedOutput] | None, classes: list[str] | No
 def best_classes(outputs: Array) -> list[int]:
     """Return the most probable class of each row; one sigmoid unit has two classes."""
     if outputs.shape[1] == 1:
-        return [int(p) for p in (outputs[:, 0] > 0.5)]
-    best: list[int] = outputs.argmax(axis=1).tolist()
-    return best
-
-
-def _listed(values: Array | list[str]) -> list[Any]:
-    return values if isinstance(values, list) else values.ravel().tolist()
+        return [int(p > 0.5) for p in outputs[:, 0].tolist()]
+    return [row.index(max(row)) for row in outputs.tolist()]
 
 
 def _packed(values: Array | list[str]) -> bytes:

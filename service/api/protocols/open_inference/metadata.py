@@ -48,7 +48,7 @@ async def get_version_configuration(
 
 def _tensors(loaded: LoadedModel) -> tuple[list[TensorMetadata], list[TensorMetadata]]:
     """Return the input and output tensors."""
-    datatype = codec.FLOAT_NAMES[loaded.forward.dtype.name]
+    datatype = codec.FLOAT_NAMES[loaded.forward.dtype]
     inputs = [
         TensorMetadata(name=codec.INPUT, datatype=datatype, shape=[-1, loaded.forward.inputs])
     ]

@@ -141,7 +141,7 @@ async def infer_with_version(
 
 def _decode(request: InferenceRequest, model: LoadedModel) -> Call:
     forward = model.forward
-    tensors = codec.decode(request.body, request.header(LENGTH), forward.inputs, forward.dtype.name)
+    tensors = codec.decode(request.body, request.header(LENGTH), forward.inputs, forward.dtype)
     codec.check_outputs(tensors.outputs, model.classes)
     name = (request.network or "", str(model.version))
     accepted = request.header(b"accept-encoding") or ""
