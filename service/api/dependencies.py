@@ -28,8 +28,12 @@ from service.application.networks.model_directory import ModelDirectory
 from service.application.networks.networks import NetworkService
 from service.application.networks.weight_upload import WeightUpload
 from service.application.networks.weights import WeightService
-from service.application.ports import BlobStore, Database, Metrics, Page
-from service.application.training.worker_protocol import Executor
+from service.application.ports.blobs import BlobStore
+from service.application.ports.database import Database
+from service.application.ports.metrics import Metrics
+from service.application.ports.repositories import Page
+from service.application.ports.workers import Executor
+from service.application.training.worker_protocol import Report, TrainingTask
 from service.domain.errors import InvalidRequestError
 from service.domain.identifiers import is_id
 from service.domain.keys import Caller, Scope, is_tenant
@@ -64,7 +68,7 @@ class Services:
     idempotent_requests: IdempotentRequests
     database: Database
     blobs: BlobStore
-    executor: Executor
+    executor: Executor[TrainingTask, Report]
     limits: Limits
     metrics: Metrics
     events: EncodedEvents

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from service.api.dependencies import caller_of, is_upload, services_of
 from service.application.access.idempotency import IdempotencyRecord, IdempotentRequests
-from service.application.ports import StoredResponse, UnitOfWork
+from service.application.ports.database import UnitOfWork
+from service.application.ports.repositories import StoredResponse
 from service.domain.errors import InvalidRequestError
 from service.domain.keys import Caller
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from service.application.access.api_keys import Authenticator
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from service.bootstrap import open_authenticator, prepare
 from service.cli.exits import fail
 from service.domain.errors import ServiceError

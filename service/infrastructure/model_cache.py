@@ -12,7 +12,7 @@ Key = tuple[str, ...]
 
 @final
 class LeastRecentlyUsed:
-    """Implements `service.application.inference.inference.ModelCache`.
+    """Implements `service.application.ports.models.ModelCache`.
 
     Parameters
     ----------

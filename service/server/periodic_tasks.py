@@ -9,7 +9,7 @@ from typing import Final
 from service.application.access.api_keys import Authenticator
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_bus import EventBus
-from service.application.ports import Metrics
+from service.application.ports.metrics import Metrics
 from service.domain.errors import UnavailableError
 from service.infrastructure.model_cache import LeastRecentlyUsed
 

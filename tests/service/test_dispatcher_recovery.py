@@ -11,9 +11,9 @@ from service.application.jobs.dispatcher import Dispatcher, Server
 from service.application.jobs.event_bus import EventBus
 from service.application.jobs.event_log import JobEventLog
 from service.application.jobs.worker_reports import WorkerReportHandler
+from service.application.ports.workers import NoWorkerError
 from service.application.training.worker_protocol import (
     EpochsReport,
-    NoWorkerError,
     TrainingFinishedReport,
     TrainingStartedReport,
     TrainingStoppedReport,

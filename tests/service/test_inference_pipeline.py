@@ -18,7 +18,7 @@ from core.inference import ROUNDING
 from service.api.v1.inference import routes
 from service.application.inference import batches
 from service.application.inference.loaded_model import LoadedModel
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from tests.service.conftest import KEEP_ALIVE, Json, problem
 
 ROW = [0.5] * 25

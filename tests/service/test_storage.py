@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.application.ports import BlobCorruptError
+from service.application.ports.blobs import BlobCorruptError
 from service.domain.errors import UnavailableError
 from service.infrastructure.blobs.filesystem import FilesystemBlobs
 from service.infrastructure.data_directory import DataDirectory, DataDirectoryError

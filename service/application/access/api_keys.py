@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, final
 
-from service.application.ports import Database, Page, UnitOfWork
+from service.application.ports.database import Database, UnitOfWork
+from service.application.ports.repositories import Page
 from service.domain.errors import InvalidRequestError, NotFoundError, ServiceError
 from service.domain.identifiers import check_name, new_id
 from service.domain.keys import (

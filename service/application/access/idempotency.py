@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, final
 
-from service.application.ports import Database, StoredResponse, UnitOfWork
+from service.application.ports.database import Database, UnitOfWork
+from service.application.ports.repositories import StoredResponse
 from service.domain.errors import ConflictError, IdempotencyKeyReusedError
 
 REUSED_KEY: Final = "this Idempotency-Key was used for a different request; use a new key"

@@ -17,7 +17,9 @@ from service.application.datasets.csv_reader import read_csv
 from service.application.datasets.npz_reader import read_npz
 from service.application.datasets.tables import Table, build_table, json_rows, json_targets
 from service.application.engine_errors import translate_engine_error
-from service.application.ports import BlobCorruptError, BlobStore, Database, Page, UnitOfWork
+from service.application.ports.blobs import BlobCorruptError, BlobStore
+from service.application.ports.database import Database, UnitOfWork
+from service.application.ports.repositories import Page
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.domain.identifiers import check_name, new_id

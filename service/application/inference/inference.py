@@ -1,9 +1,9 @@
 """The use cases of loaded models: predictions, evaluations and gradient checks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Callable, Sized
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from core.arrays import Array
 from core.formats import Model
@@ -28,7 +28,8 @@ from service.application.inference.evaluation import (
 from service.application.inference.loaded_model import InferenceStatistics, LoadedModel
 from service.application.networks.networks import NetworkService
 from service.application.networks.weights import WeightService, run_in_thread_if_large
-from service.application.ports import Page
+from service.application.ports.models import ModelCache
+from service.application.ports.repositories import Page
 from service.application.training.config import classes_of, default_loss
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.datasets import Dataset, Task
@@ -53,33 +54,6 @@ MAX_COUNTED_VERSIONS: Final = 100
 Result = TypeVar("Result")
 
 
-class ModelCache(Protocol):
-    """A cache of loaded versions that evicts the least recently used ones.
-
-    Attributes
-    ----------
-    hits, misses
-        Requests whose version was in the cache, and versions that had to be loaded.
-    """
-
-    hits: int
-    misses: int
-
-    def peek(self, key: tuple[str, ...]) -> LoadedModel | None:
-        """Return the model for a key, or None if it is not loaded."""
-
-    async def get(
-        self, key: tuple[str, ...], load: Callable[[], Awaitable[LoadedModel]]
-    ) -> LoadedModel:
-        """Return the model for a key; if it is missing, concurrent requests share one ``load``."""
-
-    def drop(self, network_id: str) -> None:
-        """Evict all versions of a network."""
-
-    def __len__(self) -> int:
-        """Return the number of loaded versions."""
-
-
 class NoDefaultNetworkError(ConflictError):
     """A request names no network, and no default network is configured."""
 
@@ -101,7 +75,7 @@ class Inference:
         networks: NetworkService,
         weights: WeightService,
         datasets: DatasetService,
-        cache: ModelCache,
+        cache: ModelCache[LoadedModel],
         live_snapshots: LiveSnapshots,
         limits: Limits,
         default: str | None,

@@ -12,7 +12,8 @@ from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_bus import EventBus
 from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import append_version, find_network
-from service.application.ports import BlobCorruptError, BlobStore, Database, UnitOfWork
+from service.application.ports.blobs import BlobCorruptError, BlobStore
+from service.application.ports.database import Database, UnitOfWork
 from service.domain.errors import (
     ConflictError,
     InvalidTransitionError,

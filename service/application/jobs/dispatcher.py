@@ -14,15 +14,15 @@ from typing import Any, Final, NamedTuple, final
 
 from service.application.jobs.event_log import JobEventLog
 from service.application.jobs.worker_reports import WorkerReportHandler
-from service.application.ports import BlobStore, Database, UnitOfWork
+from service.application.ports.blobs import BlobStore
+from service.application.ports.database import Database, UnitOfWork
+from service.application.ports.workers import Attempt, Executor, NoWorkerError
 from service.application.training.config import check_compatibility
 from service.application.training.live_snapshots import LiveSnapshot, LiveSnapshots
 from service.application.training.worker_protocol import (
-    Attempt,
     CheckpointReport,
-    Executor,
-    NoWorkerError,
     PersistedReport,
+    Report,
     SnapshotReport,
     TrainingFailedReport,
     TrainingStoppedReport,
@@ -68,7 +68,7 @@ class Dispatcher:
         self,
         database: Database,
         blobs: BlobStore,
-        executor: Executor,
+        executor: Executor[TrainingTask, Report],
         event_log: JobEventLog,
         live_snapshots: LiveSnapshots,
         limits: Limits,
@@ -79,7 +79,7 @@ class Dispatcher:
         self._event_log, self._live_snapshots, self._limits = event_log, live_snapshots, limits
         self._server_id, self._alone = server
         self._reports = reports
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[str, Attempt[Report]] = {}
         self._supervisors: set[asyncio.Task[None]] = set()
         self._wakeup = asyncio.Event()
         self._assignment_lock = asyncio.Lock()
@@ -286,7 +286,7 @@ class Dispatcher:
             elapsed_seconds=job.progress.elapsed_seconds,
         )
 
-    async def _supervise(self, job: Job, attempt: Attempt) -> None:
+    async def _supervise(self, job: Job, attempt: Attempt[Report]) -> None:
         """Store a worker's reports until its attempt ends."""
         try:
             async with contextlib.aclosing(attempt.reports()) as reports:

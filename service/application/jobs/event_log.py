@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, final
 
 from service.application.jobs.event_bus import EventBus
-from service.application.ports import UnitOfWork
+from service.application.ports.database import UnitOfWork
 from service.domain.jobs import TERMINAL, EventBatch, Job, Progress, Status
 
 

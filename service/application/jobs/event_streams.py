@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 from service.application.jobs.event_bus import MAX_WEIGHT, EventBus, cache_weight
 from service.application.jobs.lookup import read_job
-from service.application.ports import Database
+from service.application.ports.database import Database
 from service.domain.jobs import EventBatch, Job, merged
 
 MAX_REPLAYED_BATCHES: Final = 8

@@ -7,7 +7,7 @@ from typing import Any, final
 from service.application.datasets.datasets import DatasetService
 from service.application.jobs.jobs import JobService, NewJob
 from service.application.networks.networks import NetworkService, NewNetwork, UnsavedNetwork
-from service.application.ports import UnitOfWork
+from service.application.ports.database import UnitOfWork
 from service.application.training.default_architecture import default_layers
 from service.domain.datasets import Dataset
 from service.domain.errors import InvalidRequestError

@@ -16,7 +16,8 @@ from service.application.jobs.event_log import JobEventLog
 from service.application.jobs.history import columns_of
 from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import find_network
-from service.application.ports import Database, Page, UnitOfWork
+from service.application.ports.database import Database, UnitOfWork
+from service.application.ports.repositories import Page
 from service.application.training.config import check_compatibility, resolve_training_config
 from service.application.training.estimate import Estimate, check_frames, estimate
 from service.domain.datasets import Dataset

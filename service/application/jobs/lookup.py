@@ -1,6 +1,7 @@
 """Finding the jobs of a tenant."""
 
-from service.application.ports import Database, Page, UnitOfWork
+from service.application.ports.database import Database, UnitOfWork
+from service.application.ports.repositories import Page
 from service.domain.errors import NotFoundError
 from service.domain.jobs import Job
 

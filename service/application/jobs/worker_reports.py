@@ -10,7 +10,8 @@ from typing import Any, Final, Literal, final
 
 from service.application.jobs.event_log import JobEventLog
 from service.application.networks.versions import append_version
-from service.application.ports import BlobStore, Database, UnitOfWork
+from service.application.ports.blobs import BlobStore
+from service.application.ports.database import Database, UnitOfWork
 from service.application.training.worker_protocol import (
     CheckpointReport,
     EpochsReport,

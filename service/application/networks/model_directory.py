@@ -7,7 +7,7 @@ from typing import final
 
 from service.application.networks.networks import NetworkService
 from service.application.networks.weights import WeightService
-from service.application.ports import Database
+from service.application.ports.database import Database
 from service.domain.errors import ConflictError, InvalidRequestError, NotFoundError, ServiceError
 from service.domain.keys import DEFAULT_TENANT
 from service.domain.limits import Limits

@@ -15,7 +15,9 @@ from core.formats import Model
 from core.network import Network
 from service.application.engine_errors import translate_engine_error
 from service.application.networks.versions import append_version, find_network, find_version
-from service.application.ports import BlobStore, Database, Page, UnitOfWork
+from service.application.ports.blobs import BlobStore
+from service.application.ports.database import Database, UnitOfWork
+from service.application.ports.repositories import Page
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.errors import (
     ConflictError,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from service.application.ports import UnitOfWork
+from service.application.ports.database import UnitOfWork
 from service.domain.errors import NotFoundError, PreconditionFailedError
 from service.domain.networks import NetworkRecord, Version
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, TypeVar, final, runtime_checkable
+from typing import Any, Final, TypeVar, final
 
 from core import formats
 from core.errors import EngineError
@@ -20,7 +20,8 @@ from service.application.networks.weight_transfer import (
     check_same_layers,
     transfer_notes,
 )
-from service.application.ports import BlobCorruptError, BlobStore
+from service.application.ports.blobs import BlobCorruptError, BlobStore
+from service.application.ports.models import ExportCheck
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.errors import (
     ConflictError,
@@ -50,14 +51,6 @@ class FormatNotAvailableError(ServiceError):
 
 Parsed = tuple[str, Model]
 """The name of a format and the parsed model."""
-
-
-@runtime_checkable
-class Checks(Protocol):
-    """A format that verifies its files against the network."""
-
-    def check(self, model: Model, data: bytes) -> dict[str, str]:
-        """Return the result as response headers; raise ConflictError on a mismatch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +129,7 @@ class WeightService:
         headers = {}
         try:
             data = await asyncio.to_thread(file_format.write, model)
-            if isinstance(file_format, Checks):
+            if isinstance(file_format, ExportCheck):
                 headers = await asyncio.to_thread(file_format.check, model, data)
         except EngineError as error:
             raise translate_engine_error(error) from None

@@ -5,7 +5,8 @@ from typing import Final, final
 
 from core import safetensors as tensors
 from core.network import Network
-from service.application.ports import BlobCorruptError, BlobStore, Database
+from service.application.ports.blobs import BlobCorruptError, BlobStore
+from service.application.ports.database import Database
 from service.application.training.worker_protocol import SnapshotReport
 from service.domain.networks import NetworkRecord
 

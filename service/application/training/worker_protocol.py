@@ -1,8 +1,7 @@
 """The protocol between server and workers: tasks, reports, attempts and the executor."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from service.domain.jobs import Progress
 
@@ -144,51 +143,3 @@ PersistedReport = (
     | WorkerLostReport
 )
 Report = PersistedReport | SnapshotReport
-
-
-class Attempt(Protocol):
-    """An attempt at a job by a worker."""
-
-    def reports(self) -> AsyncGenerator[Report]:
-        """Yield the worker's reports.
-
-        The last one reports that training stopped, finished or failed, or that the worker is lost.
-        """
-
-    def stop(self, *, kill_after: float) -> None:
-        """Request a last checkpoint and the end of the attempt.
-
-        The worker is killed after ``kill_after`` seconds. A repeated call only moves this deadline,
-        and only to an earlier time.
-        """
-
-    def checkpoint(self) -> None:
-        """Request a checkpoint now."""
-
-
-class NoWorkerError(Exception):
-    """The free worker has ended; another one will replace it."""
-
-
-class Executor(Protocol):
-    """Runs attempts on workers."""
-
-    slots: int
-
-    async def start(self) -> None:
-        """Start the workers."""
-
-    def free(self) -> int:
-        """Return the number of attempts that can start now."""
-
-    def alive(self) -> int:
-        """Return the number of workers, including those that are starting."""
-
-    def memory(self) -> int:
-        """Return the memory of all workers in bytes."""
-
-    async def begin(self, task: TrainingTask) -> Attempt:
-        """Start a task on a free worker; raise NoWorkerError if the worker has ended."""
-
-    async def stop(self) -> None:
-        """Stop all workers."""

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final, final
 
-from service.application.ports import BlobCorruptError
+from service.application.ports.blobs import BlobCorruptError
 from service.domain.errors import UnavailableError
 
 MAX_WRITE_SECONDS: Final = 3600.0
@@ -18,7 +18,7 @@ MAX_WRITE_SECONDS: Final = 3600.0
 
 @final
 class FilesystemBlobs:
-    """Implements `service.application.ports.BlobStore` on a file system.
+    """Implements `service.application.ports.blobs.BlobStore` on a file system.
 
     A blob is written under a temporary name, fsynced and renamed; then its directory is fsynced.
     Readers see a complete blob or none, and acknowledged writes survive a power failure.

@@ -11,7 +11,7 @@ from service.infrastructure.database.tables import checkpoints
 
 @final
 class SqlCheckpoints(SqlTable):
-    """Implements `service.application.ports.CheckpointRepository` in SQL."""
+    """Implements `service.application.ports.repositories.CheckpointRepository` in SQL."""
 
     async def add(self, checkpoint: Checkpoint) -> None:
         """Store a new checkpoint."""

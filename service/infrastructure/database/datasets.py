@@ -5,7 +5,7 @@ from typing import final
 from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from service.domain.datasets import Dataset
 from service.infrastructure.database.networks import name_taken
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
@@ -14,7 +14,7 @@ from service.infrastructure.database.tables import datasets
 
 @final
 class SqlDatasets(SqlTable):
-    """Implements `service.application.ports.DatasetRepository` in SQL."""
+    """Implements `service.application.ports.repositories.DatasetRepository` in SQL."""
 
     async def add(self, dataset: Dataset) -> None:
         """Store a new dataset. Raise ConflictError if its name is taken."""

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.application.ports import (
+from service.application.ports.repositories import (
     CheckpointRepository,
     DatasetRepository,
     IdempotencyRepository,
@@ -63,7 +63,7 @@ class SqlUnitOfWork:
 
 @final
 class SqlDatabase:
-    """Implements `service.application.ports.Database` with SQLAlchemy.
+    """Implements `service.application.ports.database.Database` with SQLAlchemy.
 
     A process has one connection for writing, whose transactions acquire the global write lock when
     they begin, and a few for reading. With a single writer, SQLite transactions never fail with

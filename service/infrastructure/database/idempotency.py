@@ -5,7 +5,7 @@ from typing import Final, final
 
 from sqlalchemy import delete, insert, select, update
 
-from service.application.ports import StoredResponse
+from service.application.ports.repositories import StoredResponse
 from service.infrastructure.database.rows import SqlTable, values_of
 from service.infrastructure.database.tables import idempotency
 
@@ -15,7 +15,7 @@ RETENTION: Final = timedelta(days=1)
 
 @final
 class SqlIdempotency(SqlTable):
-    """Implements `service.application.ports.IdempotencyRepository` in SQL."""
+    """Implements `service.application.ports.repositories.IdempotencyRepository` in SQL."""
 
     async def get(self, tenant: str, key: str) -> StoredResponse | None:
         """Return the response stored under a key during the retention period, or None."""

@@ -14,7 +14,7 @@ from service.infrastructure.database.tables import job_events
 
 @final
 class SqlJobEvents(SqlTable):
-    """Implements `service.application.ports.JobEventRepository` in SQL."""
+    """Implements `service.application.ports.repositories.JobEventRepository` in SQL."""
 
     async def append(self, batches: Sequence[EventBatch]) -> None:
         """Append batches of events."""

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 from sqlalchemy import DateTime, delete, func, insert, select, update
 
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from service.domain.jobs import ACTIVE, LEASED, TRANSITIONS, Job, Progress, Status
 from service.infrastructure.database import postgres
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
@@ -20,7 +20,7 @@ LEASE: Final = timedelta(seconds=15)
 
 @final
 class SqlJobs(SqlTable):
-    """Implements `service.application.ports.JobRepository` in SQL."""
+    """Implements `service.application.ports.repositories.JobRepository` in SQL."""
 
     async def add(self, job: Job) -> None:
         """Store a new job."""

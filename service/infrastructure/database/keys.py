@@ -6,7 +6,7 @@ from typing import final
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from service.domain.keys import Key
 from service.infrastructure.database.networks import name_taken
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
@@ -15,7 +15,7 @@ from service.infrastructure.database.tables import datasets, jobs, keys, network
 
 @final
 class SqlKeys(SqlTable):
-    """Implements `service.application.ports.KeyRepository` in SQL."""
+    """Implements `service.application.ports.repositories.KeyRepository` in SQL."""
 
     async def add(self, key: Key) -> None:
         """Store a new key. Raise ConflictError if its prefix is taken."""

@@ -5,7 +5,7 @@ from typing import final
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from service.domain.errors import ConflictError
 from service.domain.networks import NetworkRecord, Version
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
@@ -19,7 +19,7 @@ def name_taken(kind: str, name: str) -> ConflictError:
 
 @final
 class SqlNetworks(SqlTable):
-    """Implements `service.application.ports.NetworkRepository` in SQL."""
+    """Implements `service.application.ports.repositories.NetworkRepository` in SQL."""
 
     async def add(self, network: NetworkRecord) -> None:
         """Store a new network. Raise ConflictError if its name is taken."""
@@ -61,7 +61,7 @@ class SqlNetworks(SqlTable):
 
 @final
 class SqlVersions(SqlTable):
-    """Implements `service.application.ports.VersionRepository` in SQL."""
+    """Implements `service.application.ports.repositories.VersionRepository` in SQL."""
 
     async def add(self, version: Version) -> None:
         """Store a new version."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 
 
 class SqlTable:

@@ -21,7 +21,7 @@ class ExportMismatchError(ConflictError):
 
 @final
 class Onnx:
-    """A `core.formats.ModelWriter`, a `ModelReader` and a `weights.Checks` in one."""
+    """A `core.formats.ModelWriter`, a `ModelReader` and a `ExportCheck` in one."""
 
     type: ClassVar[str] = "onnx"
     media_type: ClassVar[str] = "application/onnx"

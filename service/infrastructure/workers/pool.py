@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Final, final
 
+from service.application.ports.workers import NoWorkerError
 from service.application.training.worker_protocol import (
-    NoWorkerError,
     Report,
     TrainingFailedReport,
     TrainingFinishedReport,

@@ -24,7 +24,7 @@ from service.api.protocols.kserve_v1.schemas import (
     PredictResponse,
 )
 from service.application.inference.loaded_model import LoadedModel
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": KServeError} for status in (400, 401, 403, 404, 413, 415, 429, 503)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.body import read_compressed_body
 from service.api.dependencies import NetworkRef, ReadTenant, Services, ServicesDep, TrainTenant
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from service.domain.errors import InvalidRequestError
 from service.domain.networks import NetworkRecord
 

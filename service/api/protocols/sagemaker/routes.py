@@ -20,7 +20,7 @@ from service.api.protocols.invocations import BODY, RESPONSES, decode_invocation
 from service.api.protocols.sagemaker import codec
 from service.api.protocols.sagemaker.errors import error
 from service.api.protocols.tabular import decoded
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from service.domain.networks import NetworkRecord
 
 PAGE: Final = 100

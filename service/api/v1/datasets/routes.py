@@ -42,7 +42,8 @@ from service.api.v1.datasets.schemas import (
     dataset_body,
 )
 from service.application.datasets.datasets import Builtin
-from service.application.ports import Page, StoredResponse, UnitOfWork
+from service.application.ports.database import UnitOfWork
+from service.application.ports.repositories import Page, StoredResponse
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import InvalidRequestError, MalformedBodyError, UnavailableError
 

@@ -13,7 +13,8 @@ from service.api.v1.jobs.schemas import DataBody, FitBody, FitNetwork, JobBody, 
 from service.api.v1.jobs.training_schemas import TrainingBody
 from service.api.v1.networks.schemas import network_body, network_path, version_body
 from service.application.jobs.fit import Fit, NetworkTemplate
-from service.application.ports import StoredResponse, UnitOfWork
+from service.application.ports.database import UnitOfWork
+from service.application.ports.repositories import StoredResponse
 from service.domain.datasets import Dataset
 from service.domain.jobs import Job, Status
 

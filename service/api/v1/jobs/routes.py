@@ -33,7 +33,8 @@ from service.api.v1.jobs.schemas import (
 from service.api.v1.jobs.training_schemas import TrainingBody
 from service.api.v1.networks.schemas import VersionBody, network_path, version_body
 from service.application.jobs.jobs import NewJob
-from service.application.ports import Page, StoredResponse, UnitOfWork
+from service.application.ports.database import UnitOfWork
+from service.application.ports.repositories import Page, StoredResponse
 from service.domain.jobs import Action, Job, Status
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=IdempotentRoute)

@@ -8,7 +8,7 @@ from service.api.dependencies import AdminTenant, ServicesDep, paged
 from service.api.routing import StrictRoute
 from service.api.schemas import page_links
 from service.api.v1.keys.schemas import CreateKey, KeyBody, KeyList, NewKeyBody, key_body
-from service.application.ports import Page
+from service.application.ports.repositories import Page
 from service.domain.errors import InvalidRequestError
 from service.domain.keys import Scope
 

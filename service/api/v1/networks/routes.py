@@ -38,7 +38,8 @@ from service.api.v1.networks.schemas import (
     version_body,
 )
 from service.application.networks.networks import Changes
-from service.application.ports import Page, StoredResponse, UnitOfWork
+from service.application.ports.database import UnitOfWork
+from service.application.ports.repositories import Page, StoredResponse
 
 router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=IdempotentRoute)
 

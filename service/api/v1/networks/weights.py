@@ -35,7 +35,8 @@ from service.api.v1.networks.schemas import (
     version_fields,
 )
 from service.application.networks.weights import Parsed
-from service.application.ports import StoredResponse, UnitOfWork
+from service.application.ports.database import UnitOfWork
+from service.application.ports.repositories import StoredResponse
 from service.domain.errors import InvalidRequestError, MalformedBodyError
 from service.domain.networks import NetworkRecord
 
