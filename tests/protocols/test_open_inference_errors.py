@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import pytest
 
@@ -74,6 +75,38 @@ def test_an_invalid_body_is_rejected_with_an_error_of_the_protocol(
     world: World, body: bytes
 ) -> None:
     check_error(world.client.post(INFER, content=body))
+
+
+FULL = {
+    "id": "a",
+    "parameters": {"binary_data_output": False, "text": "b"},
+    "inputs": [{**GOOD, "parameters": {"x": 1}}],
+    "outputs": [{"name": "output", "parameters": {"binary_data": False, "classification": 1}}],
+}
+PLAIN = {"inputs": [GOOD]}
+NO_DATA = {"inputs": [{key: value for key, value in GOOD.items() if key != "data"}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        (document, key)
+        for document in (FULL, PLAIN, NO_DATA)
+        for key in re.findall(r'"(\w+)":', json.dumps(document))
+    ],
+)
+def test_a_key_that_occurs_twice_is_rejected(
+    world: World, document: dict[str, object], key: str
+) -> None:
+    text = json.dumps(document)
+    match = re.search(rf'"{key}": ', text)
+    assert match is not None
+    value, _ = json.JSONDecoder().raw_decode(text[match.end() :])
+    twice = f"{text[: match.start()]}{match[0]}{json.dumps(value)}, {text[match.start() :]}"
+
+    if document is not NO_DATA:
+        assert world.client.post(INFER, content=text).status_code == 200
+    assert "duplicate key" in check_error(world.client.post(INFER, content=twice))
 
 
 def test_a_tensor_with_too_many_numbers_is_rejected_with_the_row_limit(world: World) -> None:

@@ -5,7 +5,8 @@ from typing import Any, Final
 from fastapi import APIRouter
 
 from service.api.dependencies import NetworkRef, ReadTenant, Services, ServicesDep
-from service.api.protocols.open_inference import codec
+from service.api.protocols.open_inference.decoding import INPUT, LABEL, OUTPUT
+from service.api.protocols.open_inference.encoding import FLOAT_NAMES
 from service.api.protocols.open_inference.schemas import ModelMetadata, TensorMetadata, Version
 from service.application.inference.loaded_model import LoadedModel
 
@@ -48,15 +49,11 @@ async def get_version_configuration(
 
 def _tensors(loaded: LoadedModel) -> tuple[list[TensorMetadata], list[TensorMetadata]]:
     """Return the input and output tensors."""
-    datatype = codec.FLOAT_NAMES[loaded.forward.dtype]
-    inputs = [
-        TensorMetadata(name=codec.INPUT, datatype=datatype, shape=[-1, loaded.forward.inputs])
-    ]
-    outputs = [
-        TensorMetadata(name=codec.OUTPUT, datatype=datatype, shape=[-1, loaded.forward.units])
-    ]
+    datatype = FLOAT_NAMES[loaded.forward.dtype]
+    inputs = [TensorMetadata(name=INPUT, datatype=datatype, shape=[-1, loaded.forward.inputs])]
+    outputs = [TensorMetadata(name=OUTPUT, datatype=datatype, shape=[-1, loaded.forward.units])]
     if loaded.classes is not None:
-        outputs.append(TensorMetadata(name=codec.LABEL, datatype="BYTES", shape=[-1]))
+        outputs.append(TensorMetadata(name=LABEL, datatype="BYTES", shape=[-1]))
     return inputs, outputs
 
 

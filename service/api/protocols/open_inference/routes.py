@@ -25,7 +25,18 @@ from service.api.protocols.base import (
     answered_by_pipeline,
     error_text,
 )
-from service.api.protocols.open_inference import codec, metadata, repository, statistics
+from service.api.protocols.open_inference import (
+    metadata,
+    repository,
+    statistics,
+)
+from service.api.protocols.open_inference.decoding import (
+    TensorInput,
+    check_outputs,
+    decode_request,
+    json_length,
+)
+from service.api.protocols.open_inference.encoding import encode_response
 from service.api.protocols.open_inference.schemas import (
     FAILURES,
     InferRequest,
@@ -141,24 +152,24 @@ async def infer_with_version(
 
 def _decode(request: InferenceRequest, model: LoadedModel) -> Call:
     forward = model.forward
-    tensors = codec.decode(request.body, request.header(LENGTH), forward.inputs, forward.dtype)
-    codec.check_outputs(tensors.outputs, model.classes)
+    tensors = decode_request(request.body, request.header(LENGTH), forward.inputs, forward.dtype)
+    check_outputs(tensors.outputs, model.classes)
     name = (request.network or "", str(model.version))
     accepted = request.header(b"accept-encoding") or ""
     return Call(tensors.rows, partial(_encode, tensors, name, model.classes, accepted))
 
 
 def _encode(
-    tensors: codec.TensorInput,
+    tensors: TensorInput,
     name: tuple[str, str],
     classes: list[str] | None,
     accepted: str,
     outputs: Array,
 ) -> InferenceResponse:
-    body, json_length = codec.encode(tensors, name, outputs, classes)
+    body, length = encode_response(tensors, name, outputs, classes)
     headers = JSON
-    if json_length is not None:
-        headers = ((b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % json_length))
+    if length is not None:
+        headers = ((b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % length))
     body, encoding = compress(body, accepted)
     if encoding is not None:
         headers = (*headers, (b"content-encoding", encoding.encode()))
@@ -167,7 +178,7 @@ def _encode(
 
 def _check_large(limits: Limits, model: LoadedModel, request: InferenceRequest) -> None:
     """Raise InvalidRequestError if the JSON of a large body has far too many rows."""
-    text = request.body[: codec.json_length(request.header(LENGTH), request.body)]
+    text = request.body[: json_length(request.header(LENGTH), request.body)]
     check_row_count(text, limits)
     if text.count(b",") > 2 * limits.rows_per_call * model.forward.inputs:
         raise InvalidRequestError(f"a call accepts 1 to {limits.rows_per_call} rows")

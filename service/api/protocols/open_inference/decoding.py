@@ -1,7 +1,6 @@
-"""Bodies of the Open Inference Protocol: requests to rows, outputs to responses."""
+"""Requests of the Open Inference Protocol to rows."""
 
 import math
-import struct
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -9,9 +8,8 @@ import msgspec
 import numpy as np
 
 from core.arrays import Array
-from service.api.strict_json import check_duplicate_keys, quoted
+from service.api.strict_json import parse_json
 from service.application.inference.batches import Rows
-from service.application.inference.predictions import probabilities_of
 from service.domain.errors import InvalidRequestError
 
 INPUT: Final = "input"
@@ -36,8 +34,6 @@ DATATYPES: Final = {
 }
 """Datatypes of numbers; BYTES are not numbers."""
 
-FLOAT_NAMES: Final = {np.dtype("float32"): "FP32", np.dtype("float64"): "FP64"}
-
 
 class _Tensor(msgspec.Struct):
     name: str
@@ -57,21 +53,6 @@ class _Request(msgspec.Struct):
     id: str | None = None
     parameters: dict[str, Any] = {}
     outputs: list[_OutputRequest] | None = None
-
-
-class _Output(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Response(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    model_name: str
-    model_version: str
-    outputs: list[_Output]
-    id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class RequestedOutput(NamedTuple):
@@ -107,19 +88,7 @@ class TensorInput(NamedTuple):
     binary: bool
 
 
-_DEFAULT_OUTPUTS: Final = {
-    (is_classifier, binary): tuple(
-        RequestedOutput(name, binary) for name in ((OUTPUT, LABEL) if is_classifier else (OUTPUT,))
-    )
-    for is_classifier in (False, True)
-    for binary in (False, True)
-}
-ONCE: Final = dict.fromkeys(quoted("data", "datatype", "id", "inputs", "outputs", "shape"), 1)
-NAME, PARAMETERS = quoted("name", "parameters")
-"""Keys that a request with one input has at most once."""
-
 _decode = msgspec.json.Decoder(_Request).decode
-_encode = msgspec.json.Encoder().encode
 _FLAT: Final = {
     kind: msgspec.json.Decoder(list[type_]).decode  # type: ignore[valid-type]
     for kind, type_ in (("f", float), ("i", int), ("u", int), ("b", bool))
@@ -134,7 +103,7 @@ MAX_TENSOR_ROWS: Final = 1 << 40
 """An upper bound; a number of thousands of digits cannot be shown in a message."""
 
 
-def decode(
+def decode_request(
     body: bytes, header_length: str | None, columns: int, dtype: np.dtype[Any]
 ) -> TensorInput:
     """Return the decoded request.
@@ -154,12 +123,12 @@ def decode(
     length = json_length(header_length, body)
     if length == 0 and header_length is not None:
         return TensorInput(None, _raw_rows(body, columns, dtype), None, binary=True)
+    text = body if length == len(body) else body[:length]
     try:
-        request = _decode(body[:length])
+        request = _decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"the request cannot be decoded: {error}") from error
-    tensors = len(request.inputs) + len(request.outputs or ())
-    check_duplicate_keys(body[:length], {**ONCE, NAME: tensors, PARAMETERS: 1 + tensors})
+    _check_keys(text, request)
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         names = ", ".join(repr(tensor.name[:80]) for tensor in request.inputs[:8]) or "none"
         raise InvalidRequestError(f"expected one input named {INPUT!r}, got {names}")
@@ -177,6 +146,31 @@ def decode(
         else [_requested(output, binary=binary) for output in request.outputs],
         binary,
     )
+
+
+def _check_keys(text: bytes, request: _Request) -> None:
+    """Raise InvalidRequestError if an object has a key twice; the decoder keeps the last value.
+
+    What was decoded has at least so many keys and strings. If the text has no more quotes, no key
+    occurs twice. Otherwise a key may be one that the decoder ignores, and all keys are compared.
+    """
+    strings = 1 if request.id is None else 3
+    strings += _count_strings(request.parameters)
+    for tensor in request.inputs:
+        strings += 5 + bool(tensor.data) + _count_strings(tensor.parameters)
+    if request.outputs is not None:
+        strings += 1
+        for output in request.outputs:
+            strings += 2 + _count_strings(output.parameters)
+    if text.count(b'"') != 2 * strings:
+        parse_json(text, max_objects=len(text))
+
+
+def _count_strings(parameters: dict[str, Any]) -> int:
+    """Return the number of keys and strings of parameters, with their own key."""
+    if not parameters:
+        return 0
+    return 1 + len(parameters) + sum(isinstance(value, str) for value in parameters.values())
 
 
 def json_length(text: str | None, body: bytes) -> int:
@@ -285,62 +279,6 @@ def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
     return value
 
 
-def encode(
-    request: TensorInput, model: tuple[str, str], outputs: Array, classes: list[str] | None
-) -> tuple[bytes, int | None]:
-    """Return the body of the response, and the length of its JSON if binary data follow.
-
-    Parameters
-    ----------
-    model
-        Name and version of the model.
-    outputs
-        (batch, units)
-    classes
-        Names of the classes; None for a network that is not a classifier.
-    """
-    requested = request.outputs
-    if requested is None:
-        requested = _DEFAULT_OUTPUTS[classes is not None, request.binary]
-    encoded, tail = [], []
-    for output in requested:
-        datatype, shape, values = _values(output, outputs, classes)
-        if not output.binary:
-            listed = values if isinstance(values, list) else values.ravel().tolist()
-            encoded.append(_Output(output.name, datatype, shape, listed))
-            continue
-        data = _packed(values)
-        tail.append(data)
-        encoded.append(
-            _Output(output.name, datatype, shape, parameters={"binary_data_size": len(data)})
-        )
-    identity = msgspec.UNSET if request.id is None else request.id
-    head = _encode(_Response(*model, encoded, identity))
-    return (head, None) if not tail else (b"".join([head, *tail]), len(head))
-
-
-def _values(
-    requested: RequestedOutput, outputs: Array, classes: list[str] | None
-) -> tuple[str, list[int], Array | list[str]]:
-    """Return datatype, shape and values of one output."""
-    if requested.name == OUTPUT and requested.classes is None:
-        return FLOAT_NAMES[outputs.dtype], list(outputs.shape), outputs
-    if requested.name == OUTPUT and requested.classes is not None:
-        if classes is not None:
-            outputs = probabilities_of(outputs)
-        count = min(requested.classes, outputs.shape[1])
-        order = np.argsort(-outputs, axis=1, kind="stable")[:, :count]
-        named = classes if classes is not None and len(classes) == outputs.shape[1] else None
-        values = [
-            f"{outputs[row, at]}:{at}" + ("" if named is None else f":{named[at]}")
-            for row, best in enumerate(order.tolist())
-            for at in best
-        ]
-        return "BYTES", [len(outputs), count], values
-    names = classes or []
-    return "BYTES", [len(outputs)], [names[index] for index in best_classes(outputs)]
-
-
 def check_outputs(outputs: Sequence[RequestedOutput] | None, classes: list[str] | None) -> None:
     """Raise InvalidRequestError for outputs that a network with these classes does not have."""
     for output in outputs or ():
@@ -348,18 +286,3 @@ def check_outputs(outputs: Sequence[RequestedOutput] | None, classes: list[str] 
             continue
         known = repr(OUTPUT) if classes is None else f"{OUTPUT!r} and {LABEL!r}"
         raise InvalidRequestError(f"unknown output {output.name[:80]!r}; known: {known}")
-
-
-def best_classes(outputs: Array) -> list[int]:
-    """Return the most probable class of each row; one sigmoid unit has two classes."""
-    if outputs.shape[1] == 1:
-        return [int(p > 0.5) for p in outputs[:, 0].tolist()]
-    return [row.index(max(row)) for row in outputs.tolist()]
-
-
-def _packed(values: Array | list[str]) -> bytes:
-    """Return values as in the binary extension: little-endian, row-major."""
-    if not isinstance(values, list):
-        return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes()
-    encoded = [text.encode() for text in values]
-    return b"".join(struct.pack("<I", len(text)) + text for text in encoded)
