@@ -8,7 +8,8 @@ from fastapi import APIRouter, FastAPI
 from starlette.datastructures import State
 
 from service.api import docs, errors, guide, health, web_ui
-from service.api.inference_pipeline import InferenceMiddleware, InferencePipeline
+from service.api.inference_middleware import InferenceMiddleware
+from service.api.inference_pipeline import InferencePipeline
 from service.api.middleware.request_context import RequestContext
 from service.api.protocols.base import InferenceProtocol
 from service.api.v1.datasets import routes as datasets

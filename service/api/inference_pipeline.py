@@ -2,10 +2,11 @@
 
     match -> authenticate and check limits -> decode -> predict -> encode -> response headers
 
-Two adapters feed it. `InferenceMiddleware` handles any request, as an ASGI application. The HTTP
-protocol (`service.server.inference_protocol`) calls `start` for a small request that has arrived
-whole, and needs no task for it. What must wait (a version that is not in memory, an admin's tenant,
-many rows) makes `start` return False; the same functions then run in the ASGI adapter.
+Two adapters feed it. `service.api.inference_middleware` handles any request, as an ASGI
+application. The HTTP protocol (`service.server.inference_protocol`) calls `start` for a small
+request that has arrived whole, and needs no task for it. What must wait (a version that is not in
+memory, an admin's tenant, many rows) makes `start` return False; the same functions then run in the
+ASGI adapter.
 """
 
 import logging
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple, final
 from fastapi import Request, Response
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from core.arrays import Array
 from service.api import errors, tracing
@@ -27,7 +28,6 @@ from service.api.body import read_compressed_body, run_in_thread_if_large
 from service.api.dependencies import (
     ACTING_AS,
     Services,
-    address_of,
     id_to_look_up,
     named_tenant,
 )
@@ -53,12 +53,8 @@ from service.domain.keys import Scope as KeyScope
 
 log = logging.getLogger(__name__)
 
-PENDING: Final = "neurond.inference"
-"""ASGI extension: the request that the HTTP protocol has begun."""
-
 CACHED_PATHS: Final = 4096
 CACHED_HEADERS: Final = 1024
-
 
 NOSNIFF: Final = b"x-content-type-options: nosniff\r\n"
 CLOSE: Final = b"connection: close\r\n"
@@ -313,37 +309,6 @@ class InferencePipeline:
         except Exception as error:  # noqa: BLE001 - every error is answered
             return self.error(request, error)
         return self.finish(request, response)
-
-
-@final
-class InferenceMiddleware:
-    """The ASGI adapter of the pipeline, in front of the application's own routes."""
-
-    def __init__(self, app: ASGIApp, pipeline: InferencePipeline) -> None:
-        self._app, self._pipeline = app, pipeline
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http" or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        request: InferenceRequest | None = scope.get("extensions", {}).get(PENDING)
-        if request is None:
-            path = routed_path(scope.get("raw_path") or b"", scope["path"])
-            named = dict(reversed(scope["headers"]))
-            request = self._pipeline.match(path, named, address_of(scope))
-        if request is None:
-            await self._app(scope, receive, send)
-            return
-        try:
-            response = await self._pipeline.handle(request, Request(scope, receive))
-        except ClientDisconnect:
-            log.debug("POST %s: the client disconnected", request.path)
-            return
-        headers = [tuple(line.split(b": ", 1)) for line in response.headers.split(b"\r\n")[:-1]]
-        start = {"type": "http.response.start", "status": response.status, "headers": headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": response.body})
 
 
 @lru_cache(CACHED_HEADERS)

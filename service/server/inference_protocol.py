@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple, final
 from urllib.parse import unquote
 
 from service.api.encoding import routed_path
-from service.api.inference_pipeline import CLOSE, PENDING, FinishedResponse, InferencePipeline
+from service.api.inference_middleware import PENDING
+from service.api.inference_pipeline import CLOSE, FinishedResponse, InferencePipeline
 from service.api.protocols.base import InferenceRequest
 from service.server.http_protocol import HttpProtocol
 
@@ -24,7 +25,7 @@ REASONS: Final = {200: b"OK"}
 
 
 class _Target(NamedTuple):
-    """What the pipeline needs of a head."""
+    """Path, headers and address, which are all that the pipeline reads of a head."""
 
     path: str
     headers: Mapping[bytes, bytes]
@@ -141,7 +142,7 @@ class InferenceHttpProtocol(HttpProtocol):
         return self._pipeline.match(path, headers, address)
 
     def _read_target(self) -> _Target | None:
-        """Return what the pipeline needs of a head; None if the body is not short."""
+        """Return the target of a head; None if the body is not short."""
         services, headers = self._pipeline.services, dict(reversed(self.headers))
         if services is None or not ASGI_HEADERS.isdisjoint(headers):
             return None
