@@ -151,8 +151,8 @@ def decode_request(
 def _check_keys(text: bytes, request: _Request) -> None:
     """Raise InvalidRequestError if an object has a key twice; the decoder keeps the last value.
 
-    What was decoded has at least so many keys and strings. If the text has no more quotes, no key
-    occurs twice. Otherwise a key may be one that the decoder ignores, and all keys are compared.
+    The text has at least the keys and strings of the decoded values. If it has no more quotes, no
+    key occurs twice. Otherwise a key may be one that the decoder ignores, and all are compared.
     """
     strings = 1 if request.id is None else 3
     strings += _count_strings(request.parameters)
