@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -55,6 +55,19 @@ class _Request(msgspec.Struct):
     outputs: list[_OutputRequest] | None = None
 
 
+class _PlainTensor(msgspec.Struct, gc=False):
+    name: str
+    shape: tuple[int, int]
+    datatype: Literal["FP32", "FP64"]
+    data: list[float]
+
+
+class _PlainRequest(msgspec.Struct, gc=False):
+    """A request for all outputs of one float tensor as JSON, as most are."""
+
+    inputs: tuple[_PlainTensor]
+
+
 class RequestedOutput(NamedTuple):
     """An output that a request asks for.
 
@@ -88,6 +101,10 @@ class TensorInput(NamedTuple):
     binary: bool
 
 
+PLAIN_QUOTES: Final = 14
+"""Quotes of a plain request: five keys and two strings."""
+
+_decode_plain = msgspec.json.Decoder(_PlainRequest).decode
 _decode = msgspec.json.Decoder(_Request).decode
 _FLAT: Final = {
     kind: msgspec.json.Decoder(list[type_]).decode  # type: ignore[valid-type]
@@ -120,6 +137,10 @@ def decode_request(
     InvalidRequestError
         If the request cannot be decoded; the message names the part.
     """
+    if header_length is None and body.count(b'"') == PLAIN_QUOTES:
+        plain = _plain_rows(body, columns)
+        if plain is not None:
+            return TensorInput(None, plain, None, binary=False)
     length = json_length(header_length, body)
     if length == 0 and header_length is not None:
         return TensorInput(None, _raw_rows(body, columns, dtype), None, binary=True)
@@ -146,6 +167,24 @@ def decode_request(
         else [_requested(output, binary=binary) for output in request.outputs],
         binary,
     )
+
+
+def _plain_rows(body: bytes, columns: int) -> list[list[float]] | None:
+    """Return the rows of a valid plain request; None for any other.
+
+    Its five keys are required, and more quotes would be there if one occurred twice.
+    """
+    try:
+        tensor = _decode_plain(body).inputs[0]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    count, width = tensor.shape
+    data = tensor.data
+    if tensor.name != INPUT or width != columns or count < 1 or len(data) != count * width:
+        return None
+    if count == 1:
+        return [data]
+    return [data[start : start + width] for start in range(0, len(data), width)]
 
 
 def _check_keys(text: bytes, request: _Request) -> None:
@@ -197,7 +236,7 @@ def _raw_rows(data: bytes, columns: int, dtype: np.dtype[Any]) -> Array:
     return np.frombuffer(data, kind).reshape(-1, columns).astype(np.float64)
 
 
-def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Rows:
+def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
     """Return a tensor as rows."""
     if tensor.datatype not in DATATYPES:
         known = ", ".join(DATATYPES)
@@ -240,7 +279,7 @@ def _binary_rows(data: bytes, size: object, kind: np.dtype[Any], shape: list[int
     return np.frombuffer(data, kind).reshape(shape).astype(np.float64)
 
 
-def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Rows:
+def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Array:
     """Return nested or flat JSON numbers as rows."""
     if datatype == "FP16":
         raise InvalidRequestError("FP16 must be sent as binary data, not as JSON")
@@ -248,8 +287,6 @@ def _json_rows(data: bytes, datatype: str, shape: list[int]) -> Rows:
     nested = data[1:].lstrip()[:1] == b"["
     try:
         numbers: Any = (_NESTED if nested else _FLAT)[kind.kind](data)
-        if kind.kind == "f" and not nested and len(numbers) == shape[0] * shape[1]:
-            return [numbers[start : start + shape[1]] for start in range(0, len(numbers), shape[1])]
         array = np.array(numbers, np.float64 if kind.kind == "f" else kind)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         problem = f"the data of input {INPUT!r} do not match its datatype and shape: {error}"

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from core.arrays import Array
-from service.api.body import compress
+from service.api.body import MIN_COMPRESS_BYTES, compress
 from service.api.dependencies import (
     NetworkRef,
     PredictTenant,
@@ -155,24 +155,24 @@ def _decode(request: InferenceRequest, model: LoadedModel) -> Call:
     tensors = decode_request(request.body, request.header(LENGTH), forward.inputs, forward.dtype)
     check_outputs(tensors.outputs, model.classes)
     name = (request.network or "", str(model.version))
-    accepted = request.header(b"accept-encoding") or ""
-    return Call(tensors.rows, partial(_encode, tensors, name, model.classes, accepted))
+    return Call(tensors.rows, partial(_encode, request, tensors, name, model.classes))
 
 
 def _encode(
+    request: InferenceRequest,
     tensors: TensorInput,
     name: tuple[str, str],
     classes: list[str] | None,
-    accepted: str,
     outputs: Array,
 ) -> InferenceResponse:
     body, length = encode_response(tensors, name, outputs, classes)
     headers = JSON
     if length is not None:
         headers = ((b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % length))
-    body, encoding = compress(body, accepted)
-    if encoding is not None:
-        headers = (*headers, (b"content-encoding", encoding.encode()))
+    if len(body) >= MIN_COMPRESS_BYTES:
+        body, encoding = compress(body, request.header(b"accept-encoding") or "")
+        if encoding is not None:
+            headers = (*headers, (b"content-encoding", encoding.encode()))
     return InferenceResponse(body, headers)
 
 
