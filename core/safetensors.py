@@ -51,11 +51,13 @@ def decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
     Raises
     ------
     FormatError
-        If a length, type or offset does not match the size of ``data``.
+        If the header is invalid, or does not match the size of ``data``.
     """
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(MAX_HEADER_BYTES, len(data) - 8):
-        raise FormatError("the header exceeds the size of the file")
+        raise FormatError(
+            f"the header must end within the file and have at most {MAX_HEADER_BYTES} bytes"
+        )
     try:
         header = json.loads(data[8 : 8 + size])
         metadata = header.pop("__metadata__", {})

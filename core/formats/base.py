@@ -22,7 +22,8 @@ class Model:
     preprocessing
         Preprocessing of raw inputs and targets.
     notes
-        For a model that was read: what its file or document lacks, and what was assumed instead.
+        For a model that was read: the information missing in its file or document, and the
+        assumptions made instead.
     """
 
     network: Network
@@ -94,5 +95,5 @@ class ModelReader(Protocol):
         Raises
         ------
         EngineError
-            If the file violates the format or has more parameters.
+            If the file violates the format or has more than ``max_parameters`` parameters.
         """

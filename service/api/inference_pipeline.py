@@ -1,12 +1,12 @@
-"""The inference pipeline: all inference operations of all protocols, written once.
+"""The inference pipeline, which the inference operations of all protocols share.
 
     match -> authenticate and check limits -> decode -> predict -> encode -> response headers
 
 Two adapters feed it. `service.api.inference_middleware` handles any request, as an ASGI
 application. The HTTP protocol (`service.server.inference_protocol`) calls `start` for a small
-request that has arrived whole, and needs no task for it. What must wait (a version that is not in
-memory, an admin's tenant, many rows) makes `start` return False; the same functions then run in the
-ASGI adapter.
+request that has arrived completely, and needs no task for it. If a request must wait (for a
+version that is not in memory, for the tenant that an admin acts for, or for many rows), `start`
+returns False, and the same functions run in the ASGI adapter.
 """
 
 import logging
@@ -66,7 +66,7 @@ class FinishedResponse(NamedTuple):
     Attributes
     ----------
     headers
-        Lines as they are sent, each with its end.
+        Header lines as they are sent, each with its line ending.
     """
 
     status: int
@@ -81,16 +81,16 @@ class InferencePipeline:
     Parameters
     ----------
     operations
-        Earlier ones win where two have the same path.
+        If a path matches several, the first is used.
     protocols
         Render the errors at their paths.
     traced
-        Whether each request has a span.
+        True to record a span for each request.
 
     Attributes
     ----------
     services
-        The application's; None while it starts.
+        The services of the application. None while it starts.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class InferencePipeline:
     def match(
         self, path: str, headers: Mapping[bytes, bytes], address: str
     ) -> InferenceRequest | None:
-        """Return the request that a POST to a path is; None if it is not an inference operation.
+        """Return the inference request of a POST, or None if the path is not an operation.
 
         Parameters
         ----------
         headers
-            Names in lower case; of a repeated header the first value.
+            Names in lower case. If a header is repeated, the first value.
         """
         matched = self._match(path)
         if matched is None or self.services is None:
@@ -161,7 +161,7 @@ class InferencePipeline:
             request.lookup = id_to_look_up(caller, [request.network])
 
     def admit(self, request: InferenceRequest) -> bool:
-        """Authenticate a request whose headers are there; return False if it is rejected."""
+        """Authenticate a request whose headers have arrived; return False if it is rejected."""
         services = self.services
         try:
             if services is not None:
@@ -171,7 +171,7 @@ class InferencePipeline:
         return request.rejection is None
 
     def decode(self, request: InferenceRequest, model: LoadedModel, services: Services) -> Call:
-        """Return the call that the body of a request is."""
+        """Return the call that the body of a request describes."""
         operation, started = request.operation, time.perf_counter_ns()
         try:
             if len(request.body) > services.limits.inline_bytes:
@@ -228,7 +228,7 @@ class InferencePipeline:
         return self.finish(request, _of(response))
 
     def start(self, request: InferenceRequest, respond: Callable[[FinishedResponse], None]) -> bool:
-        """Answer a request whose body is there, at the end of this event-loop iteration.
+        """Answer a request whose body has arrived, at the end of this event-loop iteration.
 
         Returns
         -------
@@ -267,7 +267,7 @@ class InferencePipeline:
         respond: Callable[[FinishedResponse], None],
         outputs: Array | Exception,
     ) -> None:
-        """Respond with outputs, or with the error in their place."""
+        """Respond with the outputs, or with an error."""
         try:
             if isinstance(outputs, Exception):
                 response = self.error(request, outputs)
@@ -283,7 +283,7 @@ class InferencePipeline:
     async def handle(self, request: InferenceRequest, http: Request) -> FinishedResponse:
         """Return the response to a request, whatever it must wait for."""
         services = self.services
-        assert services is not None  # noqa: S101 - `match` returns no request before
+        assert services is not None  # noqa: S101 - without services, `match` returns None
         if request.rejection is not None:
             return self.error(request, request.rejection)
         try:
@@ -313,7 +313,7 @@ class InferencePipeline:
 
 @lru_cache(CACHED_HEADERS)
 def _encode_headers(headers: Headers) -> bytes:
-    """Return headers as they are sent; most responses have the same."""
+    """Return headers as they are sent. Cached, because most responses have the same ones."""
     return b"".join([b"%s: %s\r\n" % header for header in headers])
 
 
@@ -336,6 +336,6 @@ def _json_of(request: InferenceRequest) -> object:
 
 
 def _of(response: Response) -> InferenceResponse:
-    """Return a framework's response; its length is computed again."""
+    """Convert a response of the framework; `finish` computes its length again."""
     headers = (header for header in response.raw_headers if header[0] != b"content-length")
     return InferenceResponse(bytes(response.body), tuple(headers), response.status_code)

@@ -268,8 +268,8 @@ class HttpProtocol(HttpToolsProtocol):
 
         Parameters
         ----------
-        barren
-            Bytes that arrived and were not part of it: long chunk extensions, or trailers.
+        non_body_bytes
+            Bytes that arrived outside the body, such as long chunk extensions or trailers.
         """
         self._non_body_bytes = self._non_body_bytes + non_body_bytes if non_body_bytes else 0
         if self._non_body_bytes > MAX_HEADER_BYTES:

@@ -1,4 +1,4 @@
-"""The listening socket, and how a server stops listening without a reset connection."""
+"""The listening socket, and a way to close it without resetting connections."""
 
 import ctypes
 import socket
@@ -19,7 +19,7 @@ class _Step(NamedTuple):
 
 
 WITHOUT_SYN: Final = (
-    _Step(0x30, 0, 0, 13),  # load the byte of the TCP header that holds the flags
+    _Step(0x30, 0, 0, 13),  # load the byte of the TCP header that contains the flags
     _Step(0x45, 0, 1, 0x02),  # is SYN set?
     _Step(0x06, 0, 0, 0),  # then drop the segment,
     _Step(0x06, 0, 0, 0xFFFF_FFFF),  # otherwise let it pass
@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
     Parameters
     ----------
     port
-        0 lets the system choose a free one.
+        0 lets the system choose a free port.
 
     Raises
     ------
@@ -51,16 +51,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def reject_new_connections(listener: socket.socket) -> None:
-    """Drop the SYN of new connections; those in the accept queue can still be accepted.
+    """Drop the SYN of new connections. Queued connections can still be accepted.
 
-    Closing a listener resets the connections in its queue, and while clients connect the queue is
-    never known to be empty. A client whose SYN is dropped sends it again after a second, or tries
-    another server.
+    Closing a listener resets the connections in its accept queue. While clients connect, an empty
+    queue can fill again before the listener closes. A client whose SYN is dropped sends it again
+    after a second, or tries another server.
 
     Raises
     ------
     OSError
-        If the system is not Linux and has no such filter.
+        If the system is not Linux, and therefore has no such filter.
     """
     steps = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *s) for s in WITHOUT_SYN))
     program = struct.pack("@HP", len(WITHOUT_SYN), ctypes.addressof(steps))

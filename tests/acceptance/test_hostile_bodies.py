@@ -1,4 +1,4 @@
-"""Small bodies that are expensive to parse are rejected with bounded memory.
+"""Bodies that are expensive to parse are rejected with bounded memory.
 
 The bound applies to the peak memory of the server during the request.
 """
@@ -61,7 +61,7 @@ def zip_with_many_members() -> bytes:
 
 
 def zip_with_false_sizes() -> bytes:
-    """Return an archive that declares members of 400 MB compressed each."""
+    """Return an archive whose members declare a compressed size of 400 MB each."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, shape in (("inputs", (3_000_000, 12)), ("targets", (3_000_000,))):
@@ -119,13 +119,13 @@ CASES: dict[str, tuple[str, str, BodyFactory, int]] = {
         lambda: json.dumps({f"k{n}": 0 for n in range(500_000)}).encode(),
         422,
     ),
-    "a member twice among many": (
+    "a duplicate member among many": (
         "/v1/networks",
         JSON,
         lambda: b'{"metadata":{' + b"".join(b'"k%d":"",' % n for n in range(900)) + b'"k0":""}}',
         422,
     ),
-    "empty rows, KServe's": (
+    "empty rows, KServe V1": (
         "/v1/models/net:predict",
         JSON,
         lambda: b'{"instances":[' + b"[]," * 10_000_000 + b"[]]}",
@@ -137,9 +137,9 @@ CASES: dict[str, tuple[str, str, BodyFactory, int]] = {
         lambda: b"[" + b"[]," * 9_000_000 + b"[]]",
         400,
     ),
-    "empty lines": ("/invocations", "text/csv", lambda: b"1,2\n" * 7_000_000, 400),
-    "an endless line": ("/invocations", "text/csv", lambda: b"1," * 15_000_000 + b"1", 400),
-    "empty rows, Triton's": (
+    "many short lines": ("/invocations", "text/csv", lambda: b"1,2\n" * 7_000_000, 400),
+    "a line of 30 MB": ("/invocations", "text/csv", lambda: b"1," * 15_000_000 + b"1", 400),
+    "empty rows, Open Inference Protocol": (
         "/v2/models/net/infer",
         JSON,
         lambda: (
@@ -149,7 +149,7 @@ CASES: dict[str, tuple[str, str, BodyFactory, int]] = {
         ),
         400,
     ),
-    "weights that are empty lists": (
+    "layers that are empty lists": (
         "/v1/networks/import",
         JSON,
         lambda: b'{"layers":[' + b"[]," * 20_000_000 + b"[]]}",

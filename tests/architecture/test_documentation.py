@@ -57,6 +57,28 @@ def test_the_engine_imports_only_numpy_and_the_standard_library() -> None:
                 assert name.partition(".")[0] in allowed, f"{path.name} imports {name}"
 
 
+def test_documented_parameters_are_those_of_the_signature() -> None:
+    unknown = []
+    for path in [*(ROOT / "core").rglob("*.py"), *(ROOT / "service").glob("[a-v]*/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                continue
+            doc = ast.get_docstring(node) or ""
+            section = re.search(r"^Parameters\n-+\n(.*?)(?=\n\n\w+\n-+\n|\Z)", doc, re.M | re.S)
+            lines = section[1].splitlines() if section else []
+            documented = {
+                name.strip().lstrip("*")
+                for line in lines
+                if line and not line.startswith(" ")
+                for name in line.partition(":")[0].split(",")
+            }
+            defined = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
+            defined |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+            unknown += [f"{path}:{node.lineno}: {name}" for name in documented - defined]
+
+    assert unknown == []
+
+
 def test_no_code_is_unpickled_or_evaluated() -> None:
     for path in [*(ROOT / "core").rglob("*.py"), *(ROOT / "service").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):

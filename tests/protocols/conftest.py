@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 class World(NamedTuple):
-    """The server, rows of digits, and the outputs of the network from the native API."""
+    """The server, random rows, and the outputs of `digits` for them from the native API."""
 
     server: Server
     client: httpx.Client

@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol to rows."""
+"""Decoding of Open Inference Protocol requests into rows."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ DATATYPES: Final = {
         "FP64": "<f8",
     }.items()
 }
-"""Datatypes of numbers; BYTES are not numbers."""
+"""Accepted datatypes; BYTES is not one of them."""
 
 
 class _Tensor(msgspec.Struct):
@@ -74,7 +74,8 @@ class RequestedOutput(NamedTuple):
     Attributes
     ----------
     classes
-        Return this many best classes instead, by the classification extension.
+        Number of best classes to return instead of the outputs, as defined by the
+        classification extension. None returns the outputs.
     """
 
     name: str
@@ -117,7 +118,7 @@ _NESTED: Final = {
 
 
 MAX_TENSOR_ROWS: Final = 1 << 40
-"""An upper bound; a number of thousands of digits cannot be shown in a message."""
+"""An upper bound; Python cannot format a number with thousands of digits in a message."""
 
 
 def decode_request(
@@ -135,7 +136,7 @@ def decode_request(
     Raises
     ------
     InvalidRequestError
-        If the request cannot be decoded; the message names the part.
+        If the request cannot be decoded; the message names the invalid part.
     """
     if header_length is None and body.count(b'"') == PLAIN_QUOTES:
         plain = _plain_rows(body, columns)
@@ -213,7 +214,7 @@ def _count_strings(parameters: dict[str, Any]) -> int:
 
 
 def json_length(text: str | None, body: bytes) -> int:
-    """Return the length of the JSON in a body: all of it without the header."""
+    """Return the length of the JSON in a body; without the header, that of the body."""
     size = len(body)
     if text is None:
         return size
@@ -244,7 +245,8 @@ def _rows(tensor: _Tensor, binary: bytes, columns: int) -> Array:
         raise InvalidRequestError(problem)
     shape = tensor.shape
     if len(shape) != 2 or not 1 <= shape[0] < MAX_TENSOR_ROWS or shape[1] != columns:
-        shown = str(shape)[:80] if all(abs(size) < MAX_TENSOR_ROWS for size in shape) else "another"
+        in_range = all(abs(size) < MAX_TENSOR_ROWS for size in shape)
+        shown = str(shape)[:80] if in_range else "a size out of range"
         problem = f"input {INPUT!r} must have the shape [-1, {columns}], got {shown}"
         raise InvalidRequestError(problem)
     data = bytes(tensor.data)
