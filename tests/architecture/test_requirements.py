@@ -1,10 +1,12 @@
 """The pinned requirements are complete, because pip installs them without dependencies."""
 
-from importlib.metadata import distribution
+import tomllib
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
@@ -46,3 +48,17 @@ def test_every_requirement_is_pinned_to_a_matching_version(files: list[str]) -> 
             if requirement.extras and str(requirement) not in seen:
                 seen.add(str(requirement))
                 pending.append((requirement.name, requirement.extras))
+
+
+def test_every_pinned_package_supports_the_oldest_python() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    names = {name for file in ROOT.glob("requirements*.txt") for name in pinned([file.name])}
+    rejected = [
+        f"{part.name} {part.version}: Python {part.metadata['Requires-Python']}"
+        for part in distributions()
+        if canonicalize_name(part.name) in names
+        and oldest not in SpecifierSet(part.metadata["Requires-Python"] or "")
+    ]
+
+    assert rejected == []
