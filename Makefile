@@ -1,4 +1,5 @@
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help install web docs check test cov reference screenshots bench nightly chaos serve image clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
@@ -43,7 +44,7 @@ web: $(WEB)/dist/index.html  ## Build the web UI.
 
 # The documentation site. The server serves it at /guide.
 GUIDE := service/web/guide
-GUIDE_SOURCES := $(shell find docs -name '*.md' -o -path 'docs/how-to/files/*') zensical.toml
+GUIDE_SOURCES := $(shell find docs -name '*.md' -o -path 'docs/how-to/files/*') docs/guide.css zensical.toml
 
 .venv/.docs: .venv/.runtime requirements-docs.txt
 	$(PINNED) -r requirements-docs.txt

@@ -66,7 +66,7 @@ def problems() -> list[str]:
 
 def _check(link: str, file: Path, site: Path, pages: dict[Path, _Page]) -> Iterator[str]:
     url, fragment = urldefrag(link)
-    if ":" in url or url.startswith("//"):
+    if ":" in url or url.startswith("//") or url == "/":  # another host, or the page of the server
         return
     target = (file.parent / unquote(url)).resolve() if url else file
     if url.startswith("/") or not target.is_relative_to(site):

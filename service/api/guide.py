@@ -6,9 +6,9 @@ import mimetypes
 import re
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -17,6 +17,7 @@ from service.domain.errors import NotFoundError
 SITE: Final = Path(__file__).parents[1] / "web" / "guide"
 """Built by ``make docs``; a wheel and an image contain it."""
 
+NOT_FOUND: Final = "404.html"
 INLINE_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 SEARCH_STYLE: Final = "'sha256-NwSx/R2V/U4jnW0Tq5pQ53Y/rzPVJ4dqE7D6UTA/J1k='"
 """The style sheet that the site's search adds to its shadow root; a browser test checks it."""
@@ -31,16 +32,18 @@ async def redirect_to_guide() -> Response:
 
 
 @router.get("/guide/{path:path}")
-async def get_guide_file(path: str) -> Response:
-    """Return a page or another file of the site."""
-    file = await run_in_threadpool(_find, path)
+async def get_guide_file(path: str, accept: Annotated[str, Header()] = "") -> Response:
+    """Return a page or another file of the site; a browser gets the site's page for an error."""
+    file, status = await run_in_threadpool(_find, path), 200
+    if file is None and "text/html" in accept:
+        file, status = await run_in_threadpool(_find, NOT_FOUND), 404
     if file is None:
         raise NotFoundError("page", path)
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     headers = {"Cache-Control": "no-cache"}
     if kind == "text/html":
         headers["Content-Security-Policy"] = await run_in_threadpool(_policy)
-    return FileResponse(file, headers=headers, media_type=kind)
+    return FileResponse(file, status, headers, kind)
 
 
 @cache

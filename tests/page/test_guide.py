@@ -23,7 +23,7 @@ def test_the_guide_is_linked_from_the_page(visit: Visit) -> None:
 
     page.get_by_role("link", name="Guide").click()
 
-    page.get_by_role("heading", name="Documentation", level=1).wait_for()
+    page.get_by_role("heading", name="neurond", level=1).wait_for()
 
 
 def test_the_search_finds_a_page(visit: Visit) -> None:

@@ -29,3 +29,11 @@ async def test_the_bare_path_redirects_to_the_first_page(client: httpx.AsyncClie
 )
 async def test_only_files_of_the_site_are_served(client: httpx.AsyncClient, path: str) -> None:
     problem(await client.get(f"/guide/{path}"), 404, "not_found")
+
+
+async def test_a_browser_gets_the_page_for_an_error(client: httpx.AsyncClient) -> None:
+    response = await client.get("/guide/nowhere", headers={"Accept": "text/html,*/*"})
+
+    assert response.status_code == 404
+    assert response.headers["content-type"].startswith("text/html")
+    assert "content-security-policy" in response.headers
