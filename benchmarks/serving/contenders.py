@@ -49,19 +49,14 @@ def contenders(
     native = json.dumps({"inputs": rows_as_lists}).encode()
     ours = [sys.executable, "-m", "service", "--port={port}", f"--data-dir={folder}", "--workers=1"]
     auth = {"Authorization": f"Bearer {key}"}
+    tensor = {"name": "input", "shape": list(rows.shape), "datatype": "FP32"}
     header = json.dumps(
         {
-            "inputs": [
-                {
-                    "name": "input",
-                    "shape": list(rows.shape),
-                    "datatype": "FP32",
-                    "parameters": {"binary_data_size": rows.nbytes},
-                }
-            ],
+            "inputs": [{**tensor, "parameters": {"binary_data_size": rows.nbytes}}],
             "outputs": [{"name": "output", "parameters": {"binary_data": True}}],
         }
     ).encode()
+    infer = json.dumps({"inputs": [{**tensor, "data": rows.ravel().tolist()}]}).encode()
     instances = json.dumps({"instances": rows_as_lists}).encode()
     records = json.dumps({"dataframe_split": {"data": rows_as_lists}}).encode()
     uvicorn = [sys.executable, "-m", "uvicorn", "--port={port}", "--log-level=warning"]
@@ -78,6 +73,7 @@ def contenders(
         *(
             Contender(f"neurond, {name}", ours, path, body, json_headers() | auth)
             for name, path, body in (
+                ("Open Inference", "/v2/models/net/infer", infer),
                 ("KServe V1", "/v1/models/net:predict", instances),
                 ("SageMaker", "/models/net/invoke", instances),
                 ("MLflow", "/invocations", records),
