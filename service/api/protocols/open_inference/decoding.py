@@ -318,9 +318,9 @@ def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
     return value
 
 
-def check_outputs(outputs: Sequence[RequestedOutput] | None, classes: list[str] | None) -> None:
+def check_outputs(outputs: Sequence[RequestedOutput], classes: list[str] | None) -> None:
     """Raise InvalidRequestError for outputs that a network with these classes does not have."""
-    for output in outputs or ():
+    for output in outputs:
         if output.name == OUTPUT or (output.name == LABEL and classes and output.classes is None):
             continue
         known = repr(OUTPUT) if classes is None else f"{OUTPUT!r} and {LABEL!r}"

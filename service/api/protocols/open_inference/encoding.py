@@ -1,6 +1,7 @@
 """Outputs to responses of the Open Inference Protocol."""
 
 import struct
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -33,13 +34,10 @@ class _Response(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     id: str | msgspec.UnsetType = msgspec.UNSET
 
 
-_DEFAULT_OUTPUTS: Final = {
-    (is_classifier, binary): tuple(
-        RequestedOutput(name, binary) for name in ((OUTPUT, LABEL) if is_classifier else (OUTPUT,))
-    )
-    for is_classifier in (False, True)
-    for binary in (False, True)
-}
+_BINARY_OUTPUTS: Final = (
+    RequestedOutput(OUTPUT, binary=True),
+    RequestedOutput(LABEL, binary=True),
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,9 +55,12 @@ def encode_response(
     classes
         Names of the classes; None for a network that is not a classifier.
     """
+    identity = msgspec.UNSET if request.id is None else request.id
     requested = request.outputs
+    if requested is None and not request.binary:
+        return _encode(_Response(*model, _plain_outputs(outputs, classes), identity)), None
     if requested is None:
-        requested = _DEFAULT_OUTPUTS[classes is not None, request.binary]
+        requested = _BINARY_OUTPUTS[: 1 if classes is None else 2]
     encoded, tail = [], []
     for output in requested:
         datatype, shape, values = _values(output, outputs, classes)
@@ -72,9 +73,19 @@ def encode_response(
         encoded.append(
             _Output(output.name, datatype, shape, parameters={"binary_data_size": len(data)})
         )
-    identity = msgspec.UNSET if request.id is None else request.id
     head = _encode(_Response(*model, encoded, identity))
     return (head, None) if not tail else (b"".join([head, *tail]), len(head))
+
+
+def _plain_outputs(outputs: Array, classes: list[str] | None) -> list[_Output]:
+    """Return all outputs as JSON."""
+    rows = outputs.tolist()
+    values = rows[0] if len(rows) == 1 else [*chain.from_iterable(rows)]
+    encoded = [_Output(OUTPUT, FLOAT_NAMES[outputs.dtype], [*outputs.shape], values)]
+    if classes is not None:
+        labels = [classes[index] for index in best_classes(rows)]
+        encoded.append(_Output(LABEL, "BYTES", [len(rows)], labels))
+    return encoded
 
 
 def _values(
@@ -96,14 +107,14 @@ def _values(
         ]
         return "BYTES", [len(outputs), count], values
     names = classes or []
-    return "BYTES", [len(outputs)], [names[index] for index in best_classes(outputs)]
+    return "BYTES", [len(outputs)], [names[index] for index in best_classes(outputs.tolist())]
 
 
-def best_classes(outputs: Array) -> list[int]:
+def best_classes(rows: list[list[float]]) -> list[int]:
     """Return the most probable class of each row; one sigmoid unit has two classes."""
-    if outputs.shape[1] == 1:
-        return [int(p > 0.5) for p in outputs[:, 0].tolist()]
-    return [row.index(max(row)) for row in outputs.tolist()]
+    if rows and len(rows[0]) == 1:
+        return [int(p > 0.5) for (p,) in rows]
+    return [row.index(max(row)) for row in rows]
 
 
 def _packed(values: Array | list[str]) -> bytes:

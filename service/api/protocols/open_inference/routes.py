@@ -153,7 +153,8 @@ async def infer_with_version(
 def _decode(request: InferenceRequest, model: LoadedModel) -> Call:
     forward = model.forward
     tensors = decode_request(request.body, request.header(LENGTH), forward.inputs, forward.dtype)
-    check_outputs(tensors.outputs, model.classes)
+    if tensors.outputs is not None:
+        check_outputs(tensors.outputs, model.classes)
     name = (request.network or "", str(model.version))
     return Call(tensors.rows, partial(_encode, request, tensors, name, model.classes))
 
