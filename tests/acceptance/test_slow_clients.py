@@ -152,7 +152,7 @@ def test_a_body_after_an_upgrade_request_is_not_parsed_as_a_request(server: Serv
     smuggled = b"DELETE /models/none HTTP/1.1\r\nHost: x\r\n\r\n"
     offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
     head = b"POST /healthz HTTP/1.1\r\n" + HOST + offer
-    with socket.create_connection(("127.0.0.1", server.port), timeout=1.0) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
         connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(smuggled))
         time.sleep(0.2)  # the body arrives after the head was handled
         connection.sendall(smuggled)
