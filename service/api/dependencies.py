@@ -110,16 +110,28 @@ def authenticated(request: Request) -> Caller:
     """
     caller: Caller | None = request.scope.get("caller")
     if caller is None:
-        services, address = services_of(request), address_of(request.scope)
-        try:
-            caller = services.authenticator.authenticate(
-                request.headers.get("authorization", ""), address
-            )
-        except UnauthorizedError:
-            services.rate_limiter.record_failure(address)
-            raise
+        caller = authenticate(
+            services_of(request),
+            request.headers.get("authorization", ""),
+            address_of(request.scope),
+        )
         request.scope["caller"] = caller
     return caller
+
+
+def authenticate(services: Services, authorization: str, address: str) -> Caller:
+    """Return the caller of a key; a failure counts against the address.
+
+    Raises
+    ------
+    UnauthorizedError
+        If the key is missing or invalid.
+    """
+    try:
+        return services.authenticator.authenticate(authorization, address)
+    except UnauthorizedError:
+        services.rate_limiter.record_failure(address)
+        raise
 
 
 def named_tenant(caller: Caller, header: str | None) -> str | None:

@@ -28,6 +28,7 @@ from service.api.body import read_compressed_body, run_in_thread_if_large
 from service.api.dependencies import (
     ACTING_AS,
     Services,
+    authenticate,
     id_to_look_up,
     named_tenant,
 )
@@ -42,7 +43,7 @@ from service.api.protocols.base import (
 )
 from service.api.request_checks import check_origin, choose_request_id
 from service.api.strict_json import parse_json
-from service.application.access.api_keys import UnauthorizedError, allowed
+from service.application.access.api_keys import allowed
 from service.application.access.rate_limits import CLASSES
 from service.application.inference.inference import fits_inline
 from service.application.inference.loaded_model import LoadedModel
@@ -145,13 +146,7 @@ class InferencePipeline:
         if request.caller is not None:
             return
         check_origin(services, "POST", request.headers)
-        try:
-            caller = services.authenticator.authenticate(
-                request.header(b"authorization") or "", request.address
-            )
-        except UnauthorizedError:
-            services.rate_limiter.record_failure(request.address)
-            raise
+        caller = authenticate(services, request.header(b"authorization") or "", request.address)
         tenant = named_tenant(caller, request.header(ACTING_AS.encode()))
         if tenant is not None:
             caller = replace(caller, tenant=tenant)
@@ -239,8 +234,7 @@ class InferencePipeline:
         if services is None or services.closing.is_set():
             return False
         try:
-            if request.caller is None:
-                self.authenticate(request, services)
+            self.authenticate(request, services)
             if request.lookup is not None:
                 return False
             caller = _caller(request)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from core.arrays import Array
-from service.api.body import MIN_COMPRESS_BYTES, compress
+from service.api.body import compress
 from service.api.dependencies import (
     NetworkRef,
     PredictTenant,
@@ -170,10 +170,9 @@ def _encode(
     headers = JSON
     if length is not None:
         headers = ((b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % length))
-    if len(body) >= MIN_COMPRESS_BYTES:
-        body, encoding = compress(body, request.header(b"accept-encoding") or "")
-        if encoding is not None:
-            headers = (*headers, (b"content-encoding", encoding.encode()))
+    body, encoding = compress(body, request.header(b"accept-encoding") or "")
+    if encoding is not None:
+        headers = (*headers, (b"content-encoding", encoding.encode()))
     return InferenceResponse(body, headers)
 
 
