@@ -75,6 +75,20 @@ def check_duplicate_keys(body: bytes, expected: Mapping[bytes, int]) -> None:
         parse_json(body, max_objects=len(body))
 
 
+def check_string_count(body: bytes, strings: int) -> None:
+    """Raise InvalidRequestError if an object has a key twice; a decoder keeps the last value.
+
+    The objects are inspected only if the body has more quotes than the decoded strings need.
+
+    Parameters
+    ----------
+    strings
+        Number of the decoded keys and strings.
+    """
+    if body.count(b'"') > 2 * strings:
+        parse_json(body, max_objects=len(body))
+
+
 def check_row_count(body: bytes, limits: Limits, at: str = "") -> None:
     """Raise InvalidRequestError if a body opens far more rows than a call may have.
 
