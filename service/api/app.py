@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.datastructures import State
 
 from service.api import docs, errors, guide, health, web_ui
@@ -12,6 +12,7 @@ from service.api.inference_middleware import InferenceMiddleware
 from service.api.inference_pipeline import InferencePipeline
 from service.api.middleware.request_context import RequestContext
 from service.api.protocols.base import InferenceProtocol
+from service.api.query import check_query
 from service.api.v1.datasets import routes as datasets
 from service.api.v1.datasets.schemas import BuiltinBody, RowsBody
 from service.api.v1.inference import explain
@@ -97,18 +98,15 @@ def create_api(
     )
     app.state = state
     state.pipeline, state.protocols = pipeline, protocols
-    native = APIRouter(responses=errors.COMMON_ERRORS)
+    strict = [Depends(check_query)]
+    native = APIRouter(responses=errors.COMMON_ERRORS, dependencies=strict)
     for module in (weights, networks, datasets, jobs, events, fit, inference, explain, keys):
         native.include_router(module.router)
     app.include_router(native)
-    for router in (
-        health.router,
-        docs.router,
-        guide.router,
-        *(protocol.router for protocol in protocols),
-    ):
+    for router in (health.router, *(protocol.router for protocol in protocols)):
+        app.include_router(router, dependencies=strict)
+    for router in (docs.router, guide.router, web_ui.router):
         app.include_router(router)
-    app.include_router(web_ui.router)
     errors.install(app)
     app.add_middleware(RequestContext)
     app.add_middleware(InferenceMiddleware, pipeline=pipeline)

@@ -34,7 +34,7 @@ class InferenceMiddleware:
         if request is None:
             path = routed_path(scope.get("raw_path") or b"", scope["path"])
             named = dict(reversed(scope["headers"]))
-            request = self._pipeline.match(path, named, address_of(scope))
+            request = self._pipeline.match(path, named, address_of(scope), scope["query_string"])
         if request is None:
             await self._app(scope, receive, send)
             return

@@ -41,6 +41,7 @@ from service.api.protocols.base import (
     InferenceResponse,
     Operation,
 )
+from service.api.query import check_query_string
 from service.api.request_checks import check_origin, choose_request_id
 from service.api.strict_json import parse_json
 from service.application.access.api_keys import allowed
@@ -107,7 +108,7 @@ class InferencePipeline:
         self._match = lru_cache(CACHED_PATHS)(self._match_path)
 
     def match(
-        self, path: str, headers: Mapping[bytes, bytes], address: str
+        self, path: str, headers: Mapping[bytes, bytes], address: str, query: bytes = b""
     ) -> InferenceRequest | None:
         """Return the inference request of a POST, or None if the path is not an operation.
 
@@ -124,6 +125,7 @@ class InferencePipeline:
         request = InferenceRequest(
             operation, network, version, path, headers, address, choose_request_id(headers), started
         )
+        request.query = query
         if self._traced:
             request.span = tracing.start_span(request)
         return request
@@ -152,6 +154,8 @@ class InferencePipeline:
             caller = replace(caller, tenant=tenant)
         request.caller = allowed(caller, KeyScope.PREDICT)
         services.rate_limiter.acquire(caller, CLASSES[KeyScope.PREDICT])
+        if request.query:
+            check_query_string(request.query)
         if tenant is None:
             request.lookup = id_to_look_up(caller, [request.network])
 

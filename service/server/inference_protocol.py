@@ -150,7 +150,9 @@ class InferenceHttpProtocol(HttpProtocol):
         short = length.isdigit() and len(length) <= MAX_CONTENT_LENGTH_DIGITS
         if not short or int(length) > services.limits.inline_bytes:
             return None
-        raw = self.url.partition(b"?")[0]
+        raw = self.url
+        if b"?" in raw:
+            return None
         path = raw.decode("latin-1")
         if b"%" in raw:
             path = routed_path(raw, unquote(path))

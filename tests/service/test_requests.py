@@ -2,9 +2,11 @@
 
 import json
 import logging
+import re
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from service.application.request_id import request_id
 from service.infrastructure.observability.logging import JsonLines
@@ -99,3 +101,34 @@ async def test_an_escaped_slash_is_part_of_a_name(client: httpx.AsyncClient) -> 
     assert network.json()["name"] == "left/right"
     assert versions.status_code == 200
     problem(await client.get("/v1/networks/left/right"), 404, "not_found")
+
+
+async def test_every_route_refuses_unknown_and_repeated_query_parameters(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    """A misspelt parameter must not be ignored: `?taget=y` would train on another column."""
+    not_refused = []
+    for path, operations in app.openapi()["paths"].items():
+        url = re.sub(r"{[^}]*}", "x", path)
+        for method, operation in operations.items():
+            declared = [p for p in operation.get("parameters", []) if p["in"] == "query"]
+            queries = [("taget=y", "taget", "unknown_parameter")]
+            for parameter in declared:
+                if parameter["schema"].get("type") != "array":
+                    name = parameter["name"]
+                    queries.append((f"{name}=1&{name}=1", name, "repeated_parameter"))
+            for query, name, code in queries:
+                response = await client.request(method, f"{url}?{query}", json={})
+                errors = [(e["parameter"], e["code"]) for e in response.json().get("errors", [])]
+                as_text = name in response.text and "query parameter" in response.text
+                if response.status_code not in {400, 422} or not (
+                    (name, code) in errors or as_text
+                ):
+                    not_refused.append((method, url, query, response.status_code))
+
+    assert not_refused == []
+
+
+async def test_a_page_ignores_query_parameters(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/docs", "/openapi.json"):
+        assert (await client.get(f"{path}?utm_source=mail")).status_code == 200

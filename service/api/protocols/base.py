@@ -58,6 +58,8 @@ class InferenceRequest:
         Id of the network whose tenant the admin acts for.
     rejection
         Why the request is rejected before its body is read.
+    query
+        The query string; no operation has parameters.
     body
         The decompressed body.
     decoding
@@ -76,6 +78,7 @@ class InferenceRequest:
     lookup: str | None = None
     rejection: Exception | None = None
     span: Span | None = None
+    query: bytes = b""
     body: bytes = b""
     decoding: int = 0
 
