@@ -10,7 +10,12 @@ from tests.service.conftest import Json, problem
     ("training", "pointer"),
     [
         ({"optimizer": {"type": "adam", "learning_rate": -1}}, "/training/optimizer/learning_rate"),
+        ({"optimizer": {"type": "adam", "learning_rate": 0}}, "/training/optimizer/learning_rate"),
+        ({"optimizer": {"type": "sgd", "learning_rate": 2e6}}, "/training/optimizer/learning_rate"),
         ({"optimizer": {"learning_rate": 1}}, "/training/optimizer/type"),
+        ({"loss": ""}, "/training/loss"),
+        ({"optimizer": ""}, "/training/optimizer"),
+        ({"schedule": ""}, "/training/schedule"),
         ({"optimizer": {"type": "nope"}}, "/training/optimizer/type"),
         ({"optimizer": "nope"}, "/training/optimizer"),
         ({"schedule": {"type": "step", "every": None}}, "/training/schedule/every"),

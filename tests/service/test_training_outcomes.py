@@ -18,9 +18,8 @@ from tests.service.conftest import (
 async def test_a_diverged_training_fails_with_its_reason(
     client: httpx.AsyncClient, network: Json, train: Train
 ) -> None:
-    job = await train(
-        network["id"], epochs=500, optimizer={"type": "sgd", "learning_rate": 1e30}, loss="mse"
-    )
+    rate = {"type": "sgd", "learning_rate": 1e6}
+    job = await train(network["id"], epochs=500, optimizer=rate, loss="mse", l2=10.0)
 
     assert (job["status"], job["stop_reason"]) == ("failed", "diverged")
     assert job["error"]["code"] == "diverged"

@@ -84,6 +84,9 @@ def resolve_training_config(
         default_epochs = max(MIN_DEFAULT_EPOCHS, min(MAX_DEFAULT_EPOCHS, epochs_for_steps))
     epochs = requested.get("epochs") or default_epochs
     early_stopping = requested.get("early_stopping")
+    loss, optimizer, schedule = map(requested.get, ("loss", "optimizer", "schedule"))
+    if loss is None:
+        loss = default_loss(network.output_activation, dataset.task)
     # An explicit number of epochs disables the default early stopping.
     is_default = "early_stopping" not in requested and not requested.get("epochs")
     if is_default and fraction > 0.0 and validates:
@@ -103,15 +106,11 @@ def resolve_training_config(
     return {
         "epochs": epochs,
         "batch_size": batch,
-        "loss": _complete(
-            LOSSES,
-            "loss",
-            requested.get("loss") or default_loss(network.output_activation, dataset.task),
-        ),
+        "loss": _complete(LOSSES, "loss", loss),
         "optimizer": _complete(
-            OPTIMIZERS, "optimizer", requested.get("optimizer") or DEFAULT_OPTIMIZER
+            OPTIMIZERS, "optimizer", DEFAULT_OPTIMIZER if optimizer is None else optimizer
         ),
-        "schedule": _complete(SCHEDULES, "schedule", requested.get("schedule") or "cosine"),
+        "schedule": _complete(SCHEDULES, "schedule", "cosine" if schedule is None else schedule),
         "validation_fraction": fraction,
         "early_stopping": None
         if early_stopping is None

@@ -17,7 +17,7 @@ class OptimizerBody(Body):
     model_config = ConfigDict(extra="allow")
 
     type: str = Field(json_schema_extra={"enum": list(OPTIMIZER_NAMES)})
-    learning_rate: Number | None = None
+    learning_rate: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
 
 
 class ScheduleBody(Body):
