@@ -183,6 +183,8 @@ def _check_directory(members: list[zipfile.ZipInfo]) -> None:
     """Raise FormatError if the directory has too many or encrypted members."""
     if len(members) > MAX_MEMBERS:
         raise FormatError(f"the npz file has {len(members)} members, the maximum is {MAX_MEMBERS}")
+    if len({info.filename.removesuffix(".npy") for info in members}) != len(members):
+        raise FormatError("the npz file repeats a name")
     if any(info.flag_bits & 0x1 for info in members):
         raise FormatError("the npz file is encrypted")
 

@@ -16,7 +16,12 @@ from core.errors import FormatError
 
 DTYPES: Final = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "|u1"}
 _NAMES: Final = {np.dtype(code): name for name, code in DTYPES.items()}
-MAX_HEADER_BYTES: Final = 1 << 24
+HALF_DTYPES: Final = {"F16": "<f2", "BF16": "<u2"}
+"""Half-precision dtypes, which are read only, as float32. That does not round."""
+
+MAX_HEADER_BYTES: Final = 4 << 20
+MAX_ARRAYS: Final = 10_000
+MAX_DIMENSIONS: Final = 8
 
 
 def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
@@ -59,10 +64,12 @@ def decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
             f"the header must end within the file and have at most {MAX_HEADER_BYTES} bytes"
         )
     try:
-        header = json.loads(data[8 : 8 + size])
+        header = json.loads(data[8 : 8 + size], object_pairs_hook=_unique)
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict):
             raise FormatError("the metadata must be an object")
+        if len(header) > MAX_ARRAYS:
+            raise FormatError(f"the file has {len(header)} arrays, the maximum is {MAX_ARRAYS}")
         body = memoryview(data)[8 + size :]
         tensors = {name: _tensor(name, entry, body) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -72,14 +79,32 @@ def decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
     return tensors, metadata
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of the header; raise FormatError if it repeats a name."""
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise FormatError("the header repeats a name")
+    return unique
+
+
 def _tensor(name: str, entry: Mapping[str, Any], body: memoryview) -> Array:
     """Return one array after a check of its offsets against its shape and the size of the data."""
-    dtype = np.dtype(DTYPES[entry["dtype"]])
-    shape = tuple(entry["shape"])
-    start, end = entry["data_offsets"]
-    byte_count = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or end - start != byte_count or not 0 <= start <= end <= len(body):
+    code = entry["dtype"]
+    dtype = np.dtype(HALF_DTYPES[code] if code in HALF_DTYPES else DTYPES[code])
+    shape, (start, end) = entry["shape"], entry["data_offsets"]
+    if len(shape) > MAX_DIMENSIONS:
+        raise FormatError(
+            f"tensor {name[:80]!r} has {len(shape)} dimensions, the maximum is {MAX_DIMENSIONS}"
+        )
+    if any(type(size) is not int or size < 0 for size in (*shape, start, end)):
+        raise FormatError(f"tensor {name[:80]!r} has an invalid shape or offset")
+    if end - start != math.prod(shape) * dtype.itemsize or end > len(body):
         raise FormatError(
             f"the offsets of tensor {name[:80]!r} do not match its shape or the size of the file"
         )
-    return np.frombuffer(body[start:end], dtype).reshape(shape)
+    array = np.frombuffer(body[start:end], dtype).reshape(shape)
+    if code == "F16":
+        return array.astype(np.float32)
+    if code == "BF16":  # the upper half of a float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array

@@ -55,12 +55,13 @@ from service.infrastructure.database.engine import (
     sqlite_url,
 )
 from service.infrastructure.database.errors import REMEDY, DatabaseUnusableError
+from service.infrastructure.limited.processes import LimitedModelFiles, LimitedProcesses
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from service.infrastructure.observability.metrics import Prometheus
 from service.infrastructure.onnx.format import Onnx
 from service.infrastructure.workers.pool import LocalExecutor
 from service.server import periodic_tasks
-from service.settings import Protocol, Settings
+from service.settings import Protocol, Settings, cores
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +219,7 @@ class RunningServer(NamedTuple):
     dispatcher: Dispatcher
     cache: LeastRecentlyUsed
     event_bus: EventBus
+    processes: LimitedProcesses
 
 
 @asynccontextmanager
@@ -254,6 +256,7 @@ async def running(
             if isinstance(failure, Exception):
                 log.error("a background task failed", exc_info=failure)
         await asyncio.shield(server.dispatcher.stop())
+        await asyncio.shield(server.processes.stop())
         await server.database.close()
 
 
@@ -281,7 +284,9 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
     authenticator = Authenticator(database, anywhere=settings.allow_anonymous)
     networks = NetworkService(database, blobs, limits, live_snapshots, cache.drop)
     written, read = exchange_formats()
-    weights = WeightService(blobs, limits, live_snapshots, written, read)
+    processes = LimitedProcesses(max(2, cores()))
+    model_files = LimitedModelFiles(processes, limits.parameters)
+    weights = WeightService(blobs, limits, live_snapshots, model_files, written, read)
     model_directory = ModelDirectory(networks, weights, database, limits, settings.model_dir)
     datasets = DatasetService(database, blobs, limits)
     inference = Inference(
@@ -330,4 +335,4 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
         uploads=directory.uploads,
         closing=closing,
     )
-    return RunningServer(services, database, server, dispatcher, cache, event_bus)
+    return RunningServer(services, database, server, dispatcher, cache, event_bus, processes)

@@ -8,11 +8,12 @@ description. The model's notes list what is then assumed.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from itertools import pairwise, permutations
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from core.activations import ACTIVATIONS
+from core.activations import Activation, Linear, ReLU
 from core.arrays import Array
 from core.errors import FormatError, NonFiniteError, ShapeError
 from core.formats.base import Model
@@ -24,6 +25,15 @@ MAX_DESCRIPTION_BYTES: Final = 1 << 20
 """Maximum size of the description, without the arrays."""
 
 MAX_LAYERS: Final = 1000
+MAX_ORDERED_BY_SHAPE: Final = 8
+"""Layers whose order is found by their shapes, which takes time for each possible order."""
+
+NUMBER: Final = re.compile(r"\d+")
+ROLE: Final = re.compile(
+    r"(?P<layer>.*?)[._/]?(?P<role>weights?|kernel|bias|biases)(:0)?", re.IGNORECASE
+)
+TRANSPOSED: Final = re.compile(r"weight$")
+"""PyTorch's name of a matrix (units, inputs)."""
 
 
 def weights_by_name(model: Model) -> dict[str, Array]:
@@ -93,33 +103,130 @@ def check_parameter_count(arrays: Mapping[str, Array], max_parameters: int) -> N
         raise FormatError(f"the file has {count} parameters, the maximum is {max_parameters}")
 
 
-def read_undescribed(arrays: Mapping[str, Array], max_parameters: int) -> Model:
-    """Return the model for arrays without a description: weights and biases by layer."""
+def read_undescribed(
+    arrays: Mapping[str, Array], max_parameters: int, *, is_ordered: bool
+) -> Model:
+    """Return the model for arrays without a description: weights and biases by layer.
+
+    Parameters
+    ----------
+    is_ordered
+        True if ``arrays`` has the order in which the arrays were saved.
+    """
     check_parameter_count(arrays, max_parameters)
-    names = sorted(arrays, key=_natural)
-    weights = [(name, arrays[name]) for name in names if arrays[name].ndim == 2]
-    biases = [arrays[name] for name in names if arrays[name].ndim == 1]
-    if not weights or len(weights) != len(biases):
-        problem = (
-            "expected at least one weight matrix and one bias vector per matrix, got "
-            f"{len(weights)} matrices and {len(biases)} vectors"
-        )
-        raise FormatError(problem)
-    transposed = weights[0][0].endswith("weight")  # as in PyTorch, (units, inputs)
-    parts = [
-        LayerWeights(matrix.T if transposed else matrix, vector)
-        for (_, matrix), vector in zip(weights, biases, strict=True)
-    ]
-    notes = ["the weights were read as (units, inputs), as in PyTorch"] if transposed else []
+    layers = _layers(arrays)
+    names = list(layers)
+    notes = []
+    transposed = bool(TRANSPOSED.search(layers[names[0]].weights))  # as in PyTorch
+    if transposed:
+        notes.append("the weights were read as (units, inputs), as in PyTorch")
+    parts = {name: _part(arrays, layer, transposed=transposed) for name, layer in layers.items()}
+    if any(layer.biases is None for layer in layers.values()):
+        notes.append("layers without biases were given biases of 0")
+    if len({NUMBER.sub("#", name) for name in names}) == 1:
+        names.sort(key=_natural)
+    elif is_ordered:
+        notes.append("the layers are in the order of the file, because not all names have numbers")
+    elif len(names) > 1:
+        names = _only_order(parts)
+        notes.append(f"the order of the layers follows from their shapes: {', '.join(names)}")
     notes.append(
         "the file names no activations: assumed relu for hidden layers, linear for the last"
     )
-    return build_model(parts, ["relu"] * (len(parts) - 1) + ["linear"], tuple(notes))
+    activations: list[Activation] = [*([ReLU()] * (len(parts) - 1)), Linear()]
+    return build_model([parts[name] for name in names], activations, tuple(notes))
+
+
+class _LayerNames(NamedTuple):
+    """The names of a layer's arrays."""
+
+    weights: str
+    biases: str | None
+
+
+def _layers(arrays: Mapping[str, Array]) -> dict[str, _LayerNames]:
+    """Return the arrays of each layer by the layer's name, in the order of the file.
+
+    Raises
+    ------
+    FormatError
+        If an array is neither the weights nor the biases of a dense layer.
+    """
+    for name, array in arrays.items():
+        if array.ndim not in {1, 2} or not array.size:
+            raise FormatError(
+                f"array {name[:80]!r} of shape {array.shape} belongs to no dense layer"
+            )
+    roles = {name: match for name in arrays if (match := ROLE.fullmatch(name))}
+    return _layers_by_role(arrays, roles) if roles else _layers_by_position(arrays)
+
+
+def _layers_by_position(arrays: Mapping[str, Array]) -> dict[str, _LayerNames]:
+    """Return the layers of arrays whose names do not distinguish weights and biases."""
+    matrices = sorted((name for name in arrays if arrays[name].ndim == 2), key=_natural)
+    vectors = sorted((name for name in arrays if arrays[name].ndim == 1), key=_natural)
+    if not matrices or len(matrices) != len(vectors):
+        raise FormatError(
+            "expected at least one weight matrix and one bias vector per matrix, got "
+            f"{len(matrices)} matrices and {len(vectors)} vectors"
+        )
+    pairs = zip(matrices, vectors, strict=True)
+    return {matrix: _LayerNames(matrix, vector) for matrix, vector in pairs}
+
+
+def _layers_by_role(
+    arrays: Mapping[str, Array], roles: Mapping[str, re.Match[str]]
+) -> dict[str, _LayerNames]:
+    """Return the layers of arrays with names such as ``fc1.weight`` and ``fc1.bias``."""
+    weights: dict[str, str] = {}
+    biases: dict[str, str] = {}
+    for name, array in arrays.items():
+        role = roles.get(name)
+        is_bias = role is not None and role["role"].lower().startswith("bias")
+        named = biases if array.ndim == 1 else weights
+        if role is None or is_bias is not (array.ndim == 1) or role["layer"] in named:
+            kind = "biases" if array.ndim == 1 else "weights"
+            raise FormatError(
+                f"array {name[:80]!r} of shape {array.shape} is not the {kind} of a dense layer"
+            )
+        named[role["layer"]] = name
+    for layer in biases.keys() - weights.keys():
+        raise FormatError(f"array {biases[layer][:80]!r} belongs to no layer with weights")
+    return {layer: _LayerNames(name, biases.get(layer)) for layer, name in weights.items()}
+
+
+def _part(arrays: Mapping[str, Array], names: _LayerNames, *, transposed: bool) -> LayerWeights:
+    """Return the weights (inputs, units) and biases (units,) of a layer."""
+    weights = arrays[names.weights].T if transposed else arrays[names.weights]
+    if names.biases is None:
+        return LayerWeights(weights, np.zeros(weights.shape[1], weights.dtype))
+    return LayerWeights(weights, arrays[names.biases])
+
+
+def _only_order(parts: Mapping[str, LayerWeights]) -> list[str]:
+    """Return the only order in which each layer has as many inputs as the one before has units."""
+    if len(parts) > MAX_ORDERED_BY_SHAPE:
+        raise FormatError(
+            f"the order of {len(parts)} layers is unknown; give their names consecutive numbers"
+        )
+    orders = [
+        order
+        for order in permutations(parts)
+        if all(
+            parts[first].weights.shape[1] == parts[second].weights.shape[0]
+            for first, second in pairwise(order)
+        )
+    ]
+    if len(orders) != 1:
+        problem = "several orders of the layers fit" if orders else "no order of the layers fits"
+        listed = ", ".join(name[:40] for name in parts)
+        raise FormatError(f"{problem}: {listed}; give their names consecutive numbers")
+    return list(orders[0])
 
 
 def build_model(
     parts: Sequence[LayerWeights],
-    activations: Sequence[str],
+    activations: Sequence[Activation],
     notes: tuple[str, ...],
     labels: tuple[str, ...] | None = None,
 ) -> Model:
@@ -130,7 +237,7 @@ def build_model(
     parts
         Weights (inputs, units) and biases (units,) of each layer.
     activations
-        Name of each layer's activation.
+        One for each layer.
     notes, labels
         As in `Model`.
 
@@ -149,7 +256,7 @@ def build_model(
             got = part.weights.shape
             raise ShapeError("weights", expected=(width, len(part.biases)), got=got, path=path)
         width = part.weights.shape[1]
-        layers.append(Dense(width, ACTIVATIONS[activation]()))
+        layers.append(Dense(width, activation))
         with np.errstate(over="ignore"):
             finite = all(np.isfinite(array.astype(name)).all() for array in part)
         if not finite:

@@ -41,7 +41,7 @@ class Npz:
         arrays = read_archive(io.BytesIO(data), MAX_DESCRIPTION_BYTES + 8 * max_parameters)
         description = arrays.pop(DESCRIPTION, None)
         if description is None:
-            return read_undescribed(arrays, max_parameters)
+            return read_undescribed(arrays, max_parameters, is_ordered=True)
         if description.nbytes > MAX_DESCRIPTION_BYTES:
             raise FormatError(f"the description exceeds {MAX_DESCRIPTION_BYTES} bytes")
         try:

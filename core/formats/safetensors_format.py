@@ -34,5 +34,5 @@ class Safetensors:
         arrays, metadata = tensors.decode(data)
         description = metadata.get(DESCRIPTION)
         if description is None:
-            return read_undescribed(arrays, max_parameters)
+            return read_undescribed(arrays, max_parameters, is_ordered=False)
         return read_described(description, arrays, max_parameters)

@@ -1,4 +1,4 @@
-"""The JSON of the JavaScript original, in both variants that it has written.
+"""The JSON of the JavaScript original, in the variants that it has written.
 
 (a) ``{"layers": [{"type": "Dense", "weights": [[in x out]], "biases": [[1 x out]], "inputSize",
 "outputSize", "activation": "relu"}], "loss": "mse"}``
@@ -6,15 +6,17 @@
 (b) ``{"version": 1, "layers": [{"type": "Dense", "weights": {"rows", "cols", "data"}, "biases":
 {...}, "inputSize", "outputSize", "activation": {"name": "tanh"}}, {"type": "Dropout", "rate"}]}``
 
+(c) as (a), with ``"weights": [in * out numbers, input by input]`` and the sizes.
+
 JavaScript numbers are float64, so the network is read as float64.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Final, final
 
 import numpy as np
 
-from core.activations import ACTIVATIONS
+from core.activations import ACTIVATIONS, Activation
 from core.arrays import Array
 from core.configuration import build
 from core.errors import EngineError, FormatError, ShapeError, UnknownTypeError
@@ -24,12 +26,18 @@ from core.layers import Dense, Dropout, Layer
 from core.network import LayerWeights, Network
 
 FLOAT64 = np.dtype("<f8")
+DEFAULT_RATE: Final = 0.5
+DENSE_FIELDS: Final = frozenset(
+    {"type", "weights", "biases", "inputSize", "outputSize", "activation"}
+)
+SLOPES: Final = {"alpha": "negative_slope", "slope": "negative_slope"}
+"""Names of the slope of a leaky ReLU in JavaScript libraries."""
 Path = tuple[str | int, ...]
 
 
 @final
 class SeedJson(DocumentFormat):
-    """Both variants. The reader detects the variant of each layer."""
+    """All variants. The reader detects the variant of each layer."""
 
     type: ClassVar[str] = "seed-json"
 
@@ -49,11 +57,10 @@ class SeedJson(DocumentFormat):
         notes = ["the weights are float64, as in JavaScript"]
         width: int | None = None
         for index, entry in enumerate(entries):
-            layer, part, transposed = _read_layer(entry, ("layers", index), width)
+            layer, part, remarks = _read_layer(entry, ("layers", index), width)
             layers.append(layer)
             parts.append(part)
-            if transposed:
-                notes.append(f"layer {index}: a column of biases was read as a row")
+            notes += [f"layer {index}: {remark}" for remark in remarks]
             if part is not None:
                 width = part.weights.shape[1]
         first = next((part for part in parts if part is not None), None)
@@ -79,33 +86,60 @@ def _notes(document: Mapping[str, Any]) -> list[str]:
 
 def _read_layer(
     entry: object, path: Path, width: int | None
-) -> tuple[Layer, LayerWeights | None, bool]:
-    """Return a layer, its weights, and whether its biases were a column."""
+) -> tuple[Layer, LayerWeights | None, list[str]]:
+    """Return a layer, its weights, and remarks on how the entry was read."""
     if not isinstance(entry, Mapping):
         raise FormatError("a layer must be an object", path=path)
     kind = entry.get("type")
     if kind == "Dropout":
-        try:
-            return build({"dropout": Dropout}, "layer", _dropout_config(entry)), None, False
-        except EngineError as error:
-            raise error.under(*path) from None
+        return _read_dropout(entry, path)
     if kind != "Dense":
         raise UnknownTypeError("layer type", kind, ("Dense", "Dropout"), path=(*path, "type"))
     shape = _shape(entry, path)
     if width is not None and shape[0] != width:
         raise ShapeError("weights", expected=(width, None), got=shape, path=(*path, "weights"))
-    weights = _matrix(entry.get("weights"), shape, (*path, "weights"))
+    values, remarks = entry.get("weights"), _ignored(entry, DENSE_FIELDS)
+    if isinstance(values, list) and values and not isinstance(values[0], list):
+        flat = parse_array(values, (shape[0] * shape[1],), FLOAT64, (*path, "weights"))
+        weights = flat.reshape(shape)
+        remarks.append("the flat list of weights was read input by input")
+    else:
+        weights = _matrix(values, shape, (*path, "weights"))
     biases, transposed = _biases(entry.get("biases"), shape[1], (*path, "biases"))
-    activation = entry.get("activation")
-    name = activation.get("name") if isinstance(activation, Mapping) else activation
+    if transposed:
+        remarks.append("a column of biases was read as a row")
+    activation = _activation(entry.get("activation"), (*path, "activation"))
+    return Dense(shape[1], activation), LayerWeights(weights, biases), remarks
+
+
+def _read_dropout(entry: Mapping[str, Any], path: Path) -> tuple[Layer, None, list[str]]:
+    """Return a dropout layer; its rate has no effect on predictions."""
+    remarks = _ignored(entry, {"type", "rate"})
+    if "rate" not in entry:
+        remarks.append(f"the document has no dropout rate; {DEFAULT_RATE} was assumed")
+    try:
+        config = {"type": "dropout", "rate": entry.get("rate", DEFAULT_RATE)}
+        return build({"dropout": Dropout}, "layer", config), None, remarks
+    except EngineError as error:
+        raise error.under(*path) from None
+
+
+def _ignored(entry: Mapping[str, Any], known: Collection[str]) -> list[str]:
+    """Return a remark for each field that is not known."""
+    return [f"{str(key)[:40]!r} was ignored" for key in entry if key not in known]
+
+
+def _activation(value: object, path: Path) -> Activation:
+    """Return the activation for a name, or for an object with a name and a slope."""
+    config: Mapping[str, Any] = value if isinstance(value, Mapping) else {"name": value}
+    name = config.get("name")
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise UnknownTypeError("activation", name, ACTIVATIONS, path=(*path, "activation"))
-    return Dense(shape[1], ACTIVATIONS[name]()), LayerWeights(weights, biases), transposed
-
-
-def _dropout_config(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return this engine's configuration for a dropout layer of the original."""
-    return {"type": "dropout", "rate": entry["rate"]} if "rate" in entry else {"type": "dropout"}
+        raise UnknownTypeError("activation", name, ACTIVATIONS, path=path)
+    options = {SLOPES.get(key, key): option for key, option in config.items() if key != "name"}
+    try:
+        return build(ACTIVATIONS, "activation", {**options, "type": name})
+    except EngineError as error:
+        raise error.under(*path) from None
 
 
 def _shape(entry: Mapping[str, Any], path: Path) -> tuple[int, int]:

@@ -5,18 +5,19 @@ from typing import Any, ClassVar, Final, final
 
 import numpy as np
 
+from core.activations import Activation, Linear, ReLU, Sigmoid, Softmax, Tanh
 from core.errors import FormatError, UnknownTypeError
 from core.formats.base import DocumentFormat, Model
 from core.formats.json_format import parse_array
 from core.formats.named_arrays import build_model
 from core.network import LayerWeights
 
-ACTIVATIONS: Final = {
-    "identity": "linear",
-    "logistic": "sigmoid",
-    "tanh": "tanh",
-    "relu": "relu",
-    "softmax": "softmax",
+ACTIVATIONS: Final[dict[str, type[Activation]]] = {
+    "identity": Linear,
+    "logistic": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "softmax": Softmax,
 }
 """Activation names of scikit-learn, and the equivalents of this engine."""
 
@@ -73,11 +74,11 @@ def _vector(values: object, index: int) -> Any:
     return parse_array(values, (len(values),), FLOAT64, path)
 
 
-def _activation(document: Mapping[str, Any], key: str, default: str) -> str:
+def _activation(document: Mapping[str, Any], key: str, default: str) -> Activation:
     name = document.get(key, default)
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UnknownTypeError("activation", name, ACTIVATIONS, path=(key,))
-    return ACTIVATIONS[name]
+    return ACTIVATIONS[name]()
 
 
 def _labels(classes: object) -> tuple[str, ...] | None:

@@ -278,8 +278,109 @@ def test_long_descriptions_are_rejected_before_allocation(layers: list[Any]) -> 
         assert peak < 30_000_000
 
 
+def layer(name: str, inputs: int, units: int, *, bias: bool = True) -> dict[str, Any]:
+    """Return the arrays of a layer as PyTorch saves them."""
+    arrays = {f"{name}.weight": np.full((units, inputs), inputs + units, np.float32)}
+    return arrays | ({f"{name}.bias": np.zeros(units, np.float32)} if bias else {})
+
+
+def test_layers_with_numbers_are_read_in_their_order() -> None:
+    arrays = {**layer("layer10", 4, 2), **layer("layer9", 3, 4)}
+
+    assert Safetensors().read(tensors.encode(arrays, {}), MAX_PARAMETERS).network.widths == [
+        3,
+        4,
+        2,
+    ]
+
+
+def test_the_only_order_that_fits_is_used_with_a_note() -> None:
+    arrays = {**layer("hidden", 5, 6), **layer("output", 6, 2), **layer("start", 3, 5)}
+
+    model = Safetensors().read(tensors.encode(arrays, {}), MAX_PARAMETERS)
+
+    assert model.network.widths == [3, 5, 6, 2]
+    assert any("start, hidden, output" in note for note in model.notes)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {**layer("decoder", 4, 8), **layer("encoder", 8, 4)},
+        {**layer("hidden_layer", 4, 4), **layer("input_layer", 4, 4)},
+        {**layer("encoder.0", 4, 8), **layer("decoder.0", 8, 4)},
+        {name: array for k in "abcdefghi" for name, array in layer(k, 3, 3).items()},
+        {**layer("a", 4, 8), **layer("b", 3, 7)},
+    ],
+    ids=["both orders", "equal widths", "numbers of parts", "nine layers", "no order"],
+)
+def test_an_unknown_order_is_refused(arrays: dict[str, Any]) -> None:
+    with pytest.raises(FormatError, match="order"):
+        Safetensors().read(tensors.encode(arrays, {}), MAX_PARAMETERS)
+
+
+def test_an_npz_keeps_its_order() -> None:
+    stream = io.BytesIO()
+    np.savez(stream, **layer("encoder", 8, 4), **layer("decoder", 4, 8))
+
+    model = Npz().read(stream.getvalue(), MAX_PARAMETERS)
+
+    assert model.network.widths == [8, 4, 8]
+    assert any("order of the file" in note for note in model.notes)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"1.weight": np.full(4, 0.25, np.float32)},  # PReLU, LayerNorm
+        {"1.running_mean": np.zeros(4, np.float32)},
+        {"1.weight": np.zeros((4, 4, 3), np.float32)},
+        {"count": np.array(3, np.int64)},
+        {"1.bias": np.zeros(4, np.float32)},
+        {"0/weight": np.zeros((4, 4), np.float32)},
+    ],
+    ids=["vector of weights", "statistics", "convolution", "number", "bias alone", "twice"],
+)
+@pytest.mark.parametrize("file_format", FILE_FORMATS, ids=lambda part: part.type)
+def test_an_array_that_is_no_part_of_a_dense_layer_is_refused(
+    file_format: ModelReader, part: dict[str, Any]
+) -> None:
+    arrays = {**layer("0", 3, 4), **part, **layer("2", 4, 2)}
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    data = tensors.encode(arrays, {}) if file_format.type == "safetensors" else stream.getvalue()
+
+    with pytest.raises(FormatError, match=next(iter(part))):
+        file_format.read(data, MAX_PARAMETERS)
+
+
+def test_a_layer_without_biases_gets_zeros_with_a_note() -> None:
+    arrays = {**layer("0", 3, 4, bias=False), **layer("1", 4, 2)}
+
+    model = Safetensors().read(tensors.encode(arrays, {}), MAX_PARAMETERS)
+
+    assert model.network.widths == [3, 4, 2]
+    assert "layers without biases were given biases of 0" in model.notes
+
+
+def half_precision(code: str, weights: Any) -> bytes:
+    header = {"0.weight": {"dtype": code, "shape": [2, 3], "data_offsets": [0, 12]}}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(weights.tobytes())
+
+
+def test_half_precision_tensors_are_read_exactly() -> None:
+    values = np.array([[1.5, -2.25, 0.0], [0.125, 3.0, -1.0]], np.float32)
+    short = (values.view(np.uint32) >> 16).astype(np.uint16)
+    for code, stored in (("F16", values.astype(np.float16)), ("BF16", short)):
+        arrays, _ = tensors.decode(half_precision(code, stored))
+
+        assert arrays["0.weight"].dtype == np.float32
+        assert np.array_equal(arrays["0.weight"], values)
+
+
 def test_array_names_may_contain_any_characters() -> None:
-    arrays = {"²weight": np.ones((1, 1)), "٣": np.zeros(1)}
+    arrays = {"²weight": np.ones((1, 1)), "²bias": np.zeros(1)}
 
     assert Safetensors().read(tensors.encode(arrays, {}), MAX_PARAMETERS).network.widths == [1, 1]
 

@@ -130,6 +130,7 @@ def variant_b(**changes: object) -> dict[str, Any]:
         variant_a(),
         variant_a(biases=[0.5, -0.5]),
         variant_a(biases=[[0.5], [-0.5]]),
+        variant_a(weights=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
         variant_b(),
         variant_b(biases={"rows": 2, "cols": 1, "data": [0.5, -0.5]}),
     ],
@@ -144,6 +145,29 @@ def test_both_variants_of_the_original_are_read(document: dict[str, Any]) -> Non
     assert first.biases.tolist() == [0.5, -0.5]
     assert model.network.dtype == np.float64
     assert model.notes
+
+
+def test_a_dropout_without_a_rate_is_read_with_a_note() -> None:
+    document = variant_b()
+    del document["layers"][1]["rate"]
+
+    _, model = read_document(document)
+
+    assert model.network.config()["layers"][1] == {"type": "dropout", "rate": 0.5}
+    assert "layer 1: the document has no dropout rate; 0.5 was assumed" in model.notes
+
+
+def test_the_slope_of_the_original_is_read() -> None:
+    _, model = read_document(variant_b(activation={"name": "leaky_relu", "alpha": 0.2}))
+
+    layer = model.network.config()["layers"][0]
+    assert (layer["activation"], layer["negative_slope"]) == ("leaky_relu", 0.2)
+
+
+def test_an_unknown_field_of_a_layer_is_ignored_with_a_note() -> None:
+    _, model = read_document(variant_a(trainable=True))
+
+    assert "layer 0: 'trainable' was ignored" in model.notes
 
 
 def test_the_loss_of_the_original_is_ignored() -> None:
@@ -172,7 +196,13 @@ def test_a_column_of_biases_is_read_as_a_row_with_a_note() -> None:
         (variant_b(weights={"rows": 3, "cols": 2, "data": [1]}), ("layers", 0, "weights", "data")),
         ({"layers": []}, ("layers",)),
         ({"layers": [{"type": "Dropout", "rate": 0.5}]}, ("layers",)),
-        ({"layers": [{"type": "Dropout"}]}, ("layers", 0, "rate")),
+        ({"layers": [{"type": "Dropout"}]}, ("layers",)),
+        (variant_a(weights=[0.5]), ("layers", 0, "weights")),
+        (variant_b(activation={"name": "relu", "max": 6}), ("layers", 0, "activation", "max")),
+        (
+            variant_b(activation={"name": "leaky_relu", "alpha": 2}),
+            ("layers", 0, "activation", "negative_slope"),
+        ),
         ({"layers": ["Dense"]}, ("layers", 0)),
         ({**variant_b(), "version": 2}, ("version",)),
         ({}, ()),

@@ -7,6 +7,8 @@ from core.errors import FormatError
 
 onnx = pytest.importorskip("onnx")
 
+from service.infrastructure.onnx.reader import read  # noqa: E402 - an extra
+
 
 def chain(tensor: object, layers: int) -> bytes:
     nodes = [
@@ -24,21 +26,24 @@ def chain(tensor: object, layers: int) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("dims", [(300, 300), (-1, 300), (300, -1)])
-def test_shared_initializers_count_for_each_layer(dims: tuple[int, int]) -> None:
-    from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - an extra
-
+def test_shared_initializers_count_for_each_layer() -> None:
     tensor = onnx.numpy_helper.from_array(np.ones((300, 300), np.float32), "w")
-    del tensor.dims[:]
-    tensor.dims.extend(dims)
 
     with pytest.raises(FormatError, match="more than 1000000 parameters"):
         read(chain(tensor, 60), 1_000_000)
 
 
-def test_a_graph_is_read_with_a_note_about_dropout() -> None:
-    from service.infrastructure.onnx.reader import read  # noqa: PLC0415 - an extra
+@pytest.mark.parametrize("dims", [(-1, 300), (300, -1), (1,) * 9, (2**40, 2**40)])
+def test_impossible_shapes_are_rejected_before_they_are_used(dims: tuple[int, ...]) -> None:
+    tensor = onnx.numpy_helper.from_array(np.ones((300, 300), np.float32), "w")
+    del tensor.dims[:]
+    tensor.dims.extend(dims)
 
+    with pytest.raises(FormatError, match=r"invalid shape|more than 1000000 parameters"):
+        read(chain(tensor, 2), 1_000_000)
+
+
+def test_a_graph_is_read_with_a_note_about_dropout() -> None:
     tensor = onnx.numpy_helper.from_array(np.ones((300, 300), np.float32), "w")
 
     model = read(chain(tensor, 2), 1_000_000)

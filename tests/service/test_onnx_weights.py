@@ -183,7 +183,7 @@ async def test_steps_before_the_first_layer_are_applied_in_order(
         "d": np.array([2.0], np.float32),
         "m": np.array([0.5, 1.0, 1.5], np.float32),
         "k": np.array([4.0, 2.0, 1.0], np.float32),
-        "s": np.array([-1, 2], np.int64),
+        "s": np.array([-1, 3], np.int64),
     }
     data = graph(
         [
@@ -202,7 +202,7 @@ async def test_steps_before_the_first_layer_are_applied_in_order(
 
     network = await import_model(client, data)
 
-    assert network["labels"] != ["-1", "2"]
+    assert network["labels"] != ["-1", "3"]
     rows = np.random.default_rng(3).normal(size=(5, 3))
     scaled = (rows / 2.0 - [0.5, 1.0, 1.5]) * [4.0, 2.0, 1.0]
     assert np.allclose(await outputs(client, network, rows), expected_outputs(scaled), atol=1e-6)

@@ -21,7 +21,7 @@ from service.application.networks.weight_transfer import (
     transfer_notes,
 )
 from service.application.ports.blobs import BlobCorruptError, BlobStore
-from service.application.ports.models import ExportCheck
+from service.application.ports.models import ExportCheck, ModelFiles
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.errors import (
     ConflictError,
@@ -75,6 +75,8 @@ class WeightService:
 
     Parameters
     ----------
+    model_files
+        Reads uploaded files.
     written, read
         The file formats for downloads and for uploads.
     """
@@ -84,10 +86,12 @@ class WeightService:
         blobs: BlobStore,
         limits: Limits,
         live_snapshots: LiveSnapshots,
-        written: Sequence[ModelWriter] = formats.WRITTEN_FORMATS,
-        read: Sequence[ModelReader] = formats.FILE_FORMATS,
+        model_files: ModelFiles,
+        written: Sequence[ModelWriter],
+        read: Sequence[ModelReader],
     ) -> None:
         self._blobs, self._limits, self._live_snapshots = blobs, limits, live_snapshots
+        self._model_files = model_files
         self._written = {file_format.type: file_format for file_format in written}
         self._read = {file_format.media_type: file_format for file_format in read}
         self._by_suffix = {file_format.suffix: file_format for file_format in read}
@@ -169,11 +173,7 @@ class WeightService:
         return frozenset({".json", *self._by_suffix})
 
     async def _parsed_by(self, reader: ModelReader, data: bytes) -> Parsed:
-        try:
-            model = await asyncio.to_thread(reader.read, data, self._limits.parameters)
-        except EngineError as error:
-            raise translate_engine_error(error) from None
-        return reader.type, model
+        return reader.type, await self._model_files.read(reader.type, data)
 
     async def parsed(self, document: Mapping[str, Any]) -> Parsed:
         """Return the format and the model of a document; check its sizes before parsing it."""

@@ -33,6 +33,19 @@ class ModelCache(Protocol[LoadedT]):
         """Return the number of loaded versions."""
 
 
+class ModelFiles(Protocol):
+    """Reads model files, which may be hostile."""
+
+    async def read(self, format_name: str, data: bytes) -> Model:
+        """Return the model of a file.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the file violates its format, or reading it needs too much memory or time.
+        """
+
+
 @runtime_checkable
 class ExportCheck(Protocol):
     """A format that verifies its files against the network."""

@@ -1,223 +1,208 @@
-"""Reads ONNX graphs of dense networks as scikit-learn, PyTorch and Keras export them."""
+"""Reads ONNX graphs of dense networks as scikit-learn, PyTorch and Keras export them.
+
+Each tensor of the graph is evaluated to what it is as a function of the input: a chain of dense
+layers, the index or the name of the most probable class, or a constant. A graph whose outputs are
+anything else is rejected with the node that no dense network can express, so that an import never
+computes another function than its file.
+"""
 
 import math
 from typing import Any, Final, final
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from core.arrays import Array
+from core.activations import Sigmoid, Softmax
 from core.errors import ConfigurationError, EngineError, FormatError
 from core.formats import Model
-from core.formats.named_arrays import build_model
-from core.network import LayerWeights
-from core.preprocessing import Preprocessing, Standardization
-from service.infrastructure.onnx.operators import ACTIVATIONS
+from service.infrastructure.onnx.chain import Chain
+from service.infrastructure.onnx.operators import (
+    OPERATORS,
+    ClassIndex,
+    ClassName,
+    Node,
+    Operator,
+    Unsupported,
+    Value,
+)
+from service.infrastructure.onnx.tensors import (
+    FLOATS,
+    MAX_DIMENSIONS,
+    Constants,
+    check_bounds,
+    check_external_data,
+)
 
-IGNORED_OPERATORS: Final = frozenset(
-    {"Identity", "Cast", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
-)
-"""Operators that do not change the values in a dense network."""
-LABEL_OPERATORS: Final = frozenset(
-    {
-        *("ArgMax", "ArrayFeatureExtractor", "ZipMap", "Normalizer"),
-        *("Concat", "Sub", "Gather", "Greater"),
-    }
-)
-"""Operators after the last layer that convert probabilities to labels."""
+STANDARD: Final = ("", "ai.onnx")
+"""Names of the domain of the standard operators."""
+
+MIN_OPSET: Final = 7
+"""Older operators align their operands differently."""
 
 
 def read(data: bytes, max_parameters: int) -> Model:
-    """Return the model of an ONNX file with at most ``max_parameters`` parameters."""
+    """Return the model of an ONNX file with at most ``max_parameters`` parameters.
+
+    Raises
+    ------
+    FormatError
+        If the file is invalid, or no dense network computes the same function.
+    """
     try:
         loaded = onnx.load_model_from_string(data)
-        _reject_external_data(loaded)
-        return Reader(loaded.graph, max_parameters).model()
+        check_bounds(loaded.graph)
+        check_external_data(loaded.graph)
+        return Reader(loaded, max_parameters).model()
     except EngineError:
         raise
+    except (MemoryError, RecursionError) as error:
+        raise FormatError("the ONNX file needs too much memory") from error
     except Exception as error:
         # protobuf and its helpers raise arbitrary exceptions for invalid files.
         raise FormatError(f"not a readable ONNX file: {error!s:.200}") from error
 
 
-def _reject_external_data(loaded: onnx.ModelProto) -> None:
-    """Raise FormatError if weights are stored in another file."""
-    if any(tensor.external_data for tensor in loaded.graph.initializer):
-        raise FormatError(
-            "external weights are not supported; save the weights inside the ONNX file"
-        )
-
-
 @final
 class Reader:
-    """Walks a graph from its input to the last layer."""
+    """Evaluates the nodes of a graph in their order, which is topological in a valid file."""
 
-    def __init__(self, graph: onnx.GraphProto, max_parameters: int) -> None:
-        self._max_parameters = self._parameters_left = max_parameters
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._nodes = list(graph.node)
-        for node in self._nodes:
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
-                self._constants[node.output[0]] = node.attribute[0].t
-        self._inputs = [entry.name for entry in graph.input if entry.name not in self._constants]
-        self._weights: list[LayerWeights] = []
-        self._activations: list[str] = []
+    def __init__(self, loaded: onnx.ModelProto, max_parameters: int) -> None:
+        self._graph = graph = loaded.graph
+        versions = [entry.version for entry in loaded.opset_import if entry.domain in STANDARD]
+        self._opset = max(versions, default=MIN_OPSET)
+        if self._opset < MIN_OPSET:
+            raise FormatError(f"opset {self._opset} is too old, the minimum is {MIN_OPSET}")
+        self._constants = Constants(max_parameters)
+        self._own_functions = {(entry.domain, entry.name) for entry in loaded.functions}
+        self._values: dict[str, Value] = {tensor.name: tensor for tensor in graph.initializer}
+        inputs = [entry for entry in graph.input if entry.name not in self._values]
+        if len(inputs) != 1:
+            raise FormatError(f"expected a graph with one input, got {len(inputs)}")
+        shape = _declared_shape(inputs[0])
+        known = None if shape is None or None in shape[1:] else [size or 0 for size in shape[1:]]
+        self._columns = None if known is None else math.prod(known)
+        self._has_channels = shape is not None and len(shape) > 2
+        self._values[inputs[0].name] = Chain()
         self._notes = ["an inference graph contains neither dropout nor the training configuration"]
-        # Operators before the first layer are folded into (x - mean) / scale.
-        self._mean: Array = np.zeros(1)
-        self._scale: Array = np.ones(1)
-        self._scaled = False
-        self._labels: tuple[str, ...] | None = None
 
     def model(self) -> Model:
         """Return the model that the graph describes."""
-        if len(self._inputs) != 1:
-            raise FormatError(f"expected a graph with one input, got {len(self._inputs)}")
-        current = self._inputs[0]
-        for _ in self._nodes:  # bounds the walk, because an invalid graph may contain a cycle
-            node = self._next_node(current)
-            if node is None:
-                break
-            current = self._read_node(node, current)
-        if not self._weights:
-            raise FormatError("the graph contains no dense layer")
-        self._labels = self._label_names()
-        model = build_model(self._weights, self._activations, tuple(self._notes), self._labels)
-        if not self._scaled:
-            return model
-        columns = model.network.inputs
+        for node in self._graph.node:
+            values = self._evaluate(node)
+            for name, value in zip(node.output, values, strict=False):
+                if name in self._values:
+                    raise FormatError(f"tensor {name[:80]!r} is defined twice")
+                self._values[name] = value
+        chain, labels = self._outputs()
+        columns, inputs = self._columns, len(chain.layers[0].weights)
+        if columns not in {None, inputs}:
+            raise FormatError(f"the input has {columns} columns, but the first layer has {inputs}")
+        if chain.logarithm:
+            self._notes.append(
+                "the graph returns logarithms of probabilities (LogSoftmax); the network returns "
+                "the probabilities"
+            )
+        labels = self._checked_labels(chain, labels)
+        if self._constants.half_precision:
+            self._notes.append("half-precision weights were converted to float32, without rounding")
+        return chain.model(labels, tuple(self._notes))
+
+    def _outputs(self) -> tuple[Chain, tuple[str, ...] | None]:
+        """Return the chain and the labels that the outputs of the graph are."""
+        values = {entry.name: self._values.get(entry.name) for entry in self._graph.output}
+        chains = {name: value for name, value in values.items() if isinstance(value, Chain)}
+        chain = next(iter(chains.values()), None)
+        labels = None
+        for name, value in values.items():
+            where = f"output {name[:80]!r}"
+            if isinstance(value, Unsupported):
+                raise FormatError(f"{where}: {value.reason}")
+            if isinstance(value, ClassName | ClassIndex) and value.chain is chain:
+                labels = value.names if isinstance(value, ClassName) else labels
+            elif not isinstance(value, Chain):
+                raise FormatError(f"{where} is not computed from the first output of rows")
+            elif value is not chain:
+                raise FormatError(f"{where} is a second output, which a network does not have")
+        if chain is None or not chain.layers:
+            raise FormatError("the graph returns the outputs of no dense layer")
+        return chain, labels
+
+    def _checked_labels(
+        self, chain: Chain, labels: tuple[str, ...] | None
+    ) -> tuple[str, ...] | None:
+        """Return the labels if they name every class."""
+        if labels is None:
+            self._notes.append("the file does not name the classes")
+            return None
+        units, last = chain.width or 0, chain.activations[-1]
+        classes = 2 if units == 1 and isinstance(last, Sigmoid) else units
+        if len(labels) != classes or len(set(labels)) != classes:
+            raise FormatError(f"the file names {len(labels)} of {classes} different classes")
+        if not isinstance(last, Softmax | Sigmoid):
+            self._notes.append("the names of the classes were left out: the outputs are unbounded")
+            return None
+        return labels
+
+    def _evaluate(self, node: Any) -> list[Value]:
+        """Return the values of a node's outputs."""
         try:
-            mean, scale = (
-                np.broadcast_to(values, columns).copy() for values in (self._mean, self._scale)
+            operands = [self._operand(name) for name in node.input]
+            unsupported = [value for value in operands if isinstance(value, Unsupported)]
+            if unsupported:
+                return [unsupported[0]] * len(node.output)
+            result = self._operator(node)(
+                Node(
+                    node.op_type,
+                    node.input,
+                    operands,
+                    len(node.output),
+                    _attributes(node),
+                    self._constants,
+                    self._opset,
+                    self._columns,
+                    self._has_channels,
+                )
             )
-        except ValueError as error:
-            raise FormatError(
-                f"the standardisation does not match the {columns} inputs of the network"
-            ) from error
-        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0.0).all()):
-            raise FormatError(
-                "expected a standardisation with finite means and finite, positive scales"
-            )
-        scaling = Standardization(mean, scale)
-        return Model(model.network, model.labels, Preprocessing(scaling), model.notes)
+            return result if isinstance(result, list) else [result]
+        except (ConfigurationError, FormatError) as error:
+            name = node.name or next(iter(node.output), "")
+            reason = f"node {name[:80]!r} ({node.op_type[:40]}) {error}"
+            return [Unsupported(reason)] * max(1, len(node.output))
 
-    def _next_node(self, name: str) -> Any:
-        """Return the node that consumes the tensor ``name``, or None after the last layer."""
-        consumers = [node for node in self._nodes if name in node.input]
-        candidates = [node for node in consumers if node.op_type not in LABEL_OPERATORS]
-        if not self._weights:  # before the first layer, a subtraction is a standardisation
-            candidates = consumers
-        if len(candidates) > 1:
-            relevant = [node for node in candidates if node.op_type not in IGNORED_OPERATORS]
-            candidates = relevant or candidates[:1]
-        return candidates[0] if candidates else None
+    def _operand(self, name: str) -> Value | None:
+        """Return the value of a tensor; None if an operand is left out."""
+        if name and name not in self._values:
+            raise FormatError(f"reads {name[:80]!r}, which no node before it writes")
+        return self._values.get(name)
 
-    def _read_node(self, node: Any, current: str) -> str:
-        """Read the node that consumes the tensor ``current`` and return the name of its output."""
-        operator = node.op_type
-        if operator in {"Gemm", "MatMul"}:
-            self._add_layer(node, current)
-        elif operator == "Add" and self._weights:
-            self._add_biases(node, current)
-        elif operator in ACTIVATIONS:
-            self._set_activation(node)
-        elif operator in {"Sub", "Div", "Mul", "Add", "Scaler"} and not self._weights:
-            self._fold_standardization(node, current)
-        elif operator not in IGNORED_OPERATORS:
-            raise FormatError(f"unsupported operator {operator[:40]!r} in a dense network")
-        return str(node.output[0])
+    def _operator(self, node: Any) -> Operator:
+        """Return the function that evaluates a node."""
+        operator = OPERATORS.get(("" if node.domain in STANDARD else node.domain, node.op_type))
+        if operator is None or (node.domain, node.op_type) in self._own_functions:
+            raise FormatError("is not supported in a dense network")
+        return operator
 
-    def _add_layer(self, node: Any, current: str) -> None:
-        weights = self._array(_operand(node, current))
-        if weights.ndim != 2 or node.input[0] != current:
-            raise FormatError(
-                f"expected {node.op_type} to multiply rows by a two-dimensional constant matrix"
-            )
-        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-        if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0:
-            raise FormatError("Gemm with transA or alpha is not supported")
-        if attributes.get("transB", 0):
-            weights = weights.T
-        biases = np.zeros(weights.shape[1], weights.dtype)
-        if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2]:
-            beta = attributes.get("beta", 1.0)
-            biases = self._array(node.input[2]).reshape(-1) * np.asarray(beta, weights.dtype)
-        self._weights.append(LayerWeights(weights, biases))
-        self._activations.append("linear")
 
-    def _add_biases(self, node: Any, current: str) -> None:
-        if self._activations[-1] != "linear":
-            raise FormatError("an Add after an activation is not supported in a dense network")
-        biases = self._array(_operand(node, current)).reshape(-1)
-        last = self._weights[-1]
-        if biases.shape != last.biases.shape:
-            raise FormatError(f"expected biases of shape {last.biases.shape}, got {biases.shape}")
-        self._weights[-1] = LayerWeights(last.weights, last.biases + biases)
+def _attributes(node: Any) -> dict[str, Any]:
+    """Return the attributes of a node by name."""
+    if len({entry.name for entry in node.attribute}) != len(node.attribute):
+        raise FormatError("repeats an attribute")
+    return {
+        entry.name: helper.get_attribute_value(entry)
+        for entry in node.attribute
+        if entry.type not in {entry.GRAPH, entry.GRAPHS}
+    }
 
-    def _set_activation(self, node: Any) -> None:
-        name = ACTIVATIONS[node.op_type]
-        if not self._weights or self._activations[-1] != "linear":
-            raise FormatError(f"expected {node.op_type} directly after a layer")
-        axes = [entry.i for entry in node.attribute if entry.name == "axis"]
-        if name == "softmax" and axes and axes[0] not in {-1, 1}:
-            raise FormatError(f"expected Softmax over axis 1 or -1, got axis {axes[0]}")
-        slopes = [entry.f for entry in node.attribute if entry.name == "alpha"]
-        if name == "leaky_relu" and slopes and not math.isclose(slopes[0], 0.01, rel_tol=1e-6):
-            raise ConfigurationError(f"expected LeakyRelu with alpha 0.01, got {slopes[0]:.4g}")
-        self._activations[-1] = name
 
-    def _fold_standardization(self, node: Any, current: str) -> None:
-        """Fold an operator before the first layer into the standardisation."""
-        self._scaled = True
-        if node.op_type == "Scaler":  # operator of ai.onnx.ml: (x - offset) * scale
-            values = {entry.name: np.array(entry.floats, np.float64) for entry in node.attribute}
-            self._mean = self._mean + values["offset"] * self._scale
-            self._scale = self._scale / values["scale"]
-            return
-        operand = self._array(_operand(node, current)).astype(np.float64).reshape(-1)
-        if node.input[0] != current and node.op_type in {"Sub", "Div"}:
-            raise FormatError(f"expected {node.op_type} with the input as its first operand")
-        if node.op_type in {"Sub", "Add"}:
-            sign = 1.0 if node.op_type == "Sub" else -1.0
-            self._mean = self._mean + sign * operand * self._scale
-        else:
-            self._scale = self._scale * (operand if node.op_type == "Div" else 1.0 / operand)
-
-    def _label_names(self) -> tuple[str, ...] | None:
-        """Return the constant that a label operator selects from, if it names every class."""
-        units = len(self._weights[-1].biases)
-        classes = 2 if units == 1 and self._activations[-1] == "sigmoid" else units
-        selectors = [
-            node for node in self._nodes if node.op_type in {"ArrayFeatureExtractor", "Gather"}
-        ]
-        for name in {name for node in selectors for name in node.input}:
-            tensor = self._constants.get(name)
-            if tensor is None or math.prod(tensor.dims) != classes or classes < 2:
-                continue
-            values = numpy_helper.to_array(tensor).reshape(-1).tolist()
-            texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-            if len(set(texts)) == classes and self._activations[-1] in {"softmax", "sigmoid"}:
-                return tuple(texts)
-        self._notes.append("the file does not name the classes")
+def _declared_shape(entry: Any) -> list[int | None] | None:
+    """Return the shape of the input, with None for what is not fixed; None if there is none."""
+    kind = entry.type.tensor_type
+    if kind.elem_type not in FLOATS:
+        raise FormatError(f"expected a floating-point input {entry.name[:80]!r}")
+    if not kind.HasField("shape"):
         return None
-
-    def _array(self, name: str) -> Array:
-        tensor = self._constants.get(name)
-        if tensor is None:
-            raise FormatError(f"expected {name[:80]!r} to be a constant; it is computed")
-        array: Array = numpy_helper.to_array(tensor)
-        self._parameters_left -= array.size  # a constant counts every time a layer uses it
-        if self._parameters_left < 0:
-            raise FormatError(f"the file has more than {self._max_parameters} parameters")
-        if array.dtype.kind != "f":
-            raise FormatError(f"expected floating-point values in {name[:80]!r}, got {array.dtype}")
-        return array.astype(np.float64 if array.dtype == np.float64 else np.float32)
-
-
-def _operand(node: Any, current: str) -> str:
-    """Return the name of the node's first input other than the tensor ``current``."""
-    operand = next((str(name) for name in node.input if name != current), None)
-    if operand is None:
-        raise FormatError(f"expected a second input of {node.op_type}")
-    return operand
+    if not 2 <= len(kind.shape.dim) <= MAX_DIMENSIONS:
+        raise FormatError(
+            f"expected an input of shape (rows, columns), got {len(kind.shape.dim)} dimensions"
+        )
+    return [size.dim_value if size.HasField("dim_value") else None for size in kind.shape.dim]

@@ -12,7 +12,15 @@ from core.formats import Model
 from core.layers import Dense
 from core.network import LayerWeights
 from core.preprocessing import Standardization
-from service.infrastructure.onnx.operators import OPERATORS
+
+OPERATORS: Final = {
+    "relu": "Relu",
+    "leaky_relu": "LeakyRelu",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "softmax": "Softmax",
+}
+"""The operators of the activations."""
 
 OPSET: Final = 17
 IR_VERSION: Final = 10
