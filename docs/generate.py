@@ -70,11 +70,14 @@ IN_JOBS = {
 
 
 REMEDIES = {
+    "range_not_satisfiable": "The file is shorter than the `Range` header requests.",
+    "too_many_connections": "The server has `NEUROND_MAX_CONNECTIONS` open connections. Reuse "
+    "connections, or raise the limit.",
     "bad_request": "The request is invalid. `detail` contains the reason.",
     "checkpoint_corrupt": "The file does not match its digest. Request another checkpoint.",
     "conflict": "Read the resource again. `detail` contains the reason.",
-    "csrf_rejected": "A browser sent this request from a page of another site, or, without API "
-    "keys, under a domain. See [Troubleshoot](../how-to/troubleshoot.md#403-csrf_rejected).",
+    "csrf_rejected": "A page of another site sent this request, or no API key exists and the "
+    "`Host` is not localhost. See [Troubleshoot](../how-to/troubleshoot.md#403-csrf_rejected).",
     "dataset_corrupt": "The file does not match its digest. Upload the dataset again.",
     "dataset_in_use": "`job` identifies the job. Cancel it, or wait until it ends.",
     "duplicate_job": "`job` identifies the job. Omit `on_duplicate` to run both.",

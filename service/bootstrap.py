@@ -137,7 +137,12 @@ def build(settings: Settings, prepared: DataDirectory | None = None) -> FastAPI:
         finally:
             directory.release()
 
-    return create_api(lifespan, inference_protocols(settings), traced=settings.telemetry)
+    return create_api(
+        lifespan,
+        inference_protocols(settings),
+        traced=settings.telemetry,
+        cors_origins=settings.cors_origins,
+    )
 
 
 def inference_protocols(settings: Settings) -> list[InferenceProtocol]:
@@ -334,5 +339,6 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
         events=EncodedEvents(),
         uploads=directory.uploads,
         closing=closing,
+        cors_origins=settings.cors_origins,
     )
     return RunningServer(services, database, server, dispatcher, cache, event_bus, processes)

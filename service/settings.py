@@ -1,14 +1,22 @@
 """Settings, read from the environment variables NEUROND_<NAME>."""
 
 import difflib
+import json
 import math
 import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AliasChoices, Field, SecretStr, StringConstraints, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.domain.limits import DEFAULT_LIMITS, MAX_WIDTH
 
@@ -48,6 +56,12 @@ PREFIX: Final = "NEUROND_"
 CLIENT_VARIABLES: Final = frozenset({"NEUROND_API_KEY", "NEUROND_URL"})
 """Environment variables that clients of the server read."""
 
+Origin = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?$|^https?://\[[0-9a-f:]+\](:[0-9]{1,5})?$"
+    ),
+]
 Route = Annotated[str, StringConstraints(pattern="^/")]
 
 
@@ -120,6 +134,11 @@ class Settings(BaseSettings):
         default=False,
         description="While no API key exists, give every client full access, and allow the server "
         "to listen on an address that other machines can reach.",
+    )
+    cors_origins: Annotated[frozenset[Origin], NoDecode] = Field(
+        frozenset(),
+        description="Origins whose pages may use the API in a browser, separated by commas: "
+        "https://app.example. None by default.",
     )
     bootstrap_key: SecretStr | None = Field(
         None,
@@ -253,6 +272,16 @@ class Settings(BaseSettings):
         description="Maximum attempts at a job whose worker crashes; after the last one the job "
         "fails.",
     )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def split_origins(cls, value: Any) -> Any:
+        """Return the origins of a list separated by commas, or of a JSON list."""
+        if isinstance(value, str):
+            if value.lstrip().startswith("["):
+                return json.loads(value)
+            return [origin.strip() for origin in value.split(",") if origin.strip()]
+        return value
 
     @model_validator(mode="before")
     @classmethod

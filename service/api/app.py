@@ -1,11 +1,12 @@
 """The HTTP application."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.datastructures import State
+from starlette.middleware.cors import CORSMiddleware
 
 from service.api import docs, errors, guide, health, web_ui
 from service.api.inference_middleware import InferenceMiddleware
@@ -13,6 +14,7 @@ from service.api.inference_pipeline import InferencePipeline
 from service.api.middleware.request_context import RequestContext
 from service.api.protocols.base import InferenceProtocol
 from service.api.query import check_query
+from service.api.request_checks import CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS
 from service.api.v1.datasets import routes as datasets
 from service.api.v1.datasets.schemas import BuiltinBody, RowsBody
 from service.api.v1.inference import explain
@@ -55,7 +57,11 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_api(
-    lifespan: Lifespan, protocols: Sequence[InferenceProtocol], *, traced: bool = False
+    lifespan: Lifespan,
+    protocols: Sequence[InferenceProtocol],
+    *,
+    traced: bool = False,
+    cors_origins: Collection[str] = (),
 ) -> FastAPI:
     """Return the application.
 
@@ -70,6 +76,8 @@ def create_api(
     traced
         True to record a span for each request. The environment variables of OpenTelemetry
         configure the exporter.
+    cors_origins
+        Origins whose pages may use the API.
     """
     state = State()
     operations = [operation for protocol in protocols for operation in protocol.operations]
@@ -110,6 +118,14 @@ def create_api(
     errors.install(app)
     app.add_middleware(RequestContext)
     app.add_middleware(InferenceMiddleware, pipeline=pipeline)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[*cors_origins],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_RESPONSE_HEADERS,
+        )
     _complete_openapi(app)
     return app
 

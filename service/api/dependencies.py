@@ -50,6 +50,8 @@ class Services:
         Directory of temporary files for uploaded bodies.
     closing
         Set when the server starts to shut down.
+    cors_origins
+        Origins whose pages may use the API.
     """
 
     networks: NetworkService
@@ -74,6 +76,7 @@ class Services:
     events: EncodedEvents
     uploads: Path
     closing: asyncio.Event
+    cors_origins: frozenset[str] = frozenset()
 
 
 def services_of(request: Request) -> Services:

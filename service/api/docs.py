@@ -14,7 +14,10 @@ from service.domain.errors import NotFoundError
 
 router = APIRouter(include_in_schema=False)
 
-POLICY: Final = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+POLICY: Final = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
 ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
@@ -42,11 +45,22 @@ header a { color: #1f4fd8; text-decoration: none }
 </body>
 </html>
 """
-START_SCRIPT: Final = """SwaggerUIBundle({
+START_SCRIPT: Final = """const safe = () => ({
+  statePlugins: {
+    spec: {
+      wrapSelectors: {
+        allowTryItOutFor: () => (state, path, method) =>
+          method !== "delete" && !path.startsWith("/v1/keys"),
+      },
+    },
+  },
+});
+SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#page",
   deepLinking: true,
   tryItOutEnabled: true,
+  plugins: [safe],
   displayRequestDuration: true,
   defaultModelsExpandDepth: -1,
 });

@@ -11,6 +11,7 @@ from service.api.dependencies import address_of
 from service.api.encoding import routed_path
 from service.api.inference_pipeline import InferencePipeline
 from service.api.protocols.base import InferenceRequest
+from service.api.request_checks import OVERLOADED
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class InferenceMiddleware:
             await self._app(scope, receive, send)
             return
         request: InferenceRequest | None = scope.get("extensions", {}).get(PENDING)
-        if request is None:
+        if request is None and OVERLOADED not in scope.get("extensions", {}):
             path = routed_path(scope.get("raw_path") or b"", scope["path"])
             named = dict(reversed(scope["headers"]))
             request = self._pipeline.match(path, named, address_of(scope), scope["query_string"])

@@ -42,7 +42,12 @@ from service.api.protocols.base import (
     Operation,
 )
 from service.api.query import check_query_string
-from service.api.request_checks import check_origin, choose_request_id
+from service.api.request_checks import (
+    SECURITY_HEADERS,
+    allows_origin,
+    check_origin,
+    choose_request_id,
+)
 from service.api.strict_json import parse_json
 from service.application.access.api_keys import allowed
 from service.application.access.rate_limits import CLASSES
@@ -58,7 +63,10 @@ log = logging.getLogger(__name__)
 CACHED_PATHS: Final = 4096
 CACHED_HEADERS: Final = 1024
 
-NOSNIFF: Final = b"x-content-type-options: nosniff\r\n"
+COMMON_HEADERS: Final = b"".join(
+    b"%s: %s\r\n" % (name.encode(), value.encode())
+    for name, value in (*SECURITY_HEADERS.items(), ("cache-control", "no-store"))
+)
 CLOSE: Final = b"connection: close\r\n"
 
 
@@ -201,10 +209,12 @@ class InferencePipeline:
             _encode_headers(own),
             len(body),
             request.id.encode(),
-            NOSNIFF,
+            COMMON_HEADERS,
         )
         services = self.services
         if services is not None:
+            if services.cors_origins and allows_origin(services, request.headers):
+                headers = headers.replace(b"same-origin", b"cross-origin", 1)
             seconds = time.perf_counter() - request.started
             services.metrics.request("POST", request.operation.path, status, seconds)
             if services.closing.is_set():

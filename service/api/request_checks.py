@@ -5,12 +5,16 @@ import itertools
 import re
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
+from starlette.types import Scope
+
 from service.api.dependencies import Services
-from service.domain.errors import ServiceError
+from service.domain.errors import ServiceError, UnavailableError
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+HOST: Final = re.compile(r"(?P<name>\[[^\]]*\]|[^:]*)(:\d*)?")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PROCESS_ID: Final = secrets.token_hex(12)
 """Makes the request ids of processes different; a number follows, which costs less than chance."""
@@ -18,8 +22,34 @@ PROCESS_ID: Final = secrets.token_hex(12)
 _numbers = itertools.count()
 
 
+SECURITY_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+}
+"""Headers of every response that does not set them itself. Pages have their own policies."""
+
+HEALTH_PATHS: Final = frozenset(
+    {"/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready"}
+)
+"""Health checks, which are answered under any name of the host."""
+
+OVERLOADED: Final = "neurond.overloaded"
+"""ASGI extension: the connection is beyond the limit of `NEUROND_MAX_CONNECTIONS`."""
+
+CORS_REQUEST_HEADERS: Final = (
+    *("Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-Match"),
+    *("If-None-Match", "Last-Event-ID", "Prefer", "X-Request-ID", "X-Neurond-Tenant"),
+)
+CORS_RESPONSE_HEADERS: Final = (
+    *("ETag", "Location", "Link", "Retry-After", "X-Request-ID", "Idempotency-Replayed"),
+    *("Preference-Applied", "Content-Disposition", "RateLimit", "RateLimit-Policy"),
+)
+"""Response headers that pages of the allowed origins can read."""
+
+
 class CsrfRejectedError(ServiceError):
-    """A browser was led here by another site."""
+    """A browser may have been led here by another site."""
 
     code = "csrf_rejected"
 
@@ -32,8 +62,17 @@ def choose_request_id(headers: Mapping[bytes, bytes]) -> str:
     return f"{PROCESS_ID}{next(_numbers):08x}"
 
 
-def check_origin(services: Services | None, method: str, headers: Mapping[bytes, bytes]) -> None:
-    """Raise CsrfRejectedError for requests that a page of another site made.
+def check_connections(scope: Scope) -> None:
+    """Raise UnavailableError for a connection beyond the limit; `/healthz` is always answered."""
+    if OVERLOADED in scope.get("extensions", {}) and scope["path"] != "/healthz":
+        detail = "the server has too many connections; try again later"
+        raise UnavailableError(detail, code="too_many_connections")
+
+
+def check_origin(
+    services: Services | None, method: str, headers: Mapping[bytes, bytes], path: str = ""
+) -> None:
+    """Raise CsrfRejectedError for requests that a page of another site may have made.
 
     Parameters
     ----------
@@ -41,36 +80,54 @@ def check_origin(services: Services | None, method: str, headers: Mapping[bytes,
         None while the server starts.
     headers
         Names in lower case.
+    path
+        Health checks are answered under any name of the host.
     """
-    if _is_dns_rebinding(services, headers):
+    if (
+        services is not None
+        and services.authenticator.anonymous
+        and not services.authenticator.anywhere
+        and not is_loopback(headers.get(b"host", b""))
+        and path not in HEALTH_PATHS
+    ):
         raise CsrfRejectedError(
-            "without API keys, browsers must use localhost or an IP address, not a domain name"
+            "without API keys the Host must be localhost or a loopback address; create a key, or "
+            "set NEUROND_ALLOW_ANONYMOUS"
         )
-    if method not in SAFE_METHODS and _is_from_another_site(headers):
+    if method not in SAFE_METHODS and _is_from_another_site(services, headers):
         raise CsrfRejectedError("pages of another site cannot change anything here")
 
 
-def _is_dns_rebinding(services: Services | None, headers: Mapping[bytes, bytes]) -> bool:
-    """Return True if a browser uses a name that another site may have pointed here."""
-    if services is None or not services.authenticator.anonymous or services.authenticator.anywhere:
+@lru_cache(64)
+def is_loopback(host: bytes) -> bool:
+    """Return True if a Host is ``localhost`` or a loopback address, with or without a port.
+
+    Any other name may belong to a site that lets it resolve to this machine.
+    """
+    match = HOST.fullmatch(host.decode("latin-1").lower())
+    if match is None:
         return False
-    browser = b"origin" in headers or b"sec-fetch-site" in headers
-    browser = browser or headers.get(b"user-agent", b"").startswith(b"Mozilla/")
-    return browser and _is_domain(headers.get(b"host", b"").decode("latin-1"))
-
-
-def _is_domain(host: str) -> bool:
-    """Return True if a Host is a name with a dot, which somebody can own."""
-    name = host.rpartition(":")[0] or host
+    name = match["name"]
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
-        return "." in name
-    return False
+        return False
 
 
-def _is_from_another_site(headers: Mapping[bytes, bytes]) -> bool:
+def allows_origin(services: Services | None, headers: Mapping[bytes, bytes]) -> bool:
+    """Return True if a page of an origin in `NEUROND_CORS_ORIGINS` makes the request."""
+    origin = headers.get(b"origin")
+    return (
+        origin is not None
+        and services is not None
+        and origin.decode("latin-1") in services.cors_origins
+    )
+
+
+def _is_from_another_site(services: Services | None, headers: Mapping[bytes, bytes]) -> bool:
     """Return True if a browser says that a page of another site made the request."""
+    if allows_origin(services, headers):
+        return False
     if headers.get(b"sec-fetch-site") in {b"cross-site", b"same-site"}:
         return True
     origin = headers.get(b"origin")

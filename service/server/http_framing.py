@@ -1,15 +1,21 @@
 """The framing of HTTP requests, and the errors that are sent before a request reaches the API."""
 
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+
+from service.api.request_checks import SECURITY_HEADERS
 
 REASONS: Final = {
     400: ("Bad Request", "bad_request", "Bad request"),
     408: ("Request Timeout", "request_timeout", "Request timeout"),
     431: ("Request Header Fields Too Large", "headers_too_large", "Headers too large"),
 }
+
+
+AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class Framing(NamedTuple):
@@ -53,8 +59,43 @@ def error_response(status: int, detail: str) -> bytes:
         "request_id": request_id,
     }
     body = json.dumps(problem).encode()
-    headers = (
-        f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/problem+json\r\n"
-        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
-    )
-    return headers.encode() + body
+    headers = {
+        "content-type": "application/problem+json",
+        "content-length": str(len(body)),
+        "x-request-id": request_id,
+        **SECURITY_HEADERS,
+        "cache-control": "no-store",
+        "connection": "close",
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} {reason}\r\n{lines}\r\n".encode() + body
+
+
+class _UntilClose(int):
+    """A content length that every body has."""
+
+    def __lt__(self, _: object) -> bool:
+        return False
+
+    def __sub__(self, _: object) -> "_UntilClose":
+        return self
+
+    def __ne__(self, _: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
+UNTIL_CLOSE: Final = _UntilClose()
+
+
+def target_problem(url: bytes, host: bytes) -> str:
+    """Return the problem of a request target, or ""."""
+    if b"#" in url:
+        return "a request target must not have a fragment"
+    if url.startswith(b"/") or url == b"*":
+        return ""
+    named = AUTHORITY.match(url)
+    if named is None:
+        return "the request target must be a path or an http URL"
+    return "" if named[1].lower() == host.lower() else "request target does not match Host"

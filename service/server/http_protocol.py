@@ -15,8 +15,15 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.api.request_checks import OVERLOADED
 from service.api.response_limits import STREAM
-from service.server.http_framing import Framing, error_response, read_framing
+from service.server.http_framing import (
+    UNTIL_CLOSE,
+    Framing,
+    error_response,
+    read_framing,
+    target_problem,
+)
 
 MAX_HEADER_BYTES: Final = 16 << 10
 MAX_HEADERS: Final = 100
@@ -32,8 +39,14 @@ Other responses have no such limit: the kernel may buffer megabytes, which a slo
 minutes to read.
 """
 
-MAX_IGNORED_BODY_BYTES: Final = 64 << 20
-"""Body bytes that are ignored after the response, before the connection is closed."""
+MAX_IGNORED_BYTES: Final = 512 << 20
+"""Bytes that are read and ignored after the response, before the connection is closed.
+
+A client that is still sending would see a reset instead of the response.
+"""
+
+LINGER_SECONDS: Final = 30.0
+"""Maximum time for which bytes are ignored after the last response of a connection."""
 
 MAX_STREAM_BUFFER_BYTES: Final = 8 << 10
 """Stream bytes buffered for a client that does not read; the kernel buffers twice as many."""
@@ -42,7 +55,6 @@ VERSIONS: Final = frozenset({"1.1", "1.0"})
 HOST: Final = re.compile(
     rb"[\w.~!$&'()*+,;=%-]*(:\d*)?|\[[0-9A-Fa-f:.]+(%[\w.~%-]+)?\](:\d*)?", re.ASCII
 )
-AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -60,6 +72,13 @@ class HttpProtocol(HttpToolsProtocol):
     _host = b""
     _valid_head: tuple[Any, ...] = ()
     _repeats = False
+    _ignored_bytes: int | None = None
+    """Set after the last response, while the client is still sending."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # uvicorn would answer without a problem document; see `is_overloaded`.
+        self._max_connections, self.limit_concurrency = self.limit_concurrency, None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline of the first request."""
@@ -89,7 +108,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes; start a deadline only if a request is incomplete."""
-        if self._rejected:
+        if self._rejected or self._ignored_bytes is not None:
+            self._ignore(data)
             return
         was_in_body, previous_bytes, requests = self._in_body, self._body_bytes, self._requests
         was_idle = not (self._in_headers or was_in_body)
@@ -111,6 +131,13 @@ class HttpProtocol(HttpToolsProtocol):
                 self._is_idle()
             ):  # after a blank line, or the rest of the body of an answered request
                 self._expect_headers()
+
+    def _ignore(self, data: bytes) -> None:
+        """Count bytes that are ignored; close the connection after too many of them."""
+        if self._ignored_bytes is not None:
+            self._ignored_bytes += len(data)
+            if self._ignored_bytes > MAX_IGNORED_BYTES:
+                self.transport.close()
 
     def _parse(self, data: bytes) -> None:
         """Parse as uvicorn does; the parser reads nothing after an offer of another protocol."""
@@ -180,9 +207,8 @@ class HttpProtocol(HttpToolsProtocol):
         if host != self._host and not HOST.fullmatch(host):
             return "invalid Host header"
         self._host = host
-        named = None if self.url.startswith(b"/") else AUTHORITY.match(self.url)
-        if named and named[1].lower() != host.lower():
-            return "request target does not match Host"
+        if problem := target_problem(self.url, host):
+            return problem
         return self._unsupported(version, fields)
 
     def _unsupported(self, version: str, fields: Framing) -> str:
@@ -200,10 +226,22 @@ class HttpProtocol(HttpToolsProtocol):
 
     def begin(self) -> None:
         """Start to handle a request whose headers are valid."""
+        extensions: dict[str, Any] = {STREAM: self._limit_send_buffer}
+        if self.is_overloaded():
+            extensions[OVERLOADED] = True
+        self.scope["extensions"] = cast("Any", extensions)
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", _ClosingTransport(self))
         if self._unparsed_bytes is not None:
             self.cycle.keep_alive = False
-        self.scope["extensions"] = cast("dict[str, Any]", {STREAM: self._limit_send_buffer})
+        if self.parser.get_http_version() == "1.0":  # it has no chunks: the body ends at the close
+            self.cycle.chunked_encoding = False
+            self.cycle.expected_content_length = UNTIL_CLOSE
+
+    def is_overloaded(self) -> bool:
+        """Return True if the server has more connections than it may have."""
+        limit = self._max_connections
+        return limit is not None and len(self.connections) > limit
 
     def _limit_send_buffer(self) -> None:
         """Buffer little for a client that does not read its stream."""
@@ -235,6 +273,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next request, or with a rejection that waited for this response."""
+        if self._ignored_bytes is not None:
+            self.server_state.total_requests += 1
+            return
         super().on_response_complete()
         current = self._current
         if self._in_body and current is self.cycle:
@@ -276,7 +317,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._reject(431, f"chunk extensions and trailers exceed {MAX_HEADER_BYTES} bytes")
         elif (
             self._answered_at_bytes is not None
-            and self._body_bytes - self._answered_at_bytes > MAX_IGNORED_BODY_BYTES
+            and self._body_bytes - self._answered_at_bytes > MAX_IGNORED_BYTES
         ):
             self.transport.close()
         elif self._receive_timer is None:
@@ -316,7 +357,22 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             if response:
                 self.transport.write(response)
+            self.close_after_response()
+
+    def close_after_response(self) -> None:
+        """Close the connection, after reading on if the client is still sending a request."""
+        if self.transport.is_closing() or self._ignored_bytes is not None:
+            return
+        if not (self._in_headers or self._in_body):
             self.transport.close()
+            return
+        self._ignored_bytes = 0
+        self._cancel_receive_timer()
+        self._unset_keepalive_if_required()
+        self._receive_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.flow.resume_reading()
+        with contextlib.suppress(OSError, NotImplementedError):
+            self.transport.write_eof()
 
     def _cancel_send_timer(self) -> None:
         if self._send_timer is not None:
@@ -327,3 +383,22 @@ class HttpProtocol(HttpToolsProtocol):
         if self._receive_timer is not None:
             self._receive_timer.cancel()
             self._receive_timer = None
+
+
+class _ClosingTransport:
+    """The transport of a cycle, whose `close` lets a client that is still sending see the response.
+
+    Parameters
+    ----------
+    protocol
+        The connection.
+    """
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+
+    def close(self) -> None:
+        """Close the connection after the response."""
+        self._protocol.close_after_response()

@@ -122,14 +122,13 @@ class InferenceHttpProtocol(HttpProtocol):
     def _is_whole_and_alone(self) -> bool:
         """Return True for a small keep-alive POST on a connection without other requests."""
         busy = self.cycle is not None and not self.cycle.response_complete
-        limit = self.limit_concurrency
         return (
             self.parser.get_method() == b"POST"
             and not busy
             and not self.flow.write_paused
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
-            and (limit is None or len(self.connections) < limit)
+            and not self.is_overloaded()
         )
 
     def _match(self) -> InferenceRequest | None:
@@ -146,6 +145,8 @@ class InferenceHttpProtocol(HttpProtocol):
         services, headers = self._pipeline.services, dict(reversed(self.headers))
         if services is None or not ASGI_HEADERS.isdisjoint(headers):
             return None
+        if services.cors_origins and b"origin" in headers:
+            return None  # the middleware for CORS handles it
         length = headers.get(b"content-length", b"")
         short = length.isdigit() and len(length) <= MAX_CONTENT_LENGTH_DIGITS
         if not short or int(length) > services.limits.inline_bytes:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,7 +35,7 @@ def exchange(server: Server, request_bytes: bytes, *, seconds: float = 5.0) -> t
     return (int(received.split(b" ", 2)[1]) if received.startswith(b"HTTP/1.1 ") else 0), received
 
 
-HOST = b"Host: x\r\n"
+HOST = b"Host: localhost\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
 POST = b"POST /v1/networks HTTP/1.1\r\nContent-Type: application/json\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -64,7 +64,11 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
         (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n" + GET, 400),
         (b"GET http://other/ HTTP/1.1\r\n" + HOST + b"\r\n" + GET, 400),
         (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n" + GET, 400),
+        (b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n" + GET, 400),
+        (b"GET /v1/version#part HTTP/1.1\r\n" + HOST + b"\r\n" + GET, 400),
+        (b"GET ftp://localhost/ HTTP/1.1\r\n" + HOST + b"\r\n" + GET, 400),
+        (b"GET file:///etc/passwd HTTP/1.1\r\n" + HOST + b"\r\n" + GET, 400),
+        (b"GET v1/version HTTP/1.1\r\n" + HOST + b"\r\n" + GET, 400),
         (b"GET /\r\n\r\n" + GET, 400),
         (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n" + GET, 400),
         (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + GET, 400),
@@ -99,12 +103,60 @@ def test_trailers_are_not_treated_as_headers(server: Server) -> None:
 
 
 def test_a_long_body_is_not_read_after_the_response(server: Server) -> None:
-    request = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 200000000\r\n\r\n"
+    request = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 900000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
         connection.sendall(request)
         assert connection.recv(65536).startswith(b"HTTP/1.1 404")
         with pytest.raises(ConnectionError):
-            connection.sendall(bytes(96 << 20))
+            connection.sendall(bytes(640 << 20))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "size", "status"),
+    [
+        ("/v1/networks", "application/json", 12 << 20, 413),
+        ("/v1/datasets", "text/csv", 300 << 20, 413),
+        ("/v1/networks", "text/plain", 12 << 20, 415),
+        ("/v1/networks/x/classify", "application/json", 48 << 20, 404),
+        ("/v2/models/x/infer", "application/json", 48 << 20, 404),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_early_response_reaches_a_client_that_is_still_sending(
+    server: Server, path: str, kind: str, size: int, status: int, *, chunked: bool
+) -> None:
+    """A client as urllib sends all of its body before it reads the response."""
+    part = bytes(1 << 20)
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+    head = f"POST {path} HTTP/1.1\r\nContent-Type: {kind}\r\n".encode() + HOST + framing
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30.0) as connection:
+            connection.sendall(head + b"\r\n\r\n")
+            for _ in range(size // len(part)):
+                connection.sendall(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
+            if chunked:
+                connection.sendall(b"0\r\n\r\n")
+            received = connection.recv(65536)
+
+        assert received.startswith(b"HTTP/1.1 %d" % status), received[:200]
+        assert received.count(b"HTTP/1.1 ") == 1
+
+
+def test_http_1_0_gets_a_stream_without_chunks(server: Server) -> None:
+    fit = {"inputs": [[0.0], [1.0]] * 20, "targets": ["a", "b"] * 20, "training": {"epochs": 2}}
+    server.client.post("/v1/fit?wait=30", json=fit).raise_for_status()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
+        connection.sendall(b"GET /v1/jobs/latest/events HTTP/1.0\r\n" + HOST + b"\r\n")
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b" 200 " in head
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    assert body.startswith((b"retry:", b"id:", b"event:", b":"))
+    assert b"event: end" in body
 
 
 @pytest.mark.parametrize("rest", [b"X: a\r\n" * 10_000, b"zz\r\n"])
@@ -136,7 +188,7 @@ def test_an_offer_to_upgrade_to_http2_is_answered_in_http1(server: Server) -> No
     assert status == 201, received
     assert b"connection: close" in received
     assert received.count(b"HTTP/1.1 ") == 1
-    assert exchange(server, b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n")[0] == 400
+    assert exchange(server, b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost:1\r\n\r\n")[0] == 400
 
 
 def test_pipelined_upgrade_requests_get_one_response(server: Server) -> None:
@@ -149,7 +201,7 @@ def test_pipelined_upgrade_requests_get_one_response(server: Server) -> None:
 
 
 def test_a_body_after_an_upgrade_request_is_not_parsed_as_a_request(server: Server) -> None:
-    smuggled = b"DELETE /models/none HTTP/1.1\r\nHost: x\r\n\r\n"
+    smuggled = b"DELETE /models/none HTTP/1.1\r\nHost: localhost\r\n\r\n"
     offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
     head = b"POST /healthz HTTP/1.1\r\n" + HOST + offer
     with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
@@ -237,7 +289,7 @@ def test_healthz_is_fast_during_a_thousand_incomplete_requests(server: Server) -
     try:
         for _ in range(1000):
             connection = socket.create_connection(("127.0.0.1", server.port), timeout=5.0)
-            connection.sendall(b"POST /v1/networks HTTP/1.1\r\nHost: x\r\nX-")
+            connection.sendall(b"POST /v1/networks HTTP/1.1\r\nHost: localhost\r\nX-")
             connections.append(connection)
         times = []
         for _ in range(100):
@@ -278,3 +330,28 @@ def test_a_slow_body_times_out_and_a_long_one_does_not(monkeypatch: pytest.Monke
     protocol.loop.now = 661.0  # type: ignore[attr-defined]
     protocol._body_timeout()
     assert statuses == [408]
+
+
+def test_connections_beyond_the_limit_get_a_problem(serve: Callable[..., Server]) -> None:
+    server = serve("few", workers=1, NEUROND_MAX_CONNECTIONS="4")
+    server.client.close()
+    open_connections = [
+        socket.create_connection(("127.0.0.1", server.port), timeout=5.0) for _ in range(4)
+    ]
+    try:
+        time.sleep(0.2)
+        status, received = exchange(server, GET.replace(b"/healthz", b"/v1/networks"), seconds=1.0)
+        head, _, body = received.partition(b"\r\n\r\n")
+        problem = json.loads(body)
+        assert (status, problem["code"]) == (503, "too_many_connections")
+        assert problem["request_id"]
+        assert b"x-request-id: " + problem["request_id"].encode() in head.lower()
+        assert b"retry-after" in head.lower()
+        posted = POST.replace(b"/v1/networks", b"/v2/models/x/infer") + b"Content-Length: 2\r\n"
+        status, received = exchange(server, posted + b"\r\n{}", seconds=1.0)
+        assert status == 503
+        assert "error" in json.loads(received.partition(b"\r\n\r\n")[2])
+        assert exchange(server, GET, seconds=1.0)[0] == 200
+    finally:
+        for connection in open_connections:
+            connection.close()

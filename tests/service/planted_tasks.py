@@ -39,7 +39,7 @@ def crash(_: Mapping[str, Any], __: bytes) -> Result:
 
 
 def look_around(arguments: Mapping[str, Any], data: bytes) -> Result:
-    """Return what the process can reach."""
+    """Report the environment, files and directory of the process."""
     writable = True
     try:
         Path("file").write_bytes(b"x")

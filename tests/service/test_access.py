@@ -182,7 +182,7 @@ async def test_the_inference_pipeline_checks_keys(guarded: GuardedApp) -> None:
         assert (await client.post(url, json=rows)).status_code == 401
         # A key is checked before the body arrives.
         stream, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
-        head = f"POST {url} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer nrd_no\r\n"
+        head = f"POST {url} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer nrd_no\r\n"
         writer.write(f"{head}Content-Length: 900\r\n\r\n{{".encode())
         assert b" 401 " in await asyncio.wait_for(stream.readline(), 5)
         writer.close()
@@ -196,7 +196,9 @@ async def test_without_keys_only_local_clients_have_access(tmp_path: Path) -> No
     async with app.router.lifespan_context(app):
         for address, status in (("127.0.0.1", 200), ("::1", 200), ("10.1.2.3", 401)):
             transport = httpx.ASGITransport(app=app, client=(address, 1))
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
                 assert (await client.get("/v1/networks")).status_code == status
                 assert (await client.get("/healthz")).status_code == 200
 

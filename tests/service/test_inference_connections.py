@@ -43,7 +43,7 @@ class RawConnection:
 def request(network: Json, row: list[float], verb: str = "predict") -> bytes:
     """Return the bytes of a request."""
     body = json.dumps({"inputs": [row]}).encode()
-    head = f"POST {network['links']['self']}/{verb} HTTP/1.1\r\nHost: x\r\n"
+    head = f"POST {network['links']['self']}/{verb} HTTP/1.1\r\nHost: localhost\r\n"
     return f"{head}Content-Length: {len(body)}".encode() + END + body
 
 
@@ -90,7 +90,7 @@ async def test_pipelined_requests_are_answered_in_order(
 ) -> None:
     await socket_client.post(f"{network['links']['self']}/predict", json={"inputs": [ROW]})
     connection = await RawConnection.to(socket_client)
-    version = b"GET /v1/version HTTP/1.1\r\nHost: x" + END
+    version = b"GET /v1/version HTTP/1.1\r\nHost: localhost" + END
     invalid = request(network, [1.0])
     connection.writer.write(
         request(network, ROW) + version + request(network, ROW, "classify") + invalid + version
@@ -184,7 +184,9 @@ async def test_an_invalid_pipelined_request_is_rejected_after_the_valid_one(
     socket_client: httpx.AsyncClient,
 ) -> None:
     connection = await RawConnection.to(socket_client)
-    connection.writer.write(b"GET /v1/networks HTTP/1.1\r\nHost: x" + END + b"NONSENSE" + END)
+    connection.writer.write(
+        b"GET /v1/networks HTTP/1.1\r\nHost: localhost" + END + b"NONSENSE" + END
+    )
 
     assert [(await connection.response())[0] for _ in range(2)] == [200, 400]
     assert await asyncio.wait_for(connection.reader.read(), 5) == b""
@@ -197,7 +199,9 @@ async def test_leading_zeros_of_a_content_length_are_ignored(
     path = f"{network['links']['self']}/predict"
     connection = await RawConnection.to(socket_client)
     zeros = "0" * 5000
-    connection.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {zeros}2".encode())
+    connection.writer.write(
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {zeros}2".encode()
+    )
     connection.writer.write(END + b"{}")
     assert (await connection.response())[0] == 422
     connection.writer.close()

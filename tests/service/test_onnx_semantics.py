@@ -82,7 +82,7 @@ class Graph:
 
 
 def reference(data: bytes, rows: Any = ROWS) -> list[Any]:
-    """Return what ONNX Runtime computes."""
+    """Return the outputs of ONNX Runtime."""
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL

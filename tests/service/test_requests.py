@@ -3,14 +3,17 @@
 import json
 import logging
 import re
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from service.application.request_id import request_id
 from service.infrastructure.observability.logging import JsonLines
-from tests.service.conftest import LAYERS, problem
+from service.settings import Settings
+from tests.service.conftest import LAYERS, GuardedApp, Json, bearer, in_process, problem
 
 NETWORK = {"input_shape": [25], "layers": LAYERS}
 
@@ -73,22 +76,129 @@ async def test_a_page_of_another_site_can_read_but_not_write(client: httpx.Async
             await client.post("/v1/networks", json=NETWORK, headers=headers), 403, "csrf_rejected"
         )
         assert (await client.get("/healthz", headers=headers)).status_code == 200
-    own = await client.post("/v1/networks", json=NETWORK, headers={"Origin": "http://test"})
+    own = await client.post("/v1/networks", json=NETWORK, headers={"Origin": "http://localhost"})
     assert own.status_code == 201
 
 
-@pytest.mark.parametrize(
-    "browser_headers", [{"Origin": "http://evil.example"}, {"User-Agent": "Mozilla/5.0"}]
-)
-async def test_dns_rebinding_is_rejected_without_keys(
-    client: httpx.AsyncClient, browser_headers: dict[str, str]
+@pytest.mark.parametrize("host", ["evil.example", "neurond", "10.0.0.1", "a.localhost", "", "::2"])
+@pytest.mark.parametrize("user_agent", ["Mozilla/5.0", "curl/8.0"])
+async def test_without_keys_only_loopback_hosts_are_answered(
+    client: httpx.AsyncClient, network: Json, host: str, user_agent: str
 ) -> None:
-    headers = {"Host": "evil.example", "Sec-Fetch-Site": "same-origin", **browser_headers}
+    """A page can let its own name resolve to this machine, and can set most headers."""
+    headers = {"Host": host, "User-Agent": user_agent}
+    url = f"{network['links']['self']}/predict"
 
-    problem(await client.post("/v1/networks", json=NETWORK, headers=headers), 403, "csrf_rejected")
-    problem(await client.get("/v1/networks", headers=headers), 403, "csrf_rejected")
-    local = {**headers, "Host": "127.0.0.1:8000", "Origin": "http://127.0.0.1:8000"}
-    assert (await client.get("/v1/networks", headers=local)).status_code == 200
+    for response in (
+        await client.post("/v1/networks", json=NETWORK, headers=headers),
+        await client.post(url, json={"inputs": [[0.0] * 25]}, headers=headers),
+        await client.get("/v1/networks", headers=headers),
+        await client.get("/docs", headers=headers),
+    ):
+        problem(response, 403, "csrf_rejected")
+    for path in ("/healthz", "/readyz"):
+        assert (await client.get(path, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:8000"]
+)
+async def test_a_loopback_host_is_answered(client: httpx.AsyncClient, host: str) -> None:
+    assert (await client.get("/v1/networks", headers={"Host": host})).status_code == 200
+
+
+async def test_with_keys_any_host_is_answered(guarded: GuardedApp) -> None:
+    headers = {**bearer(guarded.keys["reader"]), "Host": "neurond.example"}
+
+    assert (await guarded.client.get("/v1/networks", headers=headers)).status_code == 200
+
+
+async def test_every_response_has_the_headers_for_browsers(
+    client: httpx.AsyncClient, network: Json
+) -> None:
+    path = network["links"]["self"]
+    predicted = await client.post(f"{path}/predict", json={"inputs": [[0.0] * 25]})
+    responses = [
+        await client.get(url)
+        for url in ("/", "/docs", "/docs/errors", "/openapi.json", "/nothing", path, "/v1/networks",
+                    "/metrics", "/healthz", "/guide/", f"{path}/weights", "/v2/models/none")
+    ]  # fmt: skip
+    for response in (*responses, predicted, await client.post("/v1/networks", content=b"{")):
+        headers = response.headers
+        assert "frame-ancestors 'none'" in headers["content-security-policy"], response.url
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"], response.url
+    assert predicted.headers["cache-control"] == "no-store"
+    by_path = {response.url.path: response.headers["cache-control"] for response in responses}
+    assert by_path[path] == "private, no-cache"
+    assert by_path[f"{path}/weights"] == "private, no-cache"
+    assert by_path["/v1/networks"] == by_path["/nothing"] == "no-store"
+
+
+async def test_pages_of_configured_origins_can_use_the_api(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path, workers=1, cors_origins="https://app.example, http://localhost:3000"
+    )
+    async with in_process(settings) as client:
+        network = (await client.post("/v1/networks", json=NETWORK)).json()
+        url = f"{network['links']['self']}/predict"
+        for origin in ("https://app.example", "http://localhost:3000"):
+            preflight_headers = {
+                "Origin": origin,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "authorization,content-type",
+            }
+            preflight = await client.options(url, headers=preflight_headers)
+            assert preflight.status_code == 200
+            assert preflight.headers["access-control-allow-origin"] == origin
+            assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
+            headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+            for response in (
+                await client.post(url, json={"inputs": [[0.0] * 25]}, headers=headers),
+                await client.post("/v1/networks", json=NETWORK, headers=headers),
+                await client.get("/v1/networks", headers=headers),
+            ):
+                assert response.is_success
+                assert response.headers["access-control-allow-origin"] == origin
+                assert response.headers["cross-origin-resource-policy"] == "cross-origin"
+                assert "ETag" in response.headers["access-control-expose-headers"]
+        other = {"Origin": "https://app.example.evil"}
+        problem(await client.post(url, json={}, headers=other), 403, "csrf_rejected")
+        denied = await client.get("/v1/networks", headers=other)
+        assert "access-control-allow-origin" not in denied.headers
+        assert denied.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("origins", ["*", "app.example", "https://app.example/path", "null"])
+def test_an_invalid_origin_is_refused(origins: str) -> None:
+    with pytest.raises(ValidationError, match="cors_origins"):
+        Settings(cors_origins=origins)
+
+
+async def test_without_the_setting_no_origin_is_allowed(client: httpx.AsyncClient) -> None:
+    response = await client.get("/v1/networks", headers={"Origin": "https://app.example"})
+
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "code"),
+    [
+        ("bytes=abc", 400, "bad_request"),
+        ("lines=1-2", 400, "bad_request"),
+        ("bytes=99999999-", 416, "range_not_satisfiable"),
+    ],
+)
+async def test_an_invalid_range_is_a_problem(
+    client: httpx.AsyncClient, value: str, status: int, code: str
+) -> None:
+    url = "/docs/assets/swagger-ui.css"
+
+    body = problem(await client.get(url, headers={"Range": value}), status, code)
+
+    assert body["request_id"]
+    assert (await client.get(url, headers={"Range": "bytes=0-9"})).status_code == 206
 
 
 async def test_an_escaped_slash_is_part_of_a_name(client: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""What an ONNX tensor is, as a function of the graph's input: a chain of dense layers."""
+"""ONNX tensors as functions of the input of the graph: chains of dense layers."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, final

@@ -17,7 +17,7 @@ MAX_ALL_TENSORS: Final = 200_000
 
 MAX_DIMENSIONS: Final = 8
 MAX_ATTRIBUTES: Final = 32
-"""Of one node."""
+"""Maximum attributes, inputs or outputs of a node."""
 
 FLOATS: Final = frozenset(
     {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
