@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from core.formats import FILE_FORMATS, WRITTEN_FORMATS, ModelReader, ModelWriter
 from service.api.app import create_api
+from service.api.body import LargeBodies
 from service.api.dependencies import Services
 from service.api.protocols.azure_ml import routes as azure_ml
 from service.api.protocols.base import InferenceProtocol
@@ -337,6 +338,7 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
         limits=limits,
         metrics=Prometheus(),
         events=EncodedEvents(),
+        large_bodies=LargeBodies(limits.inline_bytes, settings.max_decoding_bytes),
         uploads=directory.uploads,
         closing=closing,
         cors_origins=settings.cors_origins,

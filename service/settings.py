@@ -223,6 +223,12 @@ class Settings(BaseSettings):
         description="Maximum size of a request body of an inference protocol after decompression, "
         "in bytes.",
     )
+    max_decoding_bytes: int = Field(
+        48 << 20,
+        ge=1024,
+        description="Maximum total size of the large bodies that are decoded at the same time, in "
+        "bytes; others wait. A compressed body counts as the maximum size of its kind.",
+    )
     max_weights_bytes: int = Field(
         DEFAULT_LIMITS.weights_bytes,
         ge=1024,

@@ -12,6 +12,7 @@ from fastapi import Path as PathParameter
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator, BeforeValidator
 
+from service.api.body import LargeBodies
 from service.api.encoding import unescaped
 from service.api.sse import EncodedEvents
 from service.application.access.api_keys import Authenticator, UnauthorizedError, allowed
@@ -74,6 +75,7 @@ class Services:
     limits: Limits
     metrics: Metrics
     events: EncodedEvents
+    large_bodies: LargeBodies
     uploads: Path
     closing: asyncio.Event
     cors_origins: frozenset[str] = frozenset()

@@ -24,7 +24,7 @@ from starlette.types import Scope
 
 from core.arrays import Array
 from service.api import errors, tracing
-from service.api.body import read_compressed_body, run_in_thread_if_large
+from service.api.body import read_body
 from service.api.dependencies import (
     ACTING_AS,
     Services,
@@ -304,16 +304,20 @@ class InferencePipeline:
             if request.operation.check_model is not None:
                 request.operation.check_model(services, model, request.network or "")
             limit: int = getattr(services.limits, request.operation.limit)
-            request.body = await read_compressed_body(http, limit)
-            call = await run_in_thread_if_large(
-                services.limits,
-                len(request.body),
-                lambda: self.decode(request, model, services),
-            )
+
+            def decode(body: bytes) -> Call:
+                request.body = body
+                return self.decode(request, model, services)
+
+            body = await read_body(http, limit)
+            call = await services.large_bodies.decode(body, limit, decode)
             encode = partial(self.encode, request, model, call)
             response = await services.inference.predict(model, call.rows, encode)
         except ClientDisconnect:
             raise
+        except ServiceError as error:
+            request.body = b""  # before another large body takes its place in memory
+            return self.error(request, error)
         except Exception as error:  # noqa: BLE001 - every error is answered
             return self.error(request, error)
         return self.finish(request, response)

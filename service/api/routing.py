@@ -7,16 +7,12 @@ from typing import Any, ClassVar, final
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from service.api.body import (
-    check_json_type,
-    check_not_compressed,
-    read_body,
-    run_in_thread_if_large,
-)
-from service.api.dependencies import authenticated
+from service.api.body import Body, check_json_type, read_body
+from service.api.dependencies import Services, authenticated
 from service.api.idempotency import ReplayError
-from service.api.strict_json import check_row_count, parse_json
+from service.api.strict_json import check_rows, parse_json
 from service.domain.errors import MalformedBodyError
+from service.domain.limits import MAX_WIDTH, Limits
 
 
 @final
@@ -34,26 +30,38 @@ class StrictRequest(Request):
     has_rows = has_weights = False
 
     async def body(self) -> bytes:
-        """Return the body; raise PayloadTooLargeError as soon as it exceeds the limit."""
-        if not hasattr(self, "_body"):
-            limits = self.app.state.services.limits
-            limit = limits.weights_bytes if self.has_weights else limits.json_bytes
-            self._body = await read_body(self, limit)
-        return self._body
+        """Return the body as it was sent, which may be compressed.
+
+        Raises
+        ------
+        PayloadTooLargeError
+            As soon as the body exceeds the limit.
+        """
+        return (await self._sent()).data
 
     async def json(self) -> Any:
-        """Return the value of the body."""
+        """Return the value of the decompressed body."""
         if not hasattr(self, "_json"):
-            body = await self.body()
-            limits = self.app.state.services.limits
-
-            def parse() -> Any:
-                if self.has_rows and len(body) > limits.inline_bytes:
-                    check_row_count(body, limits, "/inputs")
-                return parse_json(body)
-
-            self._json = await run_in_thread_if_large(limits, len(body), parse)
+            services: Services = self.app.state.services
+            sent = await self._sent()
+            self._json = await services.large_bodies.decode(sent, self._limit, self._parse)
         return self._json
+
+    async def _sent(self) -> Body:
+        if not hasattr(self, "_sent_body"):
+            self._sent_body = await read_body(self, self._limit)
+        return self._sent_body
+
+    @property
+    def _limit(self) -> int:
+        limits: Limits = self.app.state.services.limits
+        return limits.weights_bytes if self.has_weights else limits.json_bytes
+
+    def _parse(self, content: bytes) -> Any:
+        limits: Limits = self.app.state.services.limits
+        if self.has_rows and len(content) > limits.inline_bytes:
+            check_rows(content, limits, MAX_WIDTH, "/inputs")
+        return parse_json(content)
 
 
 class StrictRoute(APIRoute):
@@ -73,7 +81,6 @@ class StrictRoute(APIRoute):
             authenticated(request)  # before the body is read; dependencies check the scopes
             if takes_json:
                 # Read here, because FastAPI reports the errors of its own reading differently.
-                check_not_compressed(request)
                 check_json_type(request.headers.get("content-type"))
                 if not await request.body():
                     raise MalformedBodyError("a JSON body is required")

@@ -21,7 +21,7 @@ from service.domain.limits import Limits
 AFTER_KEY: Final = re.compile(rb'"[ \t\r\n]*:')
 MAX_KEYS: Final = 1000
 MAX_OBJECTS: Final = 10_000
-MAX_LISTS: Final = 3_000_000
+MAX_LISTS: Final = 100_000
 """Upper bounds of one body; decoded containers need tens of times the memory of their JSON."""
 
 MAX_QUOTES: Final = 200_000
@@ -46,7 +46,7 @@ def parse_json(body: bytes, max_objects: int = MAX_OBJECTS) -> Any:
     """
     for bracket, limit, name in ((b"{", max_objects, "objects"), (b"[", MAX_LISTS, "lists")):
         if count_outside_strings(body, bracket, limit) > limit:
-            problem = f"the body has more than {limit} {name}"
+            problem = f"the body has more than {limit} {name}; send more rows as CSV or npz"
             raise InvalidRequestError.at("", "too_large", problem)
     value = _parse_fast(body)
     return _parse_strictly(body) if value is None else value
@@ -89,19 +89,25 @@ def check_string_count(body: bytes, strings: int) -> None:
         parse_json(body, max_objects=len(body))
 
 
-def check_row_count(body: bytes, limits: Limits, at: str = "") -> None:
-    """Raise InvalidRequestError if a body opens far more rows than a call may have.
+def check_rows(body: bytes, limits: Limits, width: int, at: str = "") -> None:
+    """Raise InvalidRequestError if a body has far more rows or numbers than a call may have.
 
-    A row without numbers takes fifty times its own length when it is decoded.
+    A row without numbers takes fifty times its own length when it is decoded, and a number ten
+    times.
 
     Parameters
     ----------
+    width
+        Numbers of a row.
     at
         JSON pointer of the rows.
     """
     limit = 2 * limits.rows_per_call + 1000
     start = body[:64].lstrip()
     rows = 0
+    if not start.startswith(NPY) and body.count(b",") > limit + limits.rows_per_call * width:
+        problem = f"a call accepts at most {limits.rows_per_call} rows of {width} numbers"
+        raise InvalidRequestError.at(at, "out_of_range", problem)
     if start[:1] in {b"[", b"{"}:
         rows = max(count_outside_strings(body, bracket, limit) for bracket in STRING_OR_BRACKET)
     elif not start.startswith(NPY):

@@ -1,6 +1,8 @@
 """The command line: ``neurond serve`` and the other commands."""
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import importlib.util
 import socket
@@ -32,6 +34,10 @@ LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 EXPORTER: Final = "opentelemetry.exporter"
 """The package that FastAPI exports traces with."""
 
+M_MMAP_THRESHOLD: Final = -3
+"""From glibc's `malloc.h`."""
+
+LARGE_BUFFER_BYTES: Final = 4 << 20
 SWITCH_SECONDS: Final = 0.0005
 """The interpreter's switch interval: how long the event loop waits for a computing thread."""
 
@@ -83,9 +89,20 @@ def serve(**options: Any) -> None:
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH_SECONDS)
+    _return_large_buffers()
     server.run(sockets=[listener])
     if not server.started:
         fail("the server did not start; see the log")
+
+
+def _return_large_buffers() -> None:
+    """Let the allocator return buffers of large bodies to the system at once.
+
+    By default glibc raises its threshold for that to the size of what was freed last, and each
+    thread then holds the memory of the largest body that it has decoded.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BUFFER_BYTES)
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -3,6 +3,7 @@
 The bound applies to the peak memory of the server during the request.
 """
 
+import gzip
 import io
 import json
 import re
@@ -10,6 +11,8 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,8 @@ BodyFactory = Callable[[], bytes]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("hostile") / "data"
-    server = Server(folder, workers=1, environment={"NEUROND_DEFAULT_NETWORK": "net"}).start()
+    environment = {"NEUROND_DEFAULT_NETWORK": "net", "AIP_PREDICT_ROUTE": "/predict"}
+    server = Server(folder, workers=1, environment=environment).start()
     layers = [{"type": "dense", "units": 2, "activation": "softmax"}]
     body = {"name": "net", "input_shape": [2], "layers": layers}
     server.client.post("/v1/networks", json=body).raise_for_status()
@@ -199,6 +203,62 @@ CASES: dict[str, tuple[str, str, BodyFactory, int]] = {
         413,
     ),
 }
+
+
+LONG_ROW = b"0," * (15 * MEGABYTE) + b"0"
+ROW, INSTANCES = b"[" + LONG_ROW + b"]", b'{"instances":[[' + LONG_ROW + b"]]}"
+NATIVE = "/v1/networks/net"
+KSERVE = "/v1/models/net"
+SAGEMAKER = "/models/net/invoke"
+BOMBS: dict[str, tuple[str, str, bytes]] = {
+    "native, row": (f"{NATIVE}/classify", JSON, b'{"inputs":[[' + LONG_ROW[:8_000_001] + b"]]}"),
+    "native, rows": (f"{NATIVE}/predict", JSON, b'{"inputs":[' + b"[0]," * 2_000_000 + b"[0]]}"),
+    "KServe V1, rows": (f"{KSERVE}:predict", JSON, INSTANCES),
+    "KServe V1, columns": (f"{KSERVE}:predict", JSON, b'{"inputs":[' + ROW + b"]}"),
+    "KServe V1, classify": (f"{KSERVE}:classify", JSON, b'{"examples":[{"input":' + ROW + b"}]}"),
+    "Open Inference Protocol": (
+        "/v2/models/net/infer",
+        JSON,
+        b'{"inputs":[{"name":"input","shape":[1,2],"datatype":"FP32","data":' + ROW + b"}]}",
+    ),
+    "SageMaker, JSON": (SAGEMAKER, JSON, INSTANCES),
+    "SageMaker, CSV": (SAGEMAKER, "text/csv", LONG_ROW),
+    "SageMaker, lines": (SAGEMAKER, "application/jsonlines", ROW),
+    "invocations": ("/invocations", JSON, INSTANCES),
+    "MLflow": ("/invocations", JSON, b'{"dataframe_split":{"data":[' + ROW + b"]}}"),
+    "Vertex AI": ("/predict", JSON, INSTANCES),
+    "Azure ML": ("/score", JSON, b'{"input_data":[' + ROW + b"]}"),
+    "fit": ("/v1/fit", JSON, b'{"inputs":[' + b"[]," * 2_700_000 + b'[]],"targets":[1]}'),
+    "fit, fewer": ("/v1/fit", JSON, b'{"inputs":[' + b"[]," * 99_000 + b'[]],"targets":[1]}'),
+    "dataset": ("/v1/datasets", JSON, b'{"inputs":[' + b"[0]," * 99_000 + b'[0]],"targets":[1]}'),
+    "job": (
+        "/v1/jobs",
+        JSON,
+        b'{"network":"net","inputs":[' + b"[]," * 99_000 + b'[]],"targets":[1]}',
+    ),
+    "weights": (f"{NATIVE}/weights", JSON, b'{"layers":[' + b"[]," * 20_000_000 + b"[]]}"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(BOMBS))
+def test_eight_parallel_bombs_are_bounded_together(server: Server, name: str) -> None:
+    """A few kilobytes decompress to one row of millions of numbers, or to millions of rows."""
+    path, kind, body = BOMBS[name]
+    bomb, method = gzip.compress(body), "PUT" if name == "weights" else "POST"
+    headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+    assert server.process is not None
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
+    before = peak_megabytes(server)
+
+    with ThreadPoolExecutor(8) as pool:
+        send = partial(server.client.request, method, path, content=bomb, headers=headers)
+        posts = [pool.submit(send) for _ in range(8)]
+        statuses = {post.result().status_code for post in posts}
+
+    assert statuses <= {400, 413, 422}
+    assert peak_megabytes(server) - before < 100
+    assert server.client.get("/healthz").status_code == 200
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ async def test_unsupported_media_types_and_encodings_are_rejected(
         "/v1/datasets", content=b"x", headers={"content-type": "text/plain"}
     )
     compressed = await client.post(
-        "/v1/datasets", content=b"x", headers={**CSV, "content-encoding": "gzip"}
+        "/v1/datasets", content=b"x", headers={**CSV, "content-encoding": "br"}
     )
 
     problem(unknown, 415, "unsupported_media_type")

@@ -1,8 +1,11 @@
 """Conventions of all requests: media types, errors, request ids, cross-site requests, paths."""
 
+import gzip
 import json
 import logging
 import re
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -28,7 +31,7 @@ async def test_a_json_body_needs_no_content_type_and_accepts_no_other(
     compressed = await client.post(
         "/v1/networks",
         content=body,
-        headers={"content-type": "application/json", "content-encoding": "gzip"},
+        headers={"content-type": "application/json", "content-encoding": "br"},
     )
 
     assert bare.status_code == 201
@@ -242,3 +245,43 @@ async def test_every_route_refuses_unknown_and_repeated_query_parameters(
 async def test_a_page_ignores_query_parameters(client: httpx.AsyncClient) -> None:
     for path in ("/", "/docs", "/openapi.json"):
         assert (await client.get(f"{path}?utm_source=mail")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+async def test_a_body_may_be_compressed_on_every_route(
+    client: httpx.AsyncClient, network: Json, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    path = network["links"]["self"]
+    weights = (await client.get(f"{path}/weights")).content
+    npz = (await client.get(f"{path}/weights?format=npz")).content
+    rows = json.dumps({"inputs": [[0.5] * 25]}).encode()
+    instances = json.dumps({"instances": [[0.5] * 25]}).encode()
+    long_csv = b"a,b,c\n" + b"1,2,x\n3,4,y\n" * 50_000
+    sent = [
+        ("POST", "/v1/networks", json.dumps(NETWORK).encode(), None, 201),
+        ("PATCH", path, b'{"metadata": {"k": "v"}}', None, 200),
+        ("PUT", f"{path}/weights", weights, None, 201),
+        ("PUT", f"{path}/weights", npz, "application/x-npz", 201),
+        ("POST", "/v1/datasets", b'{"builtin": "xor"}', None, 201),
+        ("POST", "/v1/datasets", b"a,b,c\n1,2,x\n3,4,y\n", "text/csv", 201),
+        ("POST", "/v1/datasets", long_csv, "text/csv", 201),
+        ("POST", f"{path}/predict", rows, None, 200),
+        ("POST", f"/v2/models/{network['id']}/infer", b"{}", None, 400),
+        ("POST", f"/v1/models/{network['id']}:predict", instances, None, 200),
+    ]
+    for method, url, body, kind, status in sent:
+        own = headers | ({} if kind is None else {"Content-Type": kind})
+        response = await client.request(method, url, content=compress(body), headers=own)
+        assert response.status_code == status, (url, response.text)
+    csv = {"Content-Encoding": encoding, "Content-Type": "text/csv"}
+    bomb = compress(bytes(9 << 20))
+    for url, own, body, status, code in (
+        ("/v1/datasets", csv, compress(long_csv)[:-9], 400, "malformed_body"),
+        ("/v1/networks", headers, compress(b"{}") + b"x", 400, "malformed_body"),
+        ("/v1/datasets", csv, bomb, 413, "payload_too_large"),
+        ("/v1/networks", headers, bomb, 413, "payload_too_large"),
+    ):
+        problem(await client.post(url, content=body, headers=own), status, code)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from core.arrays import Array
 from service.api.dependencies import Services
-from service.api.strict_json import check_row_count
+from service.api.strict_json import check_rows
 from service.application.inference.batches import Rows
 from service.application.inference.loaded_model import LoadedModel
 from service.domain.keys import Caller
@@ -88,9 +88,9 @@ class InferenceRequest:
         return None if value is None else value.decode("latin-1")
 
 
-def check_rows(limits: Limits, _: LoadedModel, request: InferenceRequest) -> None:
-    """Raise InvalidRequestError if a large body opens far more rows than a call may have."""
-    check_row_count(request.body, limits)
+def check_large_rows(limits: Limits, model: LoadedModel, request: InferenceRequest) -> None:
+    """Raise InvalidRequestError if a large body has far more rows than a call may have."""
+    check_rows(request.body, limits, model.forward.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Operation:
     path: str
     decode: Callable[[InferenceRequest, LoadedModel], Call]
     limit: str = "inference_bytes"
-    check_large: Callable[[Limits, LoadedModel, InferenceRequest], None] = check_rows
+    check_large: Callable[[Limits, LoadedModel, InferenceRequest], None] = check_large_rows
     check_model: Callable[[Services, LoadedModel, str], None] | None = None
 
 

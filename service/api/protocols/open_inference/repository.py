@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import read_compressed_body
+from service.api.body import read_small_body
 from service.api.dependencies import NetworkRef, ReadTenant, Services, ServicesDep, TrainTenant
 from service.application.ports.repositories import Page
 from service.domain.errors import InvalidRequestError
@@ -17,7 +17,7 @@ router = APIRouter()
 @router.post("/repository/index", summary="Index of the repository")
 async def list_repository(request: Request, services: ServicesDep, tenant: ReadTenant) -> Response:
     """List the latest version of every network, and whether it is loaded."""
-    body = await read_compressed_body(request, services.limits.json_bytes)
+    body = await read_small_body(request, services.limits.json_bytes)
     options = _object(body)
     if not isinstance(options.get("ready", False), bool):
         raise InvalidRequestError("ready must be true or false")
@@ -43,7 +43,7 @@ async def load_repository_model(
     model: NetworkRef, request: Request, services: ServicesDep, tenant: TrainTenant
 ) -> Response:
     """Enable a network for this protocol again, and load its weights now."""
-    _object(await read_compressed_body(request, services.limits.json_bytes))
+    _object(await read_small_body(request, services.limits.json_bytes))
     loaded = await services.inference.load(tenant, model, None)
     services.inference.set_disabled(loaded.network.id, disabled=False)
     return Response(status_code=200)
@@ -56,7 +56,7 @@ async def unload_repository_model(
     model: NetworkRef, request: Request, services: ServicesDep, tenant: TrainTenant
 ) -> Response:
     """Disable a network for this protocol until it is loaded or the server restarts."""
-    _object(await read_compressed_body(request, services.limits.json_bytes))
+    _object(await read_small_body(request, services.limits.json_bytes))
     network = await services.networks.get(tenant, model)
     services.inference.set_disabled(network.id, disabled=True)
     return Response(status_code=200)

@@ -44,9 +44,9 @@ from service.api.protocols.open_inference.schemas import (
     ServerMetadata,
     Version,
 )
-from service.api.strict_json import check_row_count
+from service.api.strict_json import check_rows
 from service.application.inference.loaded_model import LoadedModel
-from service.domain.errors import InvalidRequestError, ServiceError
+from service.domain.errors import ServiceError
 from service.domain.limits import Limits
 from service.version import VERSION
 
@@ -179,9 +179,7 @@ def _encode(
 def _check_large(limits: Limits, model: LoadedModel, request: InferenceRequest) -> None:
     """Raise InvalidRequestError if the JSON of a large body has far too many rows."""
     text = request.body[: json_length(request.header(LENGTH), request.body)]
-    check_row_count(text, limits)
-    if text.count(b",") > 2 * limits.rows_per_call * model.forward.inputs:
-        raise InvalidRequestError(f"a call accepts 1 to {limits.rows_per_call} rows")
+    check_rows(text, limits, model.forward.inputs)
 
 
 def _check_enabled(services: Services, model: LoadedModel, name: str) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from service.api.body import read_compressed_body
+from service.api.body import read_small_body
 from service.api.dependencies import NetworkRef, PredictTenant, ReadTenant, ServicesDep, TrainTenant
 from service.api.protocols.base import (
     FAILURES,
@@ -73,7 +73,7 @@ class ModelListPage(BaseModel):
 @router.post("", summary="Load a model", openapi_extra=LOAD)
 async def load_model(request: Request, services: ServicesDep, tenant: TrainTenant) -> ModelListItem:
     """Create a network from the weights document in a directory below NEUROND_MODEL_DIR."""
-    body = decoded(await read_compressed_body(request, services.limits.json_bytes), _Load)
+    body = decoded(await read_small_body(request, services.limits.json_bytes), _Load)
     network = await services.model_directory.load(tenant, body.model_name, body.url)
     return ModelListItem(modelName=network.name, modelUrl=body.url)
 

@@ -6,15 +6,16 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from service.api.body import (
+    Decompressor,
     check_content_length,
     check_json_type,
-    check_not_compressed,
+    compression_of,
     payload_too_large,
 )
 from service.api.dependencies import (
@@ -132,7 +133,6 @@ async def _from_json(
     query: tuple[str | None, str | None, Task | None],
 ) -> Dataset:
     """Return the dataset of a JSON body; values in the body override those in the query."""
-    check_not_compressed(request)
     check_json_type(request.headers.get("content-type"), ("text/csv", "application/x-npz"))
     content = await request.json()
     if not isinstance(content, dict):
@@ -156,30 +156,43 @@ async def _from_json(
 @asynccontextmanager
 async def _uploaded(request: Request, services: Services) -> AsyncIterator[tuple[Path, str, str]]:
     """Stream the body to a temporary file; yield its path, its kind and its digest."""
-    check_not_compressed(request)
-    limit = services.limits.dataset_bytes
-    check_content_length(request, limit)
     kind = "csv" if media_type(request) == "text/csv" else "npz"
     path = services.uploads / secrets.token_hex(8)
-    digest, size = hashlib.sha256(), 0
     try:
         file = await asyncio.to_thread(path.open, "wb")
         try:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise payload_too_large(limit)
-                digest.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
+            digest = await _receive(request, file, services.limits.dataset_bytes)
         finally:
             await asyncio.to_thread(file.close)
-        if not size:
-            raise MalformedBodyError("the body is empty")
-        yield path, kind, digest.hexdigest()
+        yield path, kind, digest
     except OSError as error:
         raise UnavailableError.because_of(error) from error
     finally:
         path.unlink(missing_ok=True)
+
+
+async def _receive(request: Request, file: BinaryIO, limit: int) -> str:
+    """Write the decompressed body of a request to a file, and return its digest."""
+    wbits = compression_of(request)
+    check_content_length(request, limit)
+    decompressor = None if wbits is None else Decompressor(wbits, limit)
+    digest, size = hashlib.sha256(), 0
+
+    def write(part: bytes) -> None:
+        content = part if decompressor is None else decompressor.feed(part)
+        digest.update(content)
+        file.write(content)
+
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise payload_too_large(limit)
+        await asyncio.to_thread(write, chunk)
+    if not size:
+        raise MalformedBodyError("the body is empty")
+    if decompressor is not None:
+        decompressor.finish()
+    return digest.hexdigest()
 
 
 @router.get("", summary="List datasets")

@@ -8,7 +8,7 @@ import msgspec
 from core.arrays import Array
 from service.api.body import check_json_type
 from service.api.protocols.base import Call, InferenceRequest, InferenceResponse, Operation
-from service.api.strict_json import check_row_count, parse_json
+from service.api.strict_json import check_rows, parse_json
 from service.api.v1.inference.schemas import ClassifyRequest
 from service.application.inference.loaded_model import LoadedModel
 from service.application.inference.predictions import Prediction, class_names_of, predictions
@@ -86,8 +86,8 @@ def _decode_body(request: InferenceRequest) -> _Call:
     return _Call(strict.inputs, strict.top_k)
 
 
-def _check_large(limits: Limits, _: LoadedModel, request: InferenceRequest) -> None:
-    check_row_count(request.body, limits, "/inputs")
+def _check_large(limits: Limits, model: LoadedModel, request: InferenceRequest) -> None:
+    check_rows(request.body, limits, model.forward.inputs, "/inputs")
 
 
 OPERATIONS: Final = tuple(

@@ -5,9 +5,8 @@ from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
-from service.api.body import check_json_type, check_not_compressed, read_body
+from service.api.body import check_json_type, read_body
 from service.api.dependencies import (
     IfMatch,
     IfNoneMatch,
@@ -223,17 +222,16 @@ def _check_precondition(if_match: str, network: NetworkRecord, document: bytes |
 async def _read_model(request: Request, services: Services) -> Parsed:
     """Return the format and the model of a body, by its media type."""
     kind = media_type(request)
+    limit = services.limits.weights_bytes
     if kind in services.weights.media_types:
-        check_not_compressed(request)
-        data = await read_body(request, services.limits.weights_bytes)
+        sent = await read_body(request, limit)
+        data = await services.large_bodies.decode(sent, limit, bytes)
         return await services.weights.parsed_file(data, kind)
-    check_not_compressed(request)
     check_json_type(request.headers.get("content-type"), sorted(services.weights.media_types))
-    body = await read_body(request, services.limits.weights_bytes)
-    if not body:
+    sent = await read_body(request, limit)
+    if not sent.data:
         raise MalformedBodyError("a weights document is required")
-    large = len(body) > services.limits.inline_bytes
-    document = await run_in_threadpool(parse_json, body) if large else parse_json(body)
+    document = await services.large_bodies.decode(sent, limit, parse_json)
     if not isinstance(document, dict):
         raise InvalidRequestError.at("", "object_type", "a weights document must be an object")
     return await services.weights.parsed(document)
