@@ -7,6 +7,7 @@ little-endian. It cannot contain code.
 import json
 import math
 from collections.abc import Mapping
+from mmap import mmap
 from typing import Any, Final
 
 import numpy as np
@@ -50,7 +51,7 @@ def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text + b"".join(parts)
 
 
-def decode(data: bytes) -> tuple[dict[str, Array], dict[str, str]]:
+def decode(data: bytes | mmap) -> tuple[dict[str, Array], dict[str, str]]:
     """Return the arrays and the metadata. The arrays are read-only views of ``data``.
 
     Raises

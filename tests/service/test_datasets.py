@@ -1,11 +1,15 @@
 """Datasets over HTTP."""
 
+import asyncio
+import io
+import re
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
 from tests.service.conftest import Json, problem
 from tests.service.uploads import CSV, NPZ, npz, post_csv
@@ -183,3 +187,46 @@ async def test_many_braces_in_strings_and_a_compressed_archive_are_accepted(
 
     assert with_braces.status_code == 201, with_braces.text
     assert compressed.status_code == 201, compressed.text
+
+
+def peak_kilobytes(*, reset: bool = False) -> int:
+    """Return the peak resident memory of this process in KiB."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    match = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(match[1]) if match else 0
+
+
+async def test_a_page_of_rows_reads_little_of_a_large_dataset(
+    client: httpx.AsyncClient,
+) -> None:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, inputs=np.zeros((100_000, 8)), targets=np.arange(100_000) % 2)
+    data, query = stream.getvalue(), {"task": "classification"}
+    created = await client.post("/v1/datasets", params=query, content=data, headers=NPZ)
+    url = f"/v1/datasets/{created.json()['id']}/rows"
+    await client.get(url, params={"limit": 1})
+    before = peak_kilobytes(reset=True)
+
+    pages = await asyncio.gather(
+        *(client.get(url, params={"limit": 1, "offset": 5_000 * page}) for page in range(20))
+    )
+
+    assert [page.json()["data"][0]["row"] for page in pages] == [5_000 * n for n in range(20)]
+    assert peak_kilobytes() - before < 8_000
+
+
+async def test_rows_of_a_truncated_file_are_an_error(
+    client: httpx.AsyncClient, app: FastAPI, data_dir: Path
+) -> None:
+    body = {"inputs": [[float(n)] for n in range(100)], "targets": [float(n) for n in range(100)]}
+    dataset = (await client.post("/v1/datasets", json=body)).json()
+    async with app.state.services.database.read() as work:
+        sha256 = (await work.datasets.find("default", dataset["id"])).sha256
+    path = data_dir / "blobs" / sha256[:2] / sha256[2:]
+    data = path.read_bytes()
+    for damaged in (data[:-1], data[:4], b""):
+        path.write_bytes(damaged)
+        response = await client.get(f"/v1/datasets/{dataset['id']}/rows")
+        problem(response, 409, "dataset_corrupt")
+    path.write_bytes(data)

@@ -53,7 +53,7 @@ async def test_repeated_epoch_reports_are_logged_once(harness: DispatcherHarness
     await harness.wait_for_status(job, Status.SUCCEEDED)
 
     async with harness.database.read() as work:
-        assert len(await work.job_events.epochs(job.id)) == 1
+        assert len(await work.job_events.epochs(job.id, 0, 10)) == 1
 
 
 async def test_crashes_and_resumption_are_logged(harness: DispatcherHarness) -> None:
@@ -94,7 +94,7 @@ async def test_no_checkpoint_is_stored_ahead_of_its_epochs_while_draining(
     await harness.wait_until(lambda: harness.executor.attempts[0].closed)
     async with harness.database.read() as work:
         assert await work.checkpoints.of(job.id) == []
-        assert await work.job_events.epochs(job.id) == []
+        assert await work.job_events.epochs(job.id, 0, 10) == []
 
 
 async def test_a_job_that_cannot_be_sent_to_a_worker_fails_and_the_next_job_runs(

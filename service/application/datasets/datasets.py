@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import mmap
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -212,18 +213,35 @@ class DatasetService:
     ) -> tuple[Dataset, list[dict[str, Any]]]:
         """Return at most ``limit`` rows from ``offset``, with labels as the targets of classes."""
         dataset = await self.get(tenant, reference)
-        inputs, targets = await self.arrays(dataset)
-        part = slice(offset, offset + limit)
-        values: list[Any] = targets[part].tolist()
+        path, part = self._blobs.path(dataset.sha256), slice(offset, offset + limit)
+        inputs, values = await asyncio.to_thread(_read_rows, path, part, dataset)
         if dataset.labels is not None:
             values = [dataset.labels[index] for index in values]
         elif dataset.outputs == 1:
             values = [vector[0] for vector in values]
-        rows = zip(inputs[part].tolist(), values, strict=True)
+        rows = zip(inputs, values, strict=True)
         return dataset, [
             {"row": offset + index, "inputs": row, "target": target}
             for index, (row, target) in enumerate(rows)
         ]
+
+
+def _read_rows(path: Path, part: slice, dataset: Dataset) -> tuple[list[Any], list[Any]]:
+    """Return inputs and targets of some rows; nothing else of the file is read.
+
+    Raises
+    ------
+    DatasetCorruptError
+        If the file is missing, or shorter than its header says.
+    """
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        arrays, _ = tensors.decode(data)
+        return arrays["inputs"][part].tolist(), arrays["targets"][part].tolist()
+    except (OSError, ValueError, KeyError, EngineError) as error:
+        problem = f"the rows of dataset {dataset.name!r} cannot be read: {error}"
+        raise DatasetCorruptError(problem) from error
 
 
 async def find_dataset(work: UnitOfWork, tenant: str, reference: str) -> Dataset:

@@ -1,9 +1,12 @@
 """Epochs of a job as columns, downsampled if there are too many to plot."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
 
-from service.domain.jobs import EventBatch
+import numpy as np
+
+from core.arrays import Array
 
 METRICS: Final = (
     "train_loss",
@@ -13,28 +16,56 @@ METRICS: Final = (
     "learning_rate",
     "gradient_norm",
 )
+NONE: Final = float("nan")
+"""Stands for a missing value; a metric is never NaN."""
 
 
-def columns_of(batches: list[EventBatch], max_points: int, after_epoch: int) -> dict[str, Any]:
-    """Return columns over the epochs after ``after_epoch``, at most ``max_points`` long."""
-    columns: dict[str, list[Any]] = {"epoch": [], **{name: [] for name in METRICS}}
-    for batch in batches:
-        for name, values in columns.items():
-            values.extend(batch.data[name])
-    total = columns["epoch"][-1] if columns["epoch"] else 0
-    if after_epoch:
-        indices = [index for index, epoch in enumerate(columns["epoch"]) if epoch > after_epoch]
-        columns = {name: [values[index] for index in indices] for name, values in columns.items()}
-    count = len(columns["epoch"])
-    sampled = count > max_points
-    if sampled:
-        indices = downsample(columns, max_points)
-        columns = {name: [values[index] for index in indices] for name, values in columns.items()}
-    hidden = count - len(columns["epoch"])
-    return {**columns, "total_epochs": total, "sampled": sampled, "hidden_epochs": hidden}
+@final
+class History:
+    """The epochs of a job, collected batch by batch in eight bytes per value.
+
+    Parameters
+    ----------
+    after_epoch
+        Earlier epochs, and this one, are left out.
+    """
+
+    def __init__(self, after_epoch: int) -> None:
+        self._after_epoch, self._total = after_epoch, 0
+        self._columns = {name: array("d") for name in ("epoch", *METRICS)}
+
+    def add(self, columns: Mapping[str, Sequence[float | None]]) -> None:
+        """Append the epochs of a batch, which follow those of the batches before."""
+        epochs = columns["epoch"]
+        start = sum(1 for epoch in epochs if epoch is not None and epoch <= self._after_epoch)
+        self._total = int(epochs[-1] or 0)
+        for name, values in self._columns.items():
+            values.extend(NONE if value is None else value for value in columns[name][start:])
+
+    def sampled(self, max_points: int) -> dict[str, Any]:
+        """Return the columns, at most ``max_points`` long."""
+        columns = {name: np.frombuffer(values) for name, values in self._columns.items()}
+        count = len(columns["epoch"])
+        if count > max_points:
+            indices = downsample(columns, max_points)
+            columns = {name: values[indices] for name, values in columns.items()}
+        result: dict[str, Any] = {name: _listed(values) for name, values in columns.items()}
+        result["epoch"] = columns["epoch"].astype(np.int64).tolist()
+        hidden = count - len(result["epoch"])
+        return {
+            **result,
+            "total_epochs": self._total,
+            "sampled": count > max_points,
+            "hidden_epochs": hidden,
+        }
 
 
-def downsample(columns: Mapping[str, list[Any]], limit: int) -> list[int]:
+def _listed(values: Array) -> list[float | None]:
+    """Return the values, with None for what is missing."""
+    return [None if value != value else value for value in values.tolist()]
+
+
+def downsample(columns: Mapping[str, Array], limit: int) -> list[int]:
     """Return at most ``limit`` indices: last, first, the extremes of every column, even steps.
 
     Even steps alone would miss spikes. Therefore extremes come first and even steps fill the rest.
@@ -43,10 +74,10 @@ def downsample(columns: Mapping[str, list[Any]], limit: int) -> list[int]:
     count = len(columns["epoch"])
     candidates = [count - 1, 0]
     for name in METRICS:
-        values = columns[name]
-        known = [index for index in range(count) if values[index] is not None]
-        if known:
-            candidates += [min(known, key=values.__getitem__), max(known, key=values.__getitem__)]
+        known = np.flatnonzero(~np.isnan(columns[name]))
+        if len(known):
+            values = columns[name][known]
+            candidates += [int(known[values.argmin()]), int(known[values.argmax()])]
     indices = set(list(dict.fromkeys(candidates))[:limit])
     remaining = limit - len(indices)
     indices |= {round(step * (count - 1) / (remaining + 1)) for step in range(1, remaining + 1)}

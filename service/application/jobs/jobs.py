@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, final
 from service.application.datasets.datasets import find_dataset
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_log import JobEventLog
-from service.application.jobs.history import columns_of
+from service.application.jobs.history import History
 from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import find_network
 from service.application.ports.database import Database, UnitOfWork
@@ -49,6 +49,9 @@ MAX_RECENT_JOBS: Final = 20
 CANCELLABLE: Final = tuple(
     status for status, to in REQUESTS[Action.CANCEL].items() if to is not status
 )
+EPOCH_BATCHES: Final = 20
+"""Batches of epochs that are read at once; a batch has the epochs of a sixth of a second."""
+
 CANCEL_BATCH_SIZE: Final = 50
 """Jobs that one transaction cancels; other writers run between the transactions."""
 
@@ -333,8 +336,12 @@ class JobService:
         """Return the epochs as columns, downsampled to at most ``max_points``."""
         async with self._database.read() as work:
             job = await find_job(work, tenant, job_id)
-            batches = await work.job_events.epochs(job.id)
-        return await asyncio.to_thread(columns_of, batches, max_points, after_epoch)
+            history, after = History(after_epoch), 0
+            while batches := await work.job_events.epochs(job.id, after, EPOCH_BATCHES):
+                after = batches[-1].last_id
+                for batch in batches:
+                    history.add(batch.data)
+        return await asyncio.to_thread(history.sampled, max_points)
 
 
 def _digest(parts: list[Any]) -> str:

@@ -158,8 +158,8 @@ class JobEventRepository(Protocol):
     async def after(self, job_id: str, event: int, limit: int) -> list[EventBatch]:
         """Return the first ``limit`` batches that hold events after ``event``."""
 
-    async def epochs(self, job_id: str) -> list[EventBatch]:
-        """Return all epoch batches of a job."""
+    async def epochs(self, job_id: str, event: int, limit: int) -> list[EventBatch]:
+        """Return at most ``limit`` batches of epochs after ``event``, oldest first."""
 
 
 class CheckpointRepository(Protocol):

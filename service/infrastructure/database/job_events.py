@@ -28,8 +28,8 @@ class SqlJobEvents(SqlTable):
         rows = await self.fetch_all(query.order_by(job_events.c.first_id).limit(limit))
         return [EventBatch(**row) for row in rows]
 
-    async def epochs(self, job_id: str) -> list[EventBatch]:
-        """Return all epoch batches, decoded in a thread because they can amount to megabytes."""
+    async def epochs(self, job_id: str, event: int, limit: int) -> list[EventBatch]:
+        """Return at most ``limit`` batches of epochs after ``event``, oldest first."""
         text = cast(job_events.c.data, Text).label("data")
         query = select(
             job_events.c.job_id,
@@ -38,8 +38,13 @@ class SqlJobEvents(SqlTable):
             job_events.c.type,
             text,
         )
-        query = query.where(job_events.c.job_id == job_id, job_events.c.type == "epoch")
-        rows = await self.fetch_all(query.order_by(job_events.c.first_id))
+        query = query.where(
+            job_events.c.job_id == job_id,
+            job_events.c.type == "epoch",
+            job_events.c.last_id > event,
+        )
+        rows = await self.fetch_all(query.order_by(job_events.c.first_id).limit(limit))
+        # In a thread, because they can amount to megabytes.
         return await asyncio.to_thread(lambda: [_decode_batch(row) for row in rows])
 
 

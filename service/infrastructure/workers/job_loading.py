@@ -90,7 +90,7 @@ def _load_rows(path: str, sha256: str) -> tuple[Array, Array]:
         ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise TrainingError("error", "dataset_corrupt", "the rows of the dataset are damaged")
-    arrays, _ = tensors.decode(data)  # type: ignore[arg-type]
+    arrays, _ = tensors.decode(data)
     return arrays["inputs"], arrays["targets"]
 
 
