@@ -14,8 +14,18 @@ ROWS_PER_PASS: Final = 4096
 """Validation rows per forward pass."""
 
 
-def split(rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
+SPLIT_VERSION: Final = 1
+"""Version of `split`: another one may return other rows."""
+
+
+def split(
+    rows: int, fraction: float, seed: int, classes: Array | None = None
+) -> tuple[Array, Array]:
     """Return the indices of training and validation rows, each in ascending order.
+
+    All splits with the same seed are prefixes of one order, so that a larger fraction adds rows to
+    the validation set and removes none. With classes, each prefix has about the same share of every
+    class, and a class of a single row is validated on last.
 
     There is at least one training row. With a positive fraction and at least two rows, there is at
     least one validation row.
@@ -27,7 +37,10 @@ def split(rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
     fraction
         Fraction of validation rows.
     seed
-        Seed of the random split.
+        Seed of the order. It should depend on nothing but the rows: training again on them must not
+        move a row from training to validation.
+    classes : (rows,)
+        Class indices.
 
     Returns
     -------
@@ -37,8 +50,29 @@ def split(rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
     if fraction <= 0.0 or rows < 2:
         return np.arange(rows), np.arange(0)
     validation_count = min(max(round(rows * fraction), 1), rows - 1)
-    order = np.random.Generator(np.random.SFC64([seed, rows])).permutation(rows)
+    order = np.random.Generator(np.random.SFC64(seed)).permutation(rows)
+    if classes is not None:
+        order = _stratified(order, classes)
     return np.sort(order[validation_count:]), np.sort(order[:validation_count])
+
+
+def _stratified(order: Array, classes: Array) -> Array:
+    """Return an order in which the rows of each class are spread evenly.
+
+    Parameters
+    ----------
+    order : (rows,)
+        Indices of the rows, whose order within each class remains.
+    classes : (rows,)
+        Class indices.
+    """
+    ordered = classes[order]
+    sizes = np.bincount(ordered)
+    by_class = np.argsort(ordered, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(order))
+    rank[by_class] = np.arange(len(order)) - starts[ordered[by_class]]
+    return order[np.argsort((rank + 0.5) / sizes[ordered], kind="stable")]
 
 
 def evaluate(network: Network, loss: Loss, rows: Rows) -> tuple[float, float | None]:

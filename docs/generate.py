@@ -54,7 +54,9 @@ IN_JOBS = {
     "dataset_deleted": "The dataset was deleted while the job was queued.",
     "dataset_missing": "The file of the dataset does not exist. Upload the dataset again.",
     "diverged": "The loss, the gradient or a weight became infinite or NaN. `detail` contains the "
-    "epoch. The latest checkpoint contains the last finite weights and the best weights.",
+    "epoch. The latest checkpoint contains the last finite weights, and `best` the best ones.",
+    "split_changed": "The job began with another split into training and validation rows. Create "
+    "it again.",
     "incompatible": "The labels of the network were changed while the job was queued.",
     "interrupted": "The worker crashed `NEUROND_MAX_ATTEMPTS` times.",
     "network_deleted": "The network was deleted while the job was queued.",
@@ -79,6 +81,7 @@ REMEDIES = {
     "csrf_rejected": "A page of another site sent this request, or no API key exists and the "
     "`Host` is not localhost. See [Troubleshoot](../how-to/troubleshoot.md#403-csrf_rejected).",
     "dataset_corrupt": "The file does not match its digest. Upload the dataset again.",
+    "version_in_use": "`alias` or `job` identifies what needs the version.",
     "dataset_in_use": "`job` identifies the job. Cancel it, or wait until it ends.",
     "duplicate_job": "`job` identifies the job. Omit `on_duplicate` to run both.",
     "export_differs": "The outputs of the exported file differ from those of the network. Use "

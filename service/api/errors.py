@@ -44,6 +44,7 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "name_taken": (409, "Name taken"),
     "invalid_transition": (409, "Invalid transition of the job"),
     "network_in_use": (409, "Network in use"),
+    "version_in_use": (409, "Version in use"),
     "dataset_in_use": (409, "Dataset in use"),
     "duplicate_job": (409, "Duplicate job"),
     "idempotency_key_in_use": (409, "Idempotency-Key in use"),

@@ -50,6 +50,7 @@ class StrictRequest(Request):
     async def _sent(self) -> Body:
         if not hasattr(self, "_sent_body"):
             self._sent_body = await read_body(self, self._limit)
+            self._body = self._sent_body.data  # what `stream` returns from now on
         return self._sent_body
 
     @property

@@ -158,6 +158,13 @@ class Job:
         that was given up is rejected.
     worker_crashes
         Number of lost workers; the job fails when it reaches ``Limits.attempts``.
+    base_version
+        The version that training starts from. Until the job starts for the first time, the latest
+        version at its creation.
+    split_version
+        Version of the split into training and validation rows; None before the split had versions.
+    demo
+        True for the job of a demonstration, which retention deletes.
     fingerprint
         Digest of network, base version, dataset and training config, to find duplicate jobs.
     """
@@ -183,6 +190,8 @@ class Job:
     finished_at: datetime | None = None
     last_event: int = 0
     lease_owner: str | None = None
+    split_version: int | None = None
+    demo: bool = False
 
     @property
     def terminal(self) -> bool:
@@ -198,6 +207,8 @@ class Checkpoint:
     ----------
     requested
         True if a client requested the checkpoint.
+    split_version
+        As in `Job`.
     """
 
     id: str
@@ -210,6 +221,7 @@ class Checkpoint:
     best_epoch: int | None = None
     preprocessing: dict[str, Any] | None = None
     requested: bool = False
+    split_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

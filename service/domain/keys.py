@@ -32,6 +32,8 @@ class Key:
         The part of the key that is not secret; it is used to look up the key.
     sha256
         Digest of the whole key. A fast digest is enough: the secret is random, not a password.
+    quotas
+        Limits of the key's tenant by kind, instead of those of the settings.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Key:
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    quotas: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ class NetworkRecord:
         Names of the classes; None until a client or a dataset sets them.
     revision
         Number of changes; used for the ETag.
+    demo
+        True for a network of a demonstration, which retention deletes.
+    last_number
+        The highest number that a version has had; numbers of deleted versions are not used again.
     """
 
     id: str
@@ -60,6 +64,8 @@ class NetworkRecord:
     latest_version: int = 0
     aliases: dict[str, int] = field(default_factory=dict)
     revision: int = 1
+    demo: bool = False
+    last_number: int = 0
 
     @property
     def units(self) -> int:

@@ -1,6 +1,7 @@
 """The trainer: resumption, stop reasons, and learning on small data sets."""
 
 import multiprocessing
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -273,6 +274,33 @@ def test_empty_training_sets_and_zero_epochs_are_rejected() -> None:
         Trainer(network, Rows(np.zeros((0, 1)), np.zeros((0, 1))), config)
     with pytest.raises(ConfigurationError):
         TrainingConfig(0, 1, MeanSquaredError(), SGD())
+
+
+def test_fractions_of_a_split_are_prefixes_of_one_order() -> None:
+    classes = np.random.default_rng(0).integers(0, 3, 200)
+    parts = [set(split(200, fraction, 7, classes)[1]) for fraction in (0.05, 0.1, 0.2, 0.5)]
+
+    assert all(small < large for small, large in pairwise(parts))
+    assert parts[2] != set(split(200, 0.2, 8, classes)[1])
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.33, 0.5])
+def test_a_split_keeps_the_share_of_every_class(fraction: float) -> None:
+    classes = np.repeat([0, 1, 2], [700, 250, 50])[np.random.default_rng(1).permutation(1000)]
+
+    train, validation = split(1000, fraction, 3, classes)
+
+    shares = np.bincount(classes[validation], minlength=3) / np.bincount(classes)
+    assert np.abs(shares - fraction).max() < 0.011
+    assert not set(train) & set(validation)
+    assert len(train) + len(validation) == 1000
+
+
+def test_a_class_with_a_single_row_is_trained_on() -> None:
+    classes = np.array([0] * 50 + [1] * 49 + [2])
+
+    for seed in range(20):
+        assert 99 in split(100, 0.4, seed, classes)[0]
 
 
 @pytest.mark.parametrize(("rows", "validation"), [(1, 0), (2, 1), (10, 2), (100, 20)])

@@ -1,11 +1,14 @@
 """Checkpoints of a running job, and the `live` version."""
 
+import hashlib
 from dataclasses import replace
 
 import httpx
+import numpy as np
 from fastapi import FastAPI
 
 from core import safetensors
+from core.network import Network
 from tests.service.conftest import (
     FOREVER,
     Json,
@@ -148,3 +151,76 @@ async def test_a_checkpoint_with_another_format_version_is_rejected(
     assert "supported version" in promoted.json()["detail"]
     assert finished["status"] == "failed"
     assert finished["error"]["code"] == "checkpoint_corrupt"
+
+
+ARCHITECTURE = ("input_shape", "layers", "dtype")
+
+
+async def test_a_promoted_checkpoint_has_its_own_weights_and_metrics(
+    app: FastAPI, client: httpx.AsyncClient, network: Json
+) -> None:
+    """Training that gets worse after its best epoch, so that the two differ."""
+    random = np.random.default_rng(5)
+    body = {
+        "inputs": random.normal(size=(80, 25)).tolist(),
+        "targets": [str(label) for label in random.integers(0, 10, 80)],
+    }
+    dataset = (await client.post("/v1/datasets", json=body)).json()["id"]
+    job = (await submit(client, network, dataset, **FOREVER))["id"]
+    path = f"/v1/jobs/{job}"
+
+    async def is_past_its_best() -> bool:
+        progress = (await client.get(path)).json()["progress"]
+        return bool(progress["epoch"] > (progress["best_epoch"] or 0) + 50)
+
+    await wait_until(is_past_its_best)
+    await client.post(f"{path}/pause")
+    await wait_for_status(client, job, "paused")
+    listed = (await client.get(f"{path}/checkpoints")).json()["data"]
+    history = (await client.get(f"{path}/history?max_points=100000")).json()
+
+    best, newest = listed[0], listed[1]
+    assert best["id"] == "best"
+    assert best["epoch"] == newest["best_epoch"] < newest["epoch"]
+    weights = {}
+    for entry in (best, newest):
+        promoted = await client.post(f"{path}/checkpoints/{entry['id']}/promote")
+        assert promoted.status_code == 201, promoted.text
+        metrics, at = promoted.json()["metrics"], history["epoch"].index(entry["epoch"])
+        names = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
+        assert [metrics[name] for name in names] == [history[name][at] for name in names]
+        assert entry["validation_loss"] == metrics["validation_loss"]
+        weights[entry["id"]] = promoted.json()["weights_sha256"]
+    async with app.state.services.database.read() as work:
+        stored = await work.checkpoints.get(job, newest["id"])
+    arrays, _ = safetensors.decode(await app.state.services.blobs.get(stored.blob))
+    for entry, array in (("best", "best_parameters"), (newest["id"], "parameters")):
+        expected = Network.from_config({key: network[key] for key in ARCHITECTURE})
+        expected.parameters[:] = arrays[array]
+        assert weights[entry] == hashlib.sha256(expected.to_bytes()).hexdigest()
+    await client.post(f"{path}/cancel")
+
+
+async def test_a_checkpoint_of_another_split_is_refused(
+    app: FastAPI, client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    job = await create_paused_job(client, network, digits)
+    async with app.state.services.database.write() as work:
+        stored = await work.jobs.get(job)
+        await work.jobs.update(stored, split_version=0)
+
+    await client.post(f"/v1/jobs/{job}/resume")
+    finished = await wait_until_finished(client, job)
+
+    assert (finished["status"], finished["error"]["code"]) == ("failed", "split_changed")
+
+
+async def test_jobs_and_checkpoints_record_the_version_of_their_split(
+    client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    job = await create_paused_job(client, network, digits)
+
+    assert (await client.get(f"/v1/jobs/{job}")).json()["split_version"] == 1
+    listed = (await client.get(f"/v1/jobs/{job}/checkpoints")).json()["data"]
+    assert {entry["split_version"] for entry in listed} == {1}
+    await client.post(f"/v1/jobs/{job}/cancel")

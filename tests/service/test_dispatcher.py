@@ -67,7 +67,7 @@ async def test_crashes_and_resumption_are_logged(harness: DispatcherHarness) -> 
     async with harness.database.read() as work:
         logs = [r.data for r in await work.job_events.after(job.id, 0, 99) if r.type == "log"]
     assert [(log["level"], log["message"]) for log in logs] == [
-        ("info", "training starts on 4 rows"),
+        ("info", "training starts from version 0 on 4 rows"),
         ("warning", "worker died (signal 9, SIGKILL); the job is queued again"),
         ("warning", "1 newer checkpoint is corrupt"),
         ("info", "training resumes after epoch 7 on 3 rows, with 1 held out for validation"),

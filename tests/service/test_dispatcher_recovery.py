@@ -155,7 +155,7 @@ async def test_no_queued_message_is_logged_when_a_stop_was_requested_before_the_
         messages = [
             r.data["message"] for r in await work.job_events.after(job.id, 0, 99) if r.type == "log"
         ]
-    assert messages == ["training starts on 4 rows"]
+    assert messages == ["training starts from version 0 on 4 rows"]
 
 
 async def test_a_missing_worker_is_not_counted_as_a_crash(harness: DispatcherHarness) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import httpx
+import numpy as np
 
 from tests.service.conftest import (
     FOREVER,
@@ -191,3 +192,44 @@ async def test_a_queued_job_estimates_when_it_starts(
     for job in (*busy, waiting):
         await client.post(f"/v1/jobs/{job['id']}/cancel")
         await wait_until_finished(client, job["id"])
+
+
+async def test_queued_jobs_on_one_network_continue_each_others_training(
+    client: httpx.AsyncClient, network: Json, digits: str
+) -> None:
+    """Version 4 once had the parent 2, and lacked what version 3 had learned."""
+    jobs = [await submit(client, network, digits, epochs=3) for _ in range(4)]
+    finished = [await wait_until_finished(client, job["id"]) for job in jobs]
+
+    versions = (await client.get(f"{network['links']['self']}/versions")).json()["data"]
+    parents = {version["version"]: version["parent"] for version in versions}
+    bases = {job["result_version"]: job["base_version"] for job in finished}
+    assert {number: parents[number] for number in bases} == bases
+    running_together = 2  # workers of the test server
+    assert all(number - base <= running_together for number, base in bases.items())
+
+
+async def test_training_again_never_moves_a_row_from_training_to_validation(
+    client: httpx.AsyncClient,
+) -> None:
+    """The labels are random, so that only rows that were trained on can be predicted."""
+    random = np.random.default_rng(11)
+    body = {
+        "inputs": random.normal(size=(300, 10)).tolist(),
+        "targets": [str(label) for label in random.integers(0, 2, 300)],
+    }
+    dataset = (await client.post("/v1/datasets", json=body)).json()["id"]
+    layers = [
+        {"type": "dense", "units": 64, "activation": "relu"},
+        {"type": "dense", "units": 2, "activation": "softmax"},
+    ]
+    created = await client.post("/v1/networks", json={"input_shape": [10], "layers": layers})
+
+    reached = {}
+    for seed in range(6):
+        settings = {"epochs": 60, "seed": seed, "early_stopping": None}
+        job = await submit(client, created.json(), dataset, **settings)
+        reached = (await wait_until_finished(client, job["id"]))["progress"]
+
+    assert reached["train_accuracy"] > 0.95
+    assert reached["validation_accuracy"] < 0.7

@@ -3,7 +3,15 @@
 import httpx
 import pytest
 
-from tests.service.conftest import Json, Train, problem
+from tests.service.conftest import (
+    FOREVER,
+    Json,
+    Train,
+    problem,
+    submit,
+    wait_for_status,
+    wait_until_finished,
+)
 
 
 async def test_the_stable_alias_selects_the_version_that_predicts(
@@ -64,3 +72,46 @@ async def test_a_trained_version_names_its_job_dataset_and_configuration(
     assert [item["version"] for item in rest.json()["data"]] == [0]
     bad = await client.get(f"{network['links']['self']}/versions?after=x")
     problem(bad, 422, "validation_failed")
+
+
+async def test_a_version_is_deleted_and_its_number_is_not_used_again(
+    client: httpx.AsyncClient, network: Json, train: Train
+) -> None:
+    path = network["links"]["self"]
+    for _ in range(2):
+        await train(network["id"], epochs=1)
+
+    assert (await client.delete(f"{path}/versions/2")).status_code == 204
+
+    problem(await client.get(f"{path}/versions/2"), 404, "not_found")
+    assert (await client.get(path)).json()["latest_version"] == 1
+    rows = {"inputs": [[0.5] * 25]}
+    assert (await client.post(f"{path}/predict", json=rows)).json()["version"] == 1
+    problem(await client.post(f"{path}/versions/2/predict", json=rows), 404, "not_found")
+    await train(network["id"], epochs=1)
+    numbers = [v["version"] for v in (await client.get(f"{path}/versions")).json()["data"]]
+    assert numbers == [3, 1, 0]
+    assert (await client.get(f"{path}/versions/3")).json()["parent"] == 1
+
+
+async def test_a_version_that_is_needed_is_not_deleted(
+    client: httpx.AsyncClient, network: Json, train: Train, digits: str
+) -> None:
+    path = network["links"]["self"]
+    await train(network["id"], epochs=1)
+    await client.put(f"{path}/aliases/stable", json={"version": 0})
+    body = problem(await client.delete(f"{path}/versions/0"), 409, "version_in_use")
+    assert body["alias"] == "stable"
+    job = await submit(client, network, digits, **FOREVER)
+    await wait_for_status(client, job["id"], "running")
+    body = problem(await client.delete(f"{path}/versions/1"), 409, "version_in_use")
+    assert body["job"] == job["id"]
+    await client.post(f"/v1/jobs/{job['id']}/cancel")
+    await wait_until_finished(client, job["id"])
+    await client.delete(f"{path}/aliases/stable")
+    stale = {"If-Match": '"stale"'}
+    problem(await client.delete(f"{path}/versions/1", headers=stale), 412, "precondition_failed")
+    assert (await client.delete(f"{path}/versions/0")).status_code == 204
+    problem(await client.delete(f"{path}/versions/1"), 409, "version_in_use")  # the only one
+    for ref in ("latest", "7", "0", "x"):
+        problem(await client.delete(f"{path}/versions/{ref}"), 404, "not_found")

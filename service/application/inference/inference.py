@@ -119,7 +119,7 @@ class Inference:
         """Return the configured default network, or the only network."""
         if self._default is not None:
             return self._default
-        networks = await self._networks.page(tenant, Page(1))
+        networks = await self._networks.page(tenant, Page(1), without_demo=True)
         if len(networks) == 1:
             return networks[0].id
         problem = (

@@ -1,15 +1,17 @@
 """Checkpoints of jobs: list them, take one on request, and promote one to a version."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import final
+from typing import Final, final
 
 from core.errors import FormatError
 from core.network import Network
 from core.trainer_state import read_state
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_bus import EventBus
+from service.application.jobs.history import EPOCH_BATCHES
 from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import append_version, find_network
 from service.application.ports.blobs import BlobCorruptError, BlobStore
@@ -20,8 +22,13 @@ from service.domain.errors import (
     NotFoundError,
     UnavailableError,
 )
-from service.domain.jobs import LEASED, Checkpoint, Status, allowed_actions
+from service.domain.jobs import LEASED, Checkpoint, Job, Status, allowed_actions
 from service.domain.networks import NetworkRecord, Version
+
+BEST: Final = "best"
+"""Id of the checkpoint of the best epoch."""
+
+VERSION_METRICS: Final = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 
 
 @final
@@ -53,6 +60,14 @@ class CheckpointService:
         async with self._database.read() as work:
             job = await find_job(work, tenant, job_id)
             return await work.checkpoints.of(job.id)
+
+    async def entries(self, tenant: str, job_id: str) -> list[Checkpoint]:
+        """Return the best epoch, whose id is `BEST`, and then the checkpoints, latest first."""
+        async with self._database.read() as work:
+            job = await find_job(work, tenant, job_id)
+            checkpoints = await work.checkpoints.of(job.id)
+            best = await _best_of(work, job, checkpoints)
+        return checkpoints if best is None else [best, *checkpoints]
 
     async def take(self, tenant: str, reference: str) -> str:
         """Request a checkpoint and wait until it is stored; return the job's id.
@@ -92,26 +107,33 @@ class CheckpointService:
         if not checkpoints:
             raise NotFoundError("checkpoint", "newest")
         await work.checkpoints.keep(checkpoints[0].id)
-        return checkpoints[0]
+        return replace(checkpoints[0], requested=True)
 
-    async def best(self, tenant: str, job_id: str, checkpoint_id: str) -> Version:
-        """Return a checkpoint's best weights as a version, which `promote` stores."""
+    async def version_of(self, tenant: str, job_id: str, checkpoint_id: str) -> Version:
+        """Return a checkpoint as a version, which `promote` stores.
+
+        The version has the weights and the metrics of that checkpoint. `BEST` is the checkpoint of
+        the best epoch so far, which every training state also contains.
+
+        Raises
+        ------
+        NotFoundError
+            If the job has no such checkpoint.
+        ConflictError
+            If the checkpoint is corrupt.
+        """
         async with self._database.read() as work:
             job = await find_job(work, tenant, job_id)
-            checkpoint = await work.checkpoints.get(job.id, checkpoint_id)
-            if checkpoint is None:
-                raise NotFoundError("checkpoint", checkpoint_id)
+            checkpoint = await self._find(work, job, checkpoint_id)
             network = await find_network(work, tenant, job.network_id)
             dataset = await work.datasets.find(tenant, job.dataset_id)
+            metrics = await _metrics_at(work, job, checkpoint.epoch)
+        array = "best_parameters" if checkpoint_id == BEST else "parameters"
         try:
             state = await self._blobs.get(checkpoint.blob)
-            weights = await asyncio.to_thread(_best_weights, state, network)
+            weights = await asyncio.to_thread(_weights, state, network, array)
         except (BlobCorruptError, FormatError) as error:
             raise ConflictError(str(error), code="checkpoint_corrupt") from error
-        losses = {
-            "train_loss": checkpoint.train_loss,
-            "validation_loss": checkpoint.validation_loss,
-        }
         return Version(
             network.id,
             0,
@@ -121,26 +143,64 @@ class CheckpointService:
             parent=job.base_version,
             job_id=job.id,
             training=job.training,
-            metrics={
-                "epochs": checkpoint.epoch,
-                "best_epoch": checkpoint.best_epoch,
-                **{name: loss for name, loss in losses.items() if loss is not None},
-            },
+            metrics={"epochs": checkpoint.epoch, "best_epoch": checkpoint.best_epoch, **metrics},
             dataset_sha256=None if dataset is None else dataset.sha256,
             preprocessing=checkpoint.preprocessing,
         )
 
+    async def _find(self, work: UnitOfWork, job: Job, checkpoint_id: str) -> Checkpoint:
+        """Return a checkpoint of a job, or its best epoch."""
+        if checkpoint_id == BEST:
+            entry = await _best_of(work, job, await work.checkpoints.of(job.id))
+        else:
+            entry = await work.checkpoints.get(job.id, checkpoint_id)
+        if entry is None:
+            raise NotFoundError("checkpoint", checkpoint_id)
+        return entry
+
     async def promote(
         self, work: UnitOfWork, tenant: str, version: Version
     ) -> tuple[NetworkRecord, Version]:
-        """Append the version that `best` returned to its network."""
+        """Append the version that `version_of` returned to its network."""
         network = await find_network(work, tenant, version.network_id)
         return network, await append_version(work, network, version, self._changed)
 
 
-def _best_weights(state: bytes, network: NetworkRecord) -> bytes:
-    """Return the best weights in a trainer's state, encoded."""
+async def _best_of(
+    work: UnitOfWork, job: Job, checkpoints: Sequence[Checkpoint]
+) -> Checkpoint | None:
+    """Return the best epoch as a checkpoint, with the state of the newest one; None without any."""
+    if not checkpoints or checkpoints[0].best_epoch is None:
+        return None
+    newest, epoch = checkpoints[0], checkpoints[0].best_epoch
+    metrics = await _metrics_at(work, job, epoch)
+    return replace(
+        newest,
+        id=BEST,
+        epoch=epoch,
+        train_loss=metrics.get("train_loss"),
+        validation_loss=metrics.get("validation_loss"),
+        requested=False,
+    )
+
+
+async def _metrics_at(work: UnitOfWork, job: Job, epoch: int) -> dict[str, float]:
+    """Return the losses and accuracies of an epoch from the log of a job."""
+    after = 0
+    while batches := await work.job_events.epochs(job.id, after, EPOCH_BATCHES):
+        after = batches[-1].last_id
+        for batch in batches:
+            epochs = batch.data["epoch"]
+            if epochs and epochs[-1] >= epoch:
+                at = epochs.index(epoch)
+                values = {name: batch.data[name][at] for name in VERSION_METRICS}
+                return {name: value for name, value in values.items() if value is not None}
+    return {}
+
+
+def _weights(state: bytes, network: NetworkRecord, array: str) -> bytes:
+    """Return an array of parameters in a trainer's state as weights."""
     arrays, _ = read_state(state)
     neural_network = Network.from_config(network.config())
-    neural_network.parameters[:] = arrays["best_parameters"]
+    neural_network.parameters[:] = arrays[array]
     return neural_network.to_bytes()

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, final
 
+from core.validation import SPLIT_VERSION
 from service.application.jobs.event_log import JobEventLog
 from service.application.jobs.worker_reports import WorkerReportHandler
 from service.application.ports.blobs import BlobStore
@@ -219,6 +220,7 @@ class Dispatcher:
             if job is None:
                 return False
             try:
+                job = await self._with_base(work, job)
                 task = await self._task(work, job)
             except ServiceError as error:
                 await self._reports.fail(
@@ -226,7 +228,14 @@ class Dispatcher:
                 )
                 return True
             claimed = await self._event_log.transition(
-                work, job, Status.STARTING, attempt=job.attempt + 1, lease_owner=self._server_id
+                work,
+                job,
+                Status.STARTING,
+                attempt=job.attempt + 1,
+                lease_owner=self._server_id,
+                base_version=job.base_version,
+                training=job.training,
+                split_version=job.split_version,
             )
         if claimed is not None:
             await self._start_attempt(claimed, replace(task, attempt=claimed.attempt))
@@ -253,6 +262,38 @@ class Dispatcher:
         task = asyncio.create_task(coroutine)
         self._supervisors.add(task)
         task.add_done_callback(self._supervisors.discard)
+
+    async def _with_base(self, work: UnitOfWork, job: Job) -> Job:
+        """Return a job with the version that it starts from: at its first start, the latest one.
+
+        Jobs that wait for each other on one network thus continue each other's training.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the job cannot continue on the rows that it began with.
+        """
+        if job.attempt:
+            if job.split_version != SPLIT_VERSION:
+                detail = (
+                    "the job began with another split into training and validation rows "
+                    f"({job.split_version}, now {SPLIT_VERSION}); create it again"
+                )
+                raise InvalidRequestError(detail, code="split_changed")
+            return job
+        job = replace(job, split_version=SPLIT_VERSION)
+        network = await work.networks.find(job.tenant, job.network_id)
+        if network is None or network.latest_version == job.base_version:
+            return job
+        base = await work.versions.get(network.id, network.latest_version)
+        if base is None:
+            return job
+        # Weights that were trained on standardized or on raw rows continue on the same.
+        standardize = job.training["standardize"]
+        if base.origin != "initial":
+            standardize = base.preprocessing is not None
+        training = {**job.training, "standardize": standardize}
+        return replace(job, base_version=base.number, training=training)
 
     async def _task(self, work: UnitOfWork, job: Job) -> TrainingTask:
         """Return the training task of a job; raise InvalidRequestError if it can no longer run."""

@@ -33,6 +33,7 @@ class NetworkTemplate:
     dtype: str | None = None
     seed: int | None = None
     metadata: Metadata | None = None
+    demo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def _new_network(template: NetworkTemplate, dataset: Dataset) -> NewNetwork:
         template.dtype or "float32",
         template.seed,
         template.metadata,
+        template.demo,
     )
 
 

@@ -16,6 +16,9 @@ METRICS: Final = (
     "learning_rate",
     "gradient_norm",
 )
+EPOCH_BATCHES: Final = 20
+"""Batches of epochs that are read at once; a batch has the epochs of a sixth of a second."""
+
 NONE: Final = float("nan")
 """Stands for a missing value; a metric is never NaN."""
 

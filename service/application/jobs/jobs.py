@@ -10,10 +10,11 @@ from secrets import randbits
 from statistics import fmean
 from typing import Any, Final, Literal, NamedTuple, final
 
+from core.validation import SPLIT_VERSION
 from service.application.datasets.datasets import find_dataset
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_log import JobEventLog
-from service.application.jobs.history import History
+from service.application.jobs.history import EPOCH_BATCHES, History
 from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import find_network
 from service.application.ports.database import Database, UnitOfWork
@@ -49,9 +50,6 @@ MAX_RECENT_JOBS: Final = 20
 CANCELLABLE: Final = tuple(
     status for status, to in REQUESTS[Action.CANCEL].items() if to is not status
 )
-EPOCH_BATCHES: Final = 20
-"""Batches of epochs that are read at once; a batch has the epochs of a sixth of a second."""
-
 CANCEL_BATCH_SIZE: Final = 50
 """Jobs that one transaction cancels; other writers run between the transactions."""
 
@@ -67,6 +65,7 @@ class NewJob:
     dataset: str | None = None
     inline: Dataset | None = None
     on_duplicate: OnDuplicate | None = None
+    demo: bool = False
 
 
 class QueuePosition(NamedTuple):
@@ -147,6 +146,8 @@ class JobService:
             created_at=datetime.now(UTC),
             fingerprint=fingerprint,
             progress=Progress(epochs=training["epochs"]),
+            split_version=SPLIT_VERSION,
+            demo=new_job.demo or network.demo,
         )
         work.after_commit(self._dispatcher.wake)
         return await self._event_log.create(work, job), True

@@ -103,7 +103,9 @@ class WorkerReportHandler:
             subject = "checkpoint is" if report.corrupt_checkpoints == 1 else "checkpoints are"
             warning = f"{report.corrupt_checkpoints} newer {subject} corrupt"
             job = await self._log_message(work, job, "warning", warning)
-        action = f"resumes after epoch {report.epoch}" if report.epoch else "starts"
+        action = f"starts from version {job.base_version}"
+        if report.epoch:
+            action = f"resumes after epoch {report.epoch}"
         await self._log_message(work, job, "info", f"training {action} {rows}")
 
     async def _epochs(self, work: UnitOfWork, job: Job, report: EpochsReport) -> None:
@@ -133,6 +135,7 @@ class WorkerReportHandler:
             validation_loss=report.validation_loss,
             best_epoch=report.best_epoch,
             preprocessing=report.preprocessing,
+            split_version=job.split_version,
         )
         data = {"id": checkpoint.id, "epoch": report.epoch}
         if await self._event_log.note(work, job, "checkpoint", data):

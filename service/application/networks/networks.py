@@ -42,6 +42,7 @@ class NewNetwork:
     dtype: str = "float32"
     seed: int | None = None
     metadata: Metadata | None = None
+    demo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class NetworkService:
             parameter_count=engine.parameter_count(),
             created_at=now,
             metadata=request.metadata or {},
+            demo=request.demo,
         )
         if request.labels is not None:
             network = replace(network, labels=check_labels(request.labels, network))
@@ -158,10 +160,12 @@ class NetworkService:
         async with self._database.read() as work:
             return await find_network(work, tenant, reference)
 
-    async def page(self, tenant: str, pagination: Page) -> list[NetworkRecord]:
+    async def page(
+        self, tenant: str, pagination: Page, *, without_demo: bool = False
+    ) -> list[NetworkRecord]:
         """Return networks, newest first; one more than the limit if there are more."""
         async with self._database.read() as work:
-            return await work.networks.page(tenant, pagination)
+            return await work.networks.page(tenant, pagination, without_demo=without_demo)
 
     async def change(
         self,
@@ -260,6 +264,43 @@ class NetworkService:
         async with self._database.read() as work:
             network = await find_network(work, tenant, reference)
             return network, await work.versions.page(network.id, pagination)
+
+    async def remove_version(
+        self,
+        tenant: str,
+        reference: str,
+        number: int,
+        if_match: Callable[[NetworkRecord], None],
+    ) -> None:
+        """Delete a version; its number is not used again.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such version.
+        ConflictError
+            If an alias or an active job needs the version, or it is the only one.
+        """
+        async with self._database.write() as work:
+            network = await find_network(work, tenant, reference)
+            if_match(network)
+            if await work.versions.get(network.id, number) is None:
+                raise NotFoundError("version", str(number))
+            aliases = [name for name, target in network.aliases.items() if target == number]
+            if aliases:
+                problem = f"the alias {aliases[0]!r} points to version {number}; move it first"
+                raise ConflictError(problem, code="version_in_use", alias=aliases[0])
+            job = await work.jobs.active_from(network.id, number)
+            if job is not None:
+                problem = f"job {job.id} with status {job.status} starts from version {number}"
+                raise ConflictError(problem, code="version_in_use", job=job.id)
+            await work.versions.remove(network.id, number)
+            left = await work.versions.page(network.id, Page(1, None))
+            if not left:
+                problem = f"version {number} is the only version of the network"
+                raise ConflictError(problem, code="version_in_use")
+            changed = replace(network, latest_version=left[0].number, revision=network.revision + 1)
+            await self._store_change(work, network, changed)
 
     async def upload(
         self,

@@ -15,10 +15,12 @@ async def append_version(
 
     Its parent is the latest version unless ``version.parent`` is set.
     """
-    number = network.latest_version + 1
+    number = network.last_number + 1
     parent = network.latest_version if version.parent is None else version.parent
     version = replace(version, number=number, parent=parent)
-    updated = replace(network, latest_version=number, revision=network.revision + 1)
+    updated = replace(
+        network, latest_version=number, last_number=number, revision=network.revision + 1
+    )
     if not await work.networks.update(updated, network.revision):
         raise PreconditionFailedError(str(network.revision))
     await work.versions.add(version)

@@ -38,7 +38,9 @@ class NetworkRepository(Protocol):
     async def find(self, tenant: str, reference: str) -> NetworkRecord | None:
         """Return the tenant's network with this id or name."""
 
-    async def page(self, tenant: str, pagination: Page) -> list[NetworkRecord]:
+    async def page(
+        self, tenant: str, pagination: Page, *, without_demo: bool
+    ) -> list[NetworkRecord]:
         """Return at most the limit plus one, newest first; the extra item shows that more exist."""
 
     async def update(self, network: NetworkRecord, revision: int) -> bool:
@@ -59,6 +61,9 @@ class VersionRepository(Protocol):
 
     async def page(self, network_id: str, pagination: Page) -> list[Version]:
         """Return at most the limit plus one, newest first; ``after`` is a version number."""
+
+    async def remove(self, network_id: str, number: int) -> None:
+        """Delete a version."""
 
 
 class DatasetRepository(Protocol):
@@ -123,6 +128,9 @@ class JobRepository(Protocol):
 
     async def active_on(self, *, network_id: str = "", dataset_id: str = "") -> Job | None:
         """Return a job that has not ended and uses this network or this dataset."""
+
+    async def active_from(self, network_id: str, version: int) -> Job | None:
+        """Return a job that has not ended and starts from this version of the network."""
 
     async def any_on(self, dataset_id: str) -> bool:
         """Return True if any job, ended or not, uses this dataset."""

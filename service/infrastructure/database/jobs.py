@@ -78,6 +78,8 @@ class SqlJobs(SqlTable):
         if per_tenant is not None:
             leased = select(jobs.c.tenant).where(jobs.c.status.in_(LEASED)).group_by(jobs.c.tenant)
             queued = queued.where(jobs.c.tenant.not_in(leased.having(func.count() >= per_tenant)))
+        demo = select(jobs.c.id).where(jobs.c.status.in_(LEASED), jobs.c.demo)
+        queued = queued.where(~(jobs.c.demo & demo.exists()))  # demonstrations run one at a time
         row = await self.fetch_one(queued.order_by(jobs.c.id).limit(1))
         return None if row is None else _job(row)
 
@@ -131,6 +133,16 @@ class SqlJobs(SqlTable):
             jobs.c.status.in_(ACTIVE),
         )
         row = await self.fetch_one(query.order_by(jobs.c.id.desc()).limit(1))
+        return None if row is None else _job(row)
+
+    async def active_from(self, network_id: str, version: int) -> Job | None:
+        """Return an active job on the network that starts from the version, or None."""
+        query = select(jobs).where(
+            jobs.c.network_id == network_id,
+            jobs.c.base_version == version,
+            jobs.c.status.in_(ACTIVE),
+        )
+        row = await self.fetch_one(query.limit(1))
         return None if row is None else _job(row)
 
     async def any_on(self, dataset_id: str) -> bool:

@@ -37,9 +37,13 @@ class SqlNetworks(SqlTable):
                 return NetworkRecord(**row)
         return None
 
-    async def page(self, tenant: str, pagination: Page) -> list[NetworkRecord]:
+    async def page(
+        self, tenant: str, pagination: Page, *, without_demo: bool
+    ) -> list[NetworkRecord]:
         """Return a page of networks, newest first."""
         query = select(networks).where(networks.c.tenant == tenant)
+        if without_demo:
+            query = query.where(~networks.c.demo)
         rows = await self.fetch_all(newest_first(query, networks, pagination))
         return [NetworkRecord(**row) for row in rows]
 
@@ -82,3 +86,8 @@ class SqlVersions(SqlTable):
             query = query.where(versions.c.number < int(pagination.after))
         query = query.order_by(versions.c.number.desc()).limit(pagination.limit + 1)
         return [Version(**row) for row in await self.fetch_all(query)]
+
+    async def remove(self, network_id: str, number: int) -> None:
+        """Delete a version."""
+        matches = (versions.c.network_id == network_id) & (versions.c.number == number)
+        await self.connection.execute(delete(versions).where(matches))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata: Final = MetaData(
@@ -47,6 +48,8 @@ networks: Final = Table(
     Column("aliases", JSON, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("created_at", _Time, nullable=False),
+    Column("demo", Boolean, nullable=False, server_default=false()),
+    Column("last_number", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tenant", "name"),
 )
 
@@ -62,6 +65,7 @@ keys: Final = Table(
     Column("created_at", _Time, nullable=False),
     Column("expires_at", _Time),
     Column("revoked_at", _Time),
+    Column("quotas", JSON),
     UniqueConstraint("prefix"),
 )
 
@@ -125,6 +129,8 @@ jobs: Final = Table(
     Column("created_at", _Time, nullable=False),
     Column("started_at", _Time),
     Column("finished_at", _Time),
+    Column("split_version", Integer),
+    Column("demo", Boolean, nullable=False, server_default=false()),
     Index("ix_jobs_status_id", "status", "id"),
     Index("ix_jobs_status_tenant", "status", "tenant"),
     Index("ix_jobs_tenant_id", "tenant", "id"),
@@ -157,6 +163,7 @@ checkpoints: Final = Table(
     Column("best_epoch", Integer),
     Column("preprocessing", JSON),
     Column("requested", Boolean, nullable=False),
+    Column("split_version", Integer),
     Index("ix_checkpoints_job_id_epoch", "job_id", "epoch"),
 )
 

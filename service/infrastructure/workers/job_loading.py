@@ -30,7 +30,10 @@ def prepare(task: TrainingTask) -> tuple[Network, Preprocessing, Rows, Rows | No
     training = task.training
     network = _base_network(task)
     inputs, targets = _load_rows(task.dataset, task.dataset_sha256)
-    train, validate = split(len(inputs), training["validation_fraction"], training["seed"])
+    classes = None if task.classes is None else targets.astype(np.intp)
+    # One split for each dataset, whatever network and seed: training again leaks no rows.
+    seed = int(task.dataset_sha256, 16)
+    train, validate = split(len(inputs), training["validation_fraction"], seed, classes)
     preprocessing = Preprocessing.from_config(task.preprocessing, network.inputs, network.units)
     if training["standardize"] and preprocessing.inputs is None:
         scales_targets = task.classes is None and network.output_activation == "linear"

@@ -48,7 +48,9 @@ Wait = Annotated[
 ]
 Prefer = Annotated[str, Header(description="wait=20 has the same effect.")]
 OfNetwork = Annotated[str | None, Query(max_length=200, description="Only of this network.")]
-CheckpointId = Annotated[str, Unescaped, Path(description="Id of a checkpoint.", max_length=40)]
+CheckpointId = Annotated[
+    str, Unescaped, Path(description='Id of a checkpoint, or "best".', max_length=40)
+]
 
 
 @router.post(
@@ -72,7 +74,9 @@ async def create_job(
             tenant, body.inputs, body.targets, persist=not dry_run
         )
     training = requested_training(body.training)
-    new_job = NewJob(body.network, training, body.dataset, inline, body.on_duplicate)
+    new_job = NewJob(
+        body.network, training, body.dataset, inline, body.on_duplicate, demo=body.demo
+    )
     if dry_run:
         estimate = await services.jobs.estimate(tenant, new_job)
         valid = EstimateBody(
@@ -195,8 +199,8 @@ async def get_history(
 async def list_checkpoints(
     job: JobRef, services: ServicesDep, tenant: ReadTenant
 ) -> CheckpointList:
-    """Return the stored checkpoints, latest first."""
-    checkpoints = await services.checkpoints.of(tenant, job)
+    """Return the best epoch, whose id is "best", and the stored checkpoints, latest first."""
+    checkpoints = await services.checkpoints.entries(tenant, job)
     return CheckpointList(data=[checkpoint_body(checkpoint) for checkpoint in checkpoints])
 
 
@@ -233,11 +237,11 @@ async def promote_checkpoint(
     tenant: TrainTenant,
     creation: Idempotent,
 ) -> Response:
-    """Add a version with the best weights in the checkpoint."""
-    best = await services.checkpoints.best(tenant, job, checkpoint)
+    """Add a version with the weights and the metrics of the checkpoint."""
+    unsaved = await services.checkpoints.version_of(tenant, job, checkpoint)
 
     async def create(work: UnitOfWork) -> StoredResponse:
-        network, version = await services.checkpoints.promote(work, tenant, best)
+        network, version = await services.checkpoints.promote(work, tenant, unsaved)
         path = f"{network_path(network)}/versions/{version.number}"
         return stored(201, version_body(network, version), {"Location": path})
 

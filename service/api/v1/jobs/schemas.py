@@ -57,6 +57,11 @@ class CreateJob(DataBody):
         description="How to handle an equal job that is queued or running: reject the request, "
         "return the existing job, or cancel and replace it. By default it is ignored.",
     )
+    demo: bool = Field(
+        default=False,
+        description="True for a demonstration: these run one at a time, and are deleted after a "
+        "week by default.",
+    )
 
 
 class ProgressBody(BaseModel):
@@ -106,10 +111,17 @@ class JobBody(BaseModel):
         description="Estimated seconds until the job starts, based on the latest jobs."
     )
     attempt: int
-    base_version: int
+    base_version: int = Field(
+        description="Version that the training starts from. A job that has not started yet "
+        "starts from the latest version at its start."
+    )
     result_version: int | None
     progress: ProgressBody
     training: dict[str, Any]
+    split_version: int | None = Field(
+        description="Version of the split into training and validation rows."
+    )
+    demo: bool
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
@@ -179,6 +191,8 @@ class CheckpointBody(BaseModel):
     best_epoch: int | None
     train_loss: float | None
     validation_loss: float | None
+    split_version: int | None
+    requested: bool = Field(description="True if a client requested it.")
     created_at: Time
 
 
@@ -245,6 +259,8 @@ def job_body(job: Job, position: QueuePosition | None = None) -> JobBody:
         result_version=job.result_version,
         progress=ProgressBody(**progress, fraction=done),
         training=job.training,
+        split_version=job.split_version,
+        demo=job.demo,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -263,5 +279,7 @@ def checkpoint_body(checkpoint: Checkpoint) -> CheckpointBody:
         best_epoch=checkpoint.best_epoch,
         train_loss=checkpoint.train_loss,
         validation_loss=checkpoint.validation_loss,
+        split_version=checkpoint.split_version,
+        requested=checkpoint.requested,
         created_at=checkpoint.created_at,
     )

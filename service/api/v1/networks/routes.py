@@ -40,6 +40,7 @@ from service.api.v1.networks.schemas import (
 from service.application.networks.networks import Changes
 from service.application.ports.database import UnitOfWork
 from service.application.ports.repositories import Page, StoredResponse
+from service.domain.errors import NotFoundError
 
 router = APIRouter(prefix="/v1/networks", tags=["networks"], route_class=IdempotentRoute)
 
@@ -48,6 +49,20 @@ Alias = Annotated[
     Unescaped,
     Path(description="A name for a version.", openapi_examples={"here": {"value": "stable"}}),
 ]
+
+
+VersionNumber = Annotated[
+    str,
+    Unescaped,
+    Path(description="A version's number.", openapi_examples={"here": {"value": "1"}}),
+]
+
+
+def version_of(ref: str) -> int:
+    """Return the number of a version that is named by its number alone."""
+    if not (ref.isascii() and ref.isdigit() and len(ref) < 10):
+        raise NotFoundError("version", ref)
+    return int(ref)
 
 
 @router.post("", status_code=201, summary="Create a network", response_model=NetworkBody)
@@ -153,6 +168,24 @@ async def get_version(
     if matches(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
     return Response(body, 200, {"ETag": etag}, "application/json")
+
+
+@router.delete(
+    "/{network}/versions/{ref}",
+    status_code=204,
+    summary="Delete a version",
+)
+async def delete_version(
+    network: NetworkRef,
+    ref: VersionNumber,
+    services: ServicesDep,
+    tenant: TrainTenant,
+    if_match: IfMatch = None,
+) -> Response:
+    """Delete a version by number; 409 while an alias or a job needs it."""
+    stale = unless_stale(if_match)
+    await services.networks.remove_version(tenant, network, version_of(ref), stale)
+    return Response(status_code=204)
 
 
 @router.put("/{network}/aliases/{alias}", summary="Set an alias")

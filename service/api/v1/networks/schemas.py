@@ -122,6 +122,11 @@ class NetworkOptions(Body):
         None, description="Seed of the initial weights. The default is a random seed."
     )
     metadata: Metadata | None = None
+    demo: bool = Field(
+        default=False,
+        description="True for a demonstration: it is deleted after a week by default, and never "
+        "is the default network.",
+    )
 
 
 class CreateNetwork(NetworkOptions):
@@ -144,6 +149,7 @@ class CreateNetwork(NetworkOptions):
             self.dtype or "float32",
             self.seed,
             self.metadata,
+            self.demo,
         )
 
 
@@ -172,6 +178,7 @@ class NetworkBody(BaseModel):
     latest_version: int
     aliases: dict[str, int]
     metadata: dict[str, str | bool | int | float]
+    demo: bool
     created_at: Time
     links: Links
 
@@ -265,6 +272,7 @@ def network_fields(network: NetworkRecord) -> dict[str, Any]:
         "latest_version": network.latest_version,
         "aliases": network.aliases,
         "metadata": network.metadata,
+        "demo": network.demo,
         "created_at": network.created_at,
         "links": links(
             network_path(network),
