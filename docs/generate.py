@@ -53,6 +53,11 @@ IN_JOBS = {
     "dataset_corrupt": "The file of the dataset does not match its digest. Upload it again.",
     "dataset_deleted": "The dataset was deleted while the job was queued.",
     "dataset_missing": "The file of the dataset does not exist. Upload the dataset again.",
+    "dataset_unreadable": "The file of the dataset cannot be read. `detail` has the system's "
+    "reason.",
+    "weights_unreadable": "The file of the base version cannot be read. `detail` has the system's "
+    "reason.",
+    "checkpoint_unreadable": "A checkpoint cannot be read. `detail` has the system's reason.",
     "diverged": "The loss, the gradient or a weight became infinite or NaN. `detail` contains the "
     "epoch. The latest checkpoint contains the last finite weights, and `best` the best ones.",
     "split_changed": "The job began with another split into training and validation rows. Create "

@@ -56,6 +56,7 @@ from service.infrastructure.database.engine import (
     sqlite_url,
 )
 from service.infrastructure.database.errors import REMEDY, DatabaseUnusableError
+from service.infrastructure.disk_reserve import DiskReserve
 from service.infrastructure.limited.processes import LimitedModelFiles, LimitedProcesses
 from service.infrastructure.model_cache import LeastRecentlyUsed
 from service.infrastructure.observability.metrics import Prometheus
@@ -226,6 +227,7 @@ class RunningServer(NamedTuple):
     cache: LeastRecentlyUsed
     event_bus: EventBus
     processes: LimitedProcesses
+    reserve: DiskReserve
 
 
 @asynccontextmanager
@@ -239,6 +241,7 @@ async def running(
         periodic_tasks.wake_streams(server.event_bus, closing),
         periodic_tasks.refresh_keys(services.authenticator),
         periodic_tasks.measure_lag(services.metrics),
+        periodic_tasks.refill(server.reserve),
     ]
     if not server.identity.alone:
         url = database_url_of(settings, directory)
@@ -307,6 +310,12 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
         closing,
         open_to_all=lambda: authenticator.anonymous,
     )
+    reserve = DiskReserve(directory.reserve)
+
+    async def release_reserve() -> bool:
+        dispatcher.sweep_often()
+        return await asyncio.to_thread(reserve.release)
+
     services = Services(
         networks=networks,
         weights=weights,
@@ -338,9 +347,12 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
         limits=limits,
         metrics=Prometheus(),
         events=EncodedEvents(),
+        release_reserve=release_reserve,
         large_bodies=LargeBodies(limits.inline_bytes, settings.max_decoding_bytes),
         uploads=directory.uploads,
         closing=closing,
         cors_origins=settings.cors_origins,
     )
-    return RunningServer(services, database, server, dispatcher, cache, event_bus, processes)
+    return RunningServer(
+        services, database, server, dispatcher, cache, event_bus, processes, reserve
+    )

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -51,6 +51,8 @@ class Services:
         Directory of temporary files for uploaded bodies.
     closing
         Set when the server starts to shut down.
+    release_reserve
+        Makes room on a full disk for a request that frees space; returns False if it cannot.
     cors_origins
         Origins whose pages may use the API.
     """
@@ -78,6 +80,7 @@ class Services:
     large_bodies: LargeBodies
     uploads: Path
     closing: asyncio.Event
+    release_reserve: Callable[[], Awaitable[bool]]
     cors_origins: frozenset[str] = frozenset()
 
 

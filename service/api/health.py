@@ -53,8 +53,8 @@ async def check_readiness(services: ServicesDep) -> ReadinessBody:
         await services.blobs.ping()
     except UnavailableError as error:
         raise UnavailableError(error.detail) from error  # 503 whatever the cause, never 507
-    if not services.executor.alive():
-        raise UnavailableError("no worker can be started")
+    if not services.executor.available():
+        raise UnavailableError("no worker is ready; the log says why none can be started")
     access = "keys"
     if services.authenticator.anonymous:
         access = (
@@ -79,9 +79,7 @@ async def get_metrics(services: ServicesDep, _: ReadTenant) -> Response:
     streams, cache = services.rate_limiter.streams(), services.inference.cache_statistics()
     metrics.gauge("neurond_jobs", "Jobs by status.", counts, "status")
     metrics.gauge("neurond_workers_free", "Free workers.", {"": executor.free()})
-    metrics.gauge(
-        "neurond_workers", "Workers, including those that are starting.", {"": executor.alive()}
-    )
+    metrics.gauge("neurond_workers", "Workers that have reported ready.", {"": executor.alive()})
     metrics.gauge("neurond_event_streams", "Open event streams.", {"": streams})
     metrics.gauge("neurond_worker_memory_bytes", "Memory of all workers.", {"": executor.memory()})
     metrics.gauge("neurond_networks_loaded", "Versions in memory.", {"": cache["loaded"]})

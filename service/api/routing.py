@@ -11,7 +11,7 @@ from service.api.body import Body, check_json_type, read_body
 from service.api.dependencies import Services, authenticated
 from service.api.idempotency import ReplayError
 from service.api.strict_json import check_rows, parse_json
-from service.domain.errors import MalformedBodyError
+from service.domain.errors import MalformedBodyError, UnavailableError
 from service.domain.limits import MAX_WIDTH, Limits
 
 
@@ -86,9 +86,23 @@ class StrictRoute(APIRoute):
                 if not await request.body():
                     raise MalformedBodyError("a JSON body is required")
                 await request.json()
+            try:
+                return await handle(request)
+            except UnavailableError as error:
+                if not await _frees_space(request, error):
+                    raise
             return await handle(request)
 
         return handle_strictly
+
+
+async def _frees_space(request: Request, error: UnavailableError) -> bool:
+    """Return True if the disk was full, the request frees space, and now there is room for it."""
+    frees = request.method == "DELETE" or request.url.path.endswith("/cancel")
+    if error.error_code != "storage_full" or not frees:
+        return False
+    services: Services = request.app.state.services
+    return await services.release_reserve()
 
 
 class IdempotentRoute(StrictRoute):

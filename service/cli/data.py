@@ -1,5 +1,6 @@
 """``neurond check``, ``neurond backup`` and ``neurond restore``."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -55,13 +56,17 @@ def backup(target: Path, data_dir: Path | None) -> None:
 def restore(source: Path, data_dir: Path | None) -> None:
     """Restore the tar file SOURCE into an empty data directory."""
     directory = _directory(data_dir)
+    is_new = not directory.root.exists()
     try:
         directory.acquire()
-        _print_report(backups.restore(source, directory), f"restored to {directory.root}")
+        report = backups.restore(source, directory)
     except (BackupError, DataDirectoryError) as error:
+        if is_new:
+            shutil.rmtree(directory.root, ignore_errors=True)
         fail(error)
     finally:
         directory.release()
+    _print_report(report, f"restored to {directory.root}")
 
 
 def _print_report(report: IntegrityReport, success: str) -> None:

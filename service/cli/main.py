@@ -5,6 +5,8 @@ import contextlib
 import ctypes
 import gc
 import importlib.util
+import logging as standard_logging
+import resource
 import socket
 import sys
 from functools import partial
@@ -29,6 +31,8 @@ from service.server.sockets import bind
 from service.server.uvicorn_server import GracefulServer
 from service.settings import Settings
 
+log = standard_logging.getLogger(__name__)
+
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 EXPORTER: Final = "opentelemetry.exporter"
@@ -36,6 +40,9 @@ EXPORTER: Final = "opentelemetry.exporter"
 
 M_MMAP_THRESHOLD: Final = -3
 """From glibc's `malloc.h`."""
+
+OTHER_OPEN_FILES: Final = 256
+"""Open files of the server that are not connections: database, blobs, uploads and workers."""
 
 LARGE_BUFFER_BYTES: Final = 4 << 20
 SWITCH_SECONDS: Final = 0.0005
@@ -78,7 +85,7 @@ def serve(**options: Any) -> None:
         )
     app = build(settings, directory)
     protocol = partial(InferenceHttpProtocol, pipeline=app.state.pipeline)
-    server = GracefulServer(app, settings, protocol)
+    server = GracefulServer(app, settings, protocol, _allow_connections(settings.max_connections))
     directory.write_address(_url(listener))
     click.echo(f"neurond {version.VERSION} listening on {_url(listener)}", err=True)
     if anonymous:
@@ -93,6 +100,26 @@ def serve(**options: Any) -> None:
     server.run(sockets=[listener])
     if not server.started:
         fail("the server did not start; see the log")
+
+
+def _allow_connections(requested: int) -> int:
+    """Raise the soft limit of open files for connections; return how many are possible."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = requested + OTHER_OPEN_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    possible = requested
+    if soft != resource.RLIM_INFINITY:
+        possible = min(requested, soft - OTHER_OPEN_FILES)
+    if possible < requested:
+        log.warning(
+            "NEUROND_MAX_CONNECTIONS is %d, but the limit of %d open files allows only %d",
+            requested,
+            soft,
+            possible,
+        )
+    return max(possible, 1)
 
 
 def _return_large_buffers() -> None:

@@ -6,7 +6,9 @@ immutable, so the blobs that the snapshot refers to can be copied after it.
 
 import hashlib
 import io
+import os
 import re
+import shutil
 import sqlite3
 import tarfile
 import tempfile
@@ -14,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, final
 
 from service.infrastructure.blobs.filesystem import FilesystemBlobs
 from service.infrastructure.data_directory import DATABASE, DataDirectory
 from service.infrastructure.database.tables import BLOBS
 
+CHUNK_BYTES: Final = 1 << 20
 _BLOB: Final = re.compile(r"blobs/([0-9a-f]{64})")
 
 
@@ -71,16 +74,12 @@ def backup(directory: DataDirectory, target: Path) -> IntegrityReport:
         with tarfile.open(partial, "w") as archive:
             archive.add(copy, DATABASE)
             for name in sorted(set(references)):
-                report.blobs += 1
-                try:
-                    data = blobs.path(name).read_bytes()
-                except OSError as error:
-                    report.problems.append(f"blob {name} cannot be read: {error.strerror}")
+                problem = _blob_problem(blobs.path(name), name)
+                if problem is not None:
+                    report.problems.append(f"{problem}; the backup is complete except for it")
                     continue
-                if hashlib.sha256(data).hexdigest() != name:
-                    report.problems.append(
-                        f"blob {name} is damaged: its bytes do not match its digest"
-                    )
+                report.blobs += 1
+                data = blobs.path(name).read_bytes()
                 entry = tarfile.TarInfo(f"blobs/{name}")
                 entry.size = len(data)
                 archive.addfile(entry, io.BytesIO(data))
@@ -91,49 +90,84 @@ def backup(directory: DataDirectory, target: Path) -> IntegrityReport:
 def restore(source: Path, directory: DataDirectory) -> IntegrityReport:
     """Restore a tar file into an empty data directory.
 
+    All files are written to a temporary directory in the data directory, and renamed at the end, so
+    that a restore that fails leaves nothing. A backup of damaged data is restored, and the report
+    names what it lacks.
+
     Raises
     ------
     BackupError
-        If the directory contains data, or the file is not a complete backup. No database is then
-        written.
+        If the directory contains data, or the file is not a backup.
     """
     if directory.database.exists() or any(directory.blobs.glob("??/*")):
         raise BackupError(
             f"{directory.root} already contains data; restore into an empty directory"
         )
-    blobs = FilesystemBlobs(directory.blobs)
-    blobs.prepare()
-    restored = directory.database.with_suffix(".restored")
-    try:
-        for name, data in _members(source):
-            if name is None:
-                restored.write_bytes(data)
-                continue
-            path = blobs.path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-    except (tarfile.TarError, OSError) as error:
-        raise BackupError(f"{source} cannot be read: {error}") from error
-    if not restored.exists():
-        raise BackupError(f"{source} does not contain a database")
-    # The database comes last: a directory without one is recognised as incomplete.
-    restored.replace(directory.database)
-    return check(directory)
+    with tempfile.TemporaryDirectory(prefix="restore-", dir=directory.root) as scratch:
+        staging = DataDirectory(Path(scratch))
+        blobs = FilesystemBlobs(staging.blobs)
+        blobs.prepare()
+        try:
+            with _BoundedReader(source) as file:
+                _extract(file, staging, blobs)
+        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            raise BackupError(f"{source} cannot be restored: {error}") from error
+        if not staging.database.exists():
+            raise BackupError(f"{source} does not contain a database")
+        try:
+            report = check(staging)
+        except sqlite3.Error as error:
+            raise BackupError(f"{source} contains a database that is damaged: {error}") from error
+        if directory.blobs.exists():
+            shutil.rmtree(directory.blobs)
+        staging.blobs.rename(directory.blobs)
+        # The database comes last: a directory without one is recognised as incomplete.
+        staging.database.rename(directory.database)
+        return report
 
 
-def _members(source: Path) -> Iterator[tuple[str | None, bytes]]:
-    """Yield the name and the verified bytes of each blob; the name of the database is None."""
-    with tarfile.open(source, "r") as archive:
+def _extract(file: "_BoundedReader", staging: DataDirectory, blobs: FilesystemBlobs) -> None:
+    """Write the members of an archive into a directory, with bounded memory."""
+    with tarfile.open(fileobj=file, mode="r:") as archive:
         for entry in archive:
-            file = archive.extractfile(entry)
             match = _BLOB.fullmatch(entry.name)
-            if file is None or (match is None and entry.name != DATABASE):
+            if not entry.isreg() or entry.issparse() or (match is None and entry.name != DATABASE):
                 name = repr(entry.name[:80])
-                raise BackupError(f"{source} contains {name}; it is not a neurond backup")
-            data = file.read()
-            if match is not None and hashlib.sha256(data).hexdigest() != match[1]:
-                raise BackupError(f"blob {match[1]} is damaged in {source}")
-            yield match and match[1], data
+                raise BackupError(f"the archive contains {name}; it is not a neurond backup")
+            path = staging.database if match is None else blobs.path(match[1])
+            free = shutil.disk_usage(staging.root).free
+            if entry.size > free:
+                raise BackupError(f"{entry.name} has {entry.size} bytes, only {free} are free")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            digest = _copy(archive, entry, path)
+            if match is not None and digest != match[1]:
+                raise BackupError(f"blob {match[1]} is damaged in the archive")
+
+
+def _copy(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> str:
+    """Write a member to a new file, and return its digest."""
+    digest = hashlib.sha256()
+    content = archive.extractfile(entry)
+    with path.open("xb") as target:
+        while content is not None and (part := content.read(CHUNK_BYTES)):
+            digest.update(part)
+            target.write(part)
+        target.flush()
+        os.fsync(target.fileno())
+    if path.stat().st_size != entry.size:
+        raise BackupError(f"the archive ends within {entry.name}")
+    return digest.hexdigest()
+
+
+@final
+class _BoundedReader(io.FileIO):
+    """A file that refuses long reads: an archive may declare headers of gigabytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes | Any:
+        """Return bytes; raise BackupError for more than any header or part of a file has."""
+        if size is None or not 0 <= size <= CHUNK_BYTES:
+            raise BackupError("the archive has a header that is too long; it is not a backup")
+        return super().read(size)
 
 
 def _open_read_only(directory: DataDirectory) -> sqlite3.Connection:
@@ -154,9 +188,12 @@ def _references(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
 def _blob_problem(path: Path, name: str) -> str | None:
     """Return the problem with a blob, or None if it is intact."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return f"blob {name} is missing"
     except OSError as error:
-        return f"blob {name} is missing ({error.strerror})"
-    if hashlib.sha256(data).hexdigest() != name:
+        return f"blob {name} cannot be read: {error.strerror}"
+    if digest != name:
         return f"blob {name} is damaged: its bytes do not match its digest"
     return None

@@ -43,13 +43,18 @@ class DataDirectory:
         """Return the directory of uploads that are being read."""
         return self.root / "uploads"
 
+    @property
+    def reserve(self) -> Path:
+        """Return the path of the file that is deleted on a full disk."""
+        return self.root / "reserve"
+
     def has_orphaned_blobs(self) -> bool:
         """Return True if there are blobs, but the database is missing or empty."""
         empty = not self.database.exists() or self.database.stat().st_size == 0
         return empty and any(file.is_file() for file in self.blobs.glob("??/*"))
 
     def acquire(self, *, shared: bool = False) -> None:
-        """Create and lock the directory.
+        """Create and lock the directory, and close it and new files to other users.
 
         Parameters
         ----------
@@ -61,8 +66,11 @@ class DataDirectory:
         DataDirectoryError
             If the directory cannot be written to, or another server has locked it.
         """
+        os.umask(0o077)  # everything in the directory is for this user only
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(PermissionError):  # a volume that belongs to another user
+                self.root.chmod(0o700)
             self.uploads.mkdir(exist_ok=True)
             self._lock = (self.root / "lock").open("a+")
         except OSError as error:

@@ -11,6 +11,7 @@ from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_bus import EventBus
 from service.application.ports.metrics import Metrics
 from service.domain.errors import UnavailableError
+from service.infrastructure.disk_reserve import DiskReserve
 from service.infrastructure.model_cache import LeastRecentlyUsed
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 KEEPALIVE_SECONDS: Final = 15.0
 REFRESH_SECONDS: Final = 0.5
 LAG_SAMPLE_SECONDS: Final = 0.25
+REFILL_SECONDS: Final = 30.0
 
 
 async def wake_streams(event_bus: EventBus, closing: asyncio.Event) -> None:
@@ -35,6 +37,13 @@ async def measure_lag(metrics: Metrics) -> None:
         expected = loop.time() + LAG_SAMPLE_SECONDS
         await asyncio.sleep(LAG_SAMPLE_SECONDS)
         metrics.lag(loop.time() - expected)
+
+
+async def refill(reserve: DiskReserve) -> None:
+    """Create the reserve for a full disk, and again when it was used and there is space."""
+    while True:
+        await asyncio.to_thread(reserve.refill)
+        await asyncio.sleep(REFILL_SECONDS)
 
 
 async def refresh_keys(authenticator: Authenticator) -> None:

@@ -34,9 +34,13 @@ class GracefulServer(uvicorn.Server):
     ----------
     protocol
         Creates the protocol of a connection.
+    max_connections
+        Connections beyond this number are answered 503.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings, protocol: Any) -> None:
+    def __init__(
+        self, app: FastAPI, settings: Settings, protocol: Any, max_connections: int
+    ) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -46,7 +50,7 @@ class GracefulServer(uvicorn.Server):
             lifespan="on",
             http=protocol,
             ws="none",
-            limit_concurrency=settings.max_connections,
+            limit_concurrency=max_connections,
             timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_seconds),
         )
         super().__init__(config)

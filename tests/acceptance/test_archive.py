@@ -1,5 +1,6 @@
 """Check, back up and restore a data directory; create keys on the command line."""
 
+import gzip
 import io
 import subprocess
 import sys
@@ -138,3 +139,148 @@ def test_serving_a_public_address_without_a_key_fails(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "no API key is configured" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def members(target: Path) -> dict[str, bytes]:
+    """Return the files of a tar file."""
+    with tarfile.open(target) as archive:
+        files = {entry.name: archive.extractfile(entry) for entry in archive}
+        return {name: file.read() for name, file in files.items() if file is not None}
+
+
+def test_a_backup_of_damaged_data_has_the_rest_and_is_restored_with_a_report(
+    trained_server: Server, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    client, target, restored = trained_server.client, tmp_path / "data.tar", tmp_path / "restored"
+    digests = [
+        client.get(f"/v1/networks/n/versions/{number}").json()["weights_sha256"]
+        for number in (0, 1)
+    ]
+    blob = next(trained_server.folder.glob(f"blobs/*/*{digests[1][-20:]}"))
+    blob.write_bytes(b"x" + blob.read_bytes()[1:])
+
+    backup = run("backup", str(target), "--data-dir", str(trained_server.folder))
+    restore = run("restore", str(target), "--data-dir", str(restored))
+
+    assert (backup.returncode, restore.returncode) == (1, 1)
+    assert f"blob {digests[1]} is damaged" in backup.stderr
+    assert "version 1 of" in restore.stderr
+    assert f"blob {digests[1]} is missing" in restore.stderr
+    assert f"blobs/{digests[0]}" in members(target)
+    assert f"blobs/{digests[1]}" not in members(target)
+    server = serve("restored", workers=1)
+    row = {"inputs": [[0.5] * 25]}
+    assert server.client.post("/v1/networks/n/versions/0/predict", json=row).status_code == 200
+    damaged = server.client.post("/v1/networks/n/versions/1/predict", json=row)
+    assert (damaged.status_code, damaged.json()["code"]) == (409, "weights_corrupt")
+
+
+def archive_with(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for entry, data in entries:
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def link(kind: bytes) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo("blobs/" + "a" * 64)
+    entry.type, entry.linkname = kind, "/etc/passwd"
+    return entry
+
+
+def declared(size: int, name: str = "neurond.sqlite3") -> bytes:
+    """Return the header of a member of that size, without the member."""
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def long_header(size: int) -> bytes:
+    """Return an extended header that declares that many bytes, and none of them."""
+    entry = tarfile.TarInfo("././@PaxHeader")
+    entry.type, entry.size = tarfile.XHDTYPE, size
+    return entry.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 20)
+
+
+def sparse() -> bytes:
+    """Return an archive whose member has a hole of a terabyte."""
+    entry = tarfile.TarInfo("neurond.sqlite3")
+    entry.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "neurond.sqlite3",
+        "GNU.sparse.realsize": str(1 << 40),
+    }
+    data = b"1\n0\n0\n".ljust(512, b"\0")
+    entry.size = len(data)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "no archive": lambda: b"nothing" * 1000,
+    "empty": lambda: b"",
+    "compressed": lambda: gzip.compress(bytes(200 << 20)),
+    "symbolic link": lambda: archive_with((link(tarfile.SYMTYPE), b"")),
+    "hard link": lambda: archive_with((link(tarfile.LNKTYPE), b"")),
+    "device": lambda: archive_with((link(tarfile.CHRTYPE), b"")),
+    "traversal": lambda: archive_with((tarfile.TarInfo("../neurond.sqlite3"), b"x")),
+    "absolute": lambda: archive_with((tarfile.TarInfo("/neurond.sqlite3"), b"x")),
+    "other file": lambda: archive_with((tarfile.TarInfo("lock"), b"x")),
+    "wrong digest": lambda: archive_with((tarfile.TarInfo("blobs/" + "0" * 64), b"x")),
+    "no database": lambda: archive_with(),
+    "twice": lambda: archive_with(*[(tarfile.TarInfo("neurond.sqlite3"), b"x")] * 2),
+    "not a database": lambda: archive_with((tarfile.TarInfo("neurond.sqlite3"), b"x" * 9000)),
+    "truncated": lambda: declared(100_000) + bytes(5_000),
+    "huge": lambda: declared(1 << 50),
+    "huge blob": lambda: declared(1 << 40, "blobs/" + "0" * 64),
+    "long header": lambda: long_header(3 << 30),
+    "sparse": sparse,
+}
+
+
+@pytest.mark.parametrize("name", list(HOSTILE))
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_hostile_archive_is_refused_in_one_line_and_leaves_nothing(
+    tmp_path: Path, name: str, *, exists: bool
+) -> None:
+    source, target = tmp_path / "hostile.tar", tmp_path / "target"
+    source.write_bytes(HOSTILE[name]())
+    if exists:
+        target.mkdir()
+    limited = [
+        sys.executable, "-c",
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
+        "sys.argv[0] = 'neurond'; from service.cli.main import neurond; neurond()",
+    ]  # fmt: skip
+    restore = subprocess.run(  # noqa: S603 - our own command
+        [*limited, "restore", str(source), "--data-dir", str(target)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert restore.returncode == 2, restore.stderr
+    assert len(restore.stderr.strip().splitlines()) == 1, restore.stderr
+    assert target.exists() is exists
+    left = {path.name for path in target.rglob("*")} if exists else set()
+    assert left <= {"lock", "uploads"}
+
+
+def test_data_is_closed_to_other_users(trained_server: Server) -> None:
+    folder = trained_server.folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for path in folder.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_an_open_folder_of_an_earlier_version_is_closed(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+
+    server = serve("data", workers=1)
+
+    assert server.folder.stat().st_mode & 0o777 == 0o700

@@ -1,12 +1,14 @@
 """Kills, shutdowns and failed starts of real server processes."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -277,3 +279,116 @@ def test_a_server_starts_after_its_first_start_was_killed(
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(starts_after_a_kill, (0.3, 0.6, 0.8, 1.0, 1.2, 1.4)))
+
+
+BROKEN = """
+import sys
+from service.infrastructure.workers import pool
+pool.WORKER_COMMAND = ("-c", "raise SystemExit(3)")
+pool.REPLACEMENT_SECONDS = 0.0
+from service.cli.main import neurond
+neurond()
+"""
+
+
+class BrokenServer(Server):
+    """A server whose workers exit at once."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", BROKEN, "serve"]
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return self.client.get("/healthz").status_code == 200
+        return False
+
+
+def test_a_server_whose_workers_cannot_start_is_not_ready(tmp_path: Path) -> None:
+    server = BrokenServer(tmp_path / "data", workers=2).start()
+    try:
+        for _ in range(5):
+            response = server.client.get("/readyz")
+            assert response.status_code == 503
+            assert "worker" in response.json()["detail"]
+            assert "\nneurond_workers 0.0" in server.client.get("/metrics").text
+            time.sleep(0.3)
+    finally:
+        server.client.close()
+        server.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 48 MiB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(mount)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:  # noqa: S603
+        pytest.skip("mounting a file system requires root")
+    yield mount
+    subprocess.run(["umount", "--lazy", str(mount)], check=False)  # noqa: S603, S607
+
+
+def test_a_full_disk_recovers_through_the_api_alone(small_disk: Path) -> None:
+    server = Server(small_disk / "data", workers=1).start()
+    client = server.client
+    try:
+        job = submit(server, epochs=100_000)
+        block_until(lambda: status(server, job) == "running", timeout=20)
+        names: list[str] = []
+        data = {"builtin": "digits", "samples": 8000}  # 1.7 MB
+        while client.post("/v1/datasets", json={**data, "seed": len(names)}).status_code == 201:
+            names.append(client.get("/v1/datasets?limit=1").json()["data"][0]["id"])
+        (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+        assert client.post("/v1/datasets", json=data).status_code == 507
+
+        row = {"inputs": [[0.5] * 25]}
+        assert client.post("/v1/networks/net/predict", json=row).status_code == 200
+        assert client.post(f"/v1/jobs/{job}/cancel").status_code == 200
+        for name in names:
+            assert client.delete(f"/v1/datasets/{name}").status_code == 204, name
+
+        created: list[int] = []
+
+        def has_room() -> bool:
+            new = {**data, "seed": 1000 + len(created)}  # not one that is stored
+            if client.post("/v1/datasets", json=new).status_code == 201:
+                created.append(1)
+            return len(created) == len(names)
+
+        block_until(has_room, timeout=60)
+        assert server.wait_until_finished(job)["status"] == "cancelled"
+        assert client.get("/readyz").status_code == 200
+    finally:
+        client.close()
+        server.stop()
+
+
+class FewFiles(Server):
+    """A server with limits of open files: 300, and ``hard``."""
+
+    hard = 0
+
+    def command(self) -> list[str]:
+        limits = f"ulimit -Sn 300; ulimit -Hn {self.hard}; exec"
+        return ["/bin/sh", "-c", f'{limits} "$@"', "sh", *super().command()]
+
+
+@pytest.mark.parametrize(("hard", "connections"), [(4000, 3000), (600, 344)])
+def test_the_limit_of_open_files_is_raised_for_connections(
+    tmp_path: Path, hard: int, connections: int
+) -> None:
+    environment = {"NEUROND_MAX_CONNECTIONS": "3000"}
+    server = FewFiles(tmp_path / "data", workers=1, environment=environment)
+    server.hard = hard
+    server.start()
+    assert server.process is not None
+    try:
+        limits = Path(f"/proc/{server.process.pid}/limits").read_text().splitlines()
+        line = next(line for line in limits if line.startswith("Max open files"))
+        assert int(line.split()[3]) == min(hard, 3256)
+        log = (tmp_path / "data.log").read_text()
+        assert (f"allows only {connections}" in log) is (connections < 3000)
+    finally:
+        server.client.close()
+        server.stop()

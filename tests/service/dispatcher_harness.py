@@ -95,6 +95,9 @@ class FakeExecutor:
     def free(self) -> int:
         return 1
 
+    def available(self) -> bool:
+        return True
+
     def alive(self) -> int:
         return 1
 

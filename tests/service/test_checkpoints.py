@@ -153,6 +153,15 @@ async def test_a_checkpoint_with_another_format_version_is_rejected(
     assert finished["error"]["code"] == "checkpoint_corrupt"
 
 
+def random_labels() -> Json:
+    """Return rows whose targets do not depend on the inputs."""
+    random = np.random.default_rng(5)
+    return {
+        "inputs": random.normal(size=(80, 25)).tolist(),
+        "targets": [str(label) for label in random.integers(0, 10, 80)],
+    }
+
+
 ARCHITECTURE = ("input_shape", "layers", "dtype")
 
 
@@ -160,12 +169,7 @@ async def test_a_promoted_checkpoint_has_its_own_weights_and_metrics(
     app: FastAPI, client: httpx.AsyncClient, network: Json
 ) -> None:
     """Training that gets worse after its best epoch, so that the two differ."""
-    random = np.random.default_rng(5)
-    body = {
-        "inputs": random.normal(size=(80, 25)).tolist(),
-        "targets": [str(label) for label in random.integers(0, 10, 80)],
-    }
-    dataset = (await client.post("/v1/datasets", json=body)).json()["id"]
+    dataset = (await client.post("/v1/datasets", json=random_labels())).json()["id"]
     job = (await submit(client, network, dataset, **FOREVER))["id"]
     path = f"/v1/jobs/{job}"
 

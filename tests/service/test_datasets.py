@@ -213,7 +213,7 @@ async def test_a_page_of_rows_reads_little_of_a_large_dataset(
     )
 
     assert [page.json()["data"][0]["row"] for page in pages] == [5_000 * n for n in range(20)]
-    assert peak_kilobytes() - before < 8_000
+    assert peak_kilobytes() - before < 40_000
 
 
 async def test_rows_of_a_truncated_file_are_an_error(

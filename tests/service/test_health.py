@@ -9,10 +9,15 @@ from fastapi import FastAPI
 from service.asgi import create_app
 from service.domain.errors import UnavailableError
 from tests.service.conftest import Json, problem
+from tests.waiting import wait_until
 
 
 async def test_a_running_server_is_alive_and_ready(client: httpx.AsyncClient) -> None:
-    ready = (await client.get("/readyz")).json()
+    async def readiness() -> Json | None:  # the workers may still be starting
+        response = await client.get("/readyz")
+        return response.json() if response.status_code == 200 else None
+
+    ready = await wait_until(readiness)
 
     assert (await client.get("/healthz")).json() == {"status": "alive"}
     assert ready["checks"]["database"] == ready["checks"]["blobs"] == "ok"
@@ -43,7 +48,7 @@ async def test_a_server_that_is_not_ready_returns_503(
         response = await client.get("/readyz")
         problem(response, 503, "storage_unavailable")
         assert response.headers["retry-after"] == "2"
-    monkeypatch.setattr(app.state.services.executor, "alive", lambda: 0)
+    monkeypatch.setattr(app.state.services.executor, "available", lambda: 0)
     problem(await client.get("/readyz"), 503, "storage_unavailable")
 
 

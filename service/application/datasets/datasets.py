@@ -22,7 +22,12 @@ from service.application.ports.blobs import BlobCorruptError, BlobStore
 from service.application.ports.database import Database, UnitOfWork
 from service.application.ports.repositories import Page
 from service.domain.datasets import Dataset, Task
-from service.domain.errors import ConflictError, InvalidRequestError, NotFoundError
+from service.domain.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
 from service.domain.identifiers import check_name, new_id
 from service.domain.limits import Limits
 
@@ -233,15 +238,19 @@ def _read_rows(path: Path, part: slice, dataset: Dataset) -> tuple[list[Any], li
     ------
     DatasetCorruptError
         If the file is missing, or shorter than its header says.
+    UnavailableError
+        If the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         arrays, _ = tensors.decode(data)
         return arrays["inputs"][part].tolist(), arrays["targets"][part].tolist()
-    except (OSError, ValueError, KeyError, EngineError) as error:
+    except (FileNotFoundError, ValueError, KeyError, EngineError) as error:
         problem = f"the rows of dataset {dataset.name!r} cannot be read: {error}"
         raise DatasetCorruptError(problem) from error
+    except OSError as error:
+        raise UnavailableError.because_of(error) from error
 
 
 async def find_dataset(work: UnitOfWork, tenant: str, reference: str) -> Dataset:

@@ -42,6 +42,11 @@ SHUTDOWN_GRACE_SECONDS: Final = 4.0
 MIN_RETRY_SECONDS: Final = 0.2
 MAX_RETRY_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 600.0
+URGENT_SWEEP_GRACE_SECONDS: Final = 20.0
+"""On a full disk, only younger blobs may belong to a row that is not committed yet."""
+URGENT_SWEEP_SECONDS: Final = 5.0
+URGENT_SECONDS: Final = 120.0
+"""Time after a full disk in which blobs are swept every `URGENT_SWEEP_SECONDS`."""
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +91,7 @@ class Dispatcher:
         self._assignment_lock = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
         self._draining = self._recovered = False
+        self._urgent_until = 0.0
 
     @property
     def slots(self) -> int:
@@ -125,6 +131,10 @@ class Dispatcher:
     def wake(self) -> None:
         """Check the queue now."""
         self._wakeup.set()
+
+    def sweep_often(self) -> None:
+        """Delete unreferenced blobs soon after they are, because the disk is full."""
+        self._urgent_until = asyncio.get_running_loop().time() + URGENT_SECONDS
 
     def signal(self, job: Job) -> None:
         """Stop the worker of a job that is being cancelled or paused."""
@@ -171,16 +181,22 @@ class Dispatcher:
                 if loop.time() - last_renewal >= TICK_SECONDS:
                     last_renewal = loop.time()
                     await self._keep_leases()
-                if loop.time() - last_sweep >= SWEEP_SECONDS:
+                urgent = loop.time() < self._urgent_until
+                interval = URGENT_SWEEP_SECONDS if urgent else SWEEP_SECONDS
+                if loop.time() - last_sweep >= interval:
                     last_sweep = loop.time()
-                    referenced = await self._database.referenced_blobs()
-                    await self._blobs.sweep(referenced, grace=SWEEP_SECONDS)
+                    await self._sweep(URGENT_SWEEP_GRACE_SECONDS if urgent else SWEEP_SECONDS)
             except UnavailableError as error:
                 log.warning("the dispatcher is waiting for storage: %s", error.detail)
                 await asyncio.sleep(MIN_RETRY_SECONDS)
             except Exception:  # outermost frame: the loop must continue to assign jobs
                 log.exception("unexpected error in the dispatcher loop")
                 await asyncio.sleep(MIN_RETRY_SECONDS)
+
+    async def _sweep(self, grace: float) -> None:
+        """Delete the blobs that no row refers to."""
+        referenced = await self._database.referenced_blobs()
+        await self._blobs.sweep(referenced, grace=grace)
 
     async def _assign_jobs(self) -> None:
         """Assign queued jobs to free workers."""

@@ -46,7 +46,10 @@ class Executor(Protocol[TaskT, ReportT]):
         """Return the number of attempts that can start now."""
 
     def alive(self) -> int:
-        """Return the number of workers, including those that are starting."""
+        """Return the number of workers that are ready or at work."""
+
+    def available(self) -> bool:
+        """Return False if no worker is ready and none was a moment ago."""
 
     def memory(self) -> int:
         """Return the memory of all workers in bytes."""

@@ -1,11 +1,12 @@
 """Stored responses to requests with an Idempotency-Key, in SQL."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final, final
 
 from sqlalchemy import delete, insert, select, update
 
 from service.application.ports.repositories import StoredResponse
+from service.infrastructure.database.clock import now
 from service.infrastructure.database.rows import SqlTable, values_of
 from service.infrastructure.database.tables import idempotency
 
@@ -27,7 +28,7 @@ class SqlIdempotency(SqlTable):
         ).where(
             idempotency.c.tenant == tenant,
             idempotency.c.key == key,
-            idempotency.c.created_at > datetime.now(UTC) - RETENTION,
+            idempotency.c.created_at > now(self.connection) - RETENTION,
         )
         row = await self.fetch_one(query)
         return None if row is None else StoredResponse(**row)
@@ -41,9 +42,9 @@ class SqlIdempotency(SqlTable):
 
     async def add(self, tenant: str, key: str, response: StoredResponse) -> None:
         """Store a response, and delete the responses past the retention period."""
-        now = datetime.now(UTC)
+        time = now(self.connection)
         await self.connection.execute(
-            delete(idempotency).where(idempotency.c.created_at < now - RETENTION)
+            delete(idempotency).where(idempotency.c.created_at < time - RETENTION)
         )
-        row = {**values_of(response), "tenant": tenant, "key": key, "created_at": now}
+        row = {**values_of(response), "tenant": tenant, "key": key, "created_at": time}
         await self.connection.execute(insert(idempotency).values(row))

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, final
 
-from sqlalchemy import DateTime, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from service.application.ports.repositories import Page
 from service.domain.jobs import ACTIVE, LEASED, TRANSITIONS, Job, Progress, Status
-from service.infrastructure.database import postgres
+from service.infrastructure.database.clock import now
 from service.infrastructure.database.rows import SqlTable, newest_first, values_of
 from service.infrastructure.database.tables import jobs
 
@@ -54,7 +54,7 @@ class SqlJobs(SqlTable):
             message = f"invalid transition: {job.status} -> {to}"
             raise ValueError(message)
         if to in LEASED:
-            changes["lease_until"] = self._clock() + LEASE
+            changes["lease_until"] = now(self.connection) + LEASE
         else:
             changes |= {"lease_owner": None, "lease_until": None}
         if not await self.update(job, status=to, **changes):
@@ -95,7 +95,7 @@ class SqlJobs(SqlTable):
         query = select(jobs).where(
             jobs.c.status.in_(LEASED),
             jobs.c.lease_owner != lease_owner,
-            jobs.c.lease_until < self._clock(),
+            jobs.c.lease_until < now(self.connection),
         )
         return [_job(row) for row in await self.fetch_all(query)]
 
@@ -104,14 +104,8 @@ class SqlJobs(SqlTable):
         await self.connection.execute(
             update(jobs)
             .where(jobs.c.lease_owner == lease_owner, jobs.c.status.in_(LEASED))
-            .values(lease_until=self._clock() + LEASE)
+            .values(lease_until=now(self.connection) + LEASE)
         )
-
-    def _clock(self) -> Any:
-        """Return the clock of leases: the database's on PostgreSQL, because servers share it."""
-        if self.connection.dialect.name == postgres.DIALECT:
-            return func.clock_timestamp(type_=DateTime(timezone=True))
-        return datetime.now(UTC)
 
     async def count(self, statuses: Collection[Status], *, tenant: str | None = None) -> int:
         """Return the number of jobs in these statuses."""

@@ -1,5 +1,6 @@
 """Loads the inputs of an attempt: network, rows, and the checkpoint to resume from."""
 
+import errno
 import hashlib
 import mmap
 from pathlib import Path
@@ -64,9 +65,7 @@ def _base_network(task: TrainingTask) -> Network:
     try:
         weights = Path(task.weights).read_bytes()
     except OSError as error:
-        raise TrainingError(
-            "error", "weights_missing", "the weights of the base version are missing"
-        ) from error
+        raise _read_error(error, "weights", "the weights of the base version") from error
     if hashlib.sha256(weights).hexdigest() != task.weights_sha256:
         raise TrainingError(
             "error", "weights_corrupt", "the weights of the base version are damaged"
@@ -87,14 +86,25 @@ def _load_rows(path: str, sha256: str) -> tuple[Array, Array]:
     try:
         with Path(path).open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _read_error(error, "dataset", "the rows of the dataset") from error
+    except ValueError as error:  # an empty file cannot be mapped
         raise TrainingError(
-            "error", "dataset_missing", "the rows of the dataset are missing"
+            "error", "dataset_corrupt", "the rows of the dataset are damaged"
         ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise TrainingError("error", "dataset_corrupt", "the rows of the dataset are damaged")
     arrays, _ = tensors.decode(data)
     return arrays["inputs"], arrays["targets"]
+
+
+def _read_error(error: OSError, kind: str, name: str) -> Exception:
+    """Return the exception for a file that cannot be read, which says what the system said."""
+    if error.errno == errno.ENOMEM:
+        return MemoryError()
+    if isinstance(error, FileNotFoundError):
+        return TrainingError("error", f"{kind}_missing", f"{name} are missing")
+    return TrainingError("error", f"{kind}_unreadable", f"{name} cannot be read: {error.strerror}")
 
 
 def restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> int:
@@ -108,8 +118,10 @@ def restore(trainer: Trainer, checkpoints: list[tuple[str, str]]) -> int:
     for corrupt_checkpoints, (path, digest) in enumerate(checkpoints):
         try:
             state = Path(path).read_bytes()
-        except OSError:
+        except FileNotFoundError:
             continue
+        except OSError as error:
+            raise _read_error(error, "checkpoint", "a checkpoint of the job") from error
         if hashlib.sha256(state).hexdigest() == digest:
             try:
                 trainer.restore(state)

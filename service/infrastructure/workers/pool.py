@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import resource
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -35,6 +37,9 @@ HEARTBEAT_TIMEOUT_SECONDS: Final = 30.0
 
 THREAD_VARIABLES: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 RETRY_SECONDS: Final = 1.0
+REPLACEMENT_SECONDS: Final = 10.0
+"""Time that the replacement of the only worker may take while the server counts as ready."""
+
 WORKER_COMMAND: tuple[str, ...] = ("-m", "service.infrastructure.workers.process")
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,8 @@ class LocalExecutor:
         self._watches: set[asyncio.Task[None]] = set()
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
+        self._ready: set[_Worker] = set()
+        self._ready_until = -math.inf
         self._starting: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.on_free: Callable[[], None] = lambda: None
@@ -64,8 +71,12 @@ class LocalExecutor:
         return len(self._idle)
 
     def alive(self) -> int:
-        """Return the number of workers, including those that are starting."""
-        return len(self._workers) + len(self._starting)
+        """Return the number of workers that have reported ready."""
+        return len(self._ready)
+
+    def available(self) -> bool:
+        """Return True if a worker is ready, or was until a moment ago and is being replaced."""
+        return bool(self._ready) or time.monotonic() - self._ready_until < REPLACEMENT_SECONDS
 
     def memory(self) -> int:
         """Return the resident bytes of all workers, 0 if the system does not report them."""
@@ -140,6 +151,7 @@ class LocalExecutor:
             self._workers.discard(worker)
             worker.kill()
             raise
+        self._ready.add(worker)
         self._idle.append(worker)
         watch = asyncio.create_task(self._watch(worker))
         self._watches.add(watch)
@@ -149,6 +161,8 @@ class LocalExecutor:
         """Start another worker when this one exits, whether or not it was idle."""
         await worker.process.wait()
         self._workers.discard(worker)
+        self._ready.discard(worker)
+        self._ready_until = time.monotonic()
         if worker in self._idle:
             self._idle.remove(worker)
         self._spawn()
