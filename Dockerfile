@@ -41,7 +41,7 @@ LABEL org.opencontainers.image.title="neurond" \
       org.opencontainers.image.description="Creates, trains, versions and serves neural networks over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin neurond \
-    && install --directory --owner neurond --group neurond /data
+    && install --directory --owner neurond --group neurond /data /metrics-key
 COPY --from=build /venv /venv
 COPY --from=build /dist/sbom.cdx.json /usr/share/neurond/sbom.cdx.json
 ENV PATH=/venv/bin:$PATH \

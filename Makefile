@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install web docs check test cov reference screenshots bench nightly chaos serve image clean
+.PHONY: help install web docs check test cov reference screenshots bench nightly chaos serve audit image clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
@@ -85,10 +85,12 @@ screenshots: .venv/.dev web  ## Retake the pictures in docs/screenshots.
 bench: .venv/.dev  ## Benchmark training against NumPy, and against PyTorch and scikit-learn if installed.
 	$(BIN)/python -m benchmarks.training
 
-nightly: .venv/.dev  ## Run the long tests: 20 minutes of fuzzing, the soak test, the chaos test.
+nightly: .venv/.dev  ## Run the long tests: fuzzing, the soak tests, the chaos test.
 	$(PINNED) -r requirements-clients.txt
 	$(BIN)/python -m tests.fuzz.run --seconds 1200 --seed $$(date +%j)
 	$(BIN)/python -m tests.soak.run
+	$(BIN)/python -m tests.soak.month
+	$(BIN)/python -m tests.fuzz.model_files --files 20000 --seed $$(date +%j)
 	$(MAKE) chaos
 
 chaos: .venv/.dev  ## Run the chaos test (200 random kills).
@@ -96,6 +98,15 @@ chaos: .venv/.dev  ## Run the chaos test (200 random kills).
 
 serve: .venv/.runtime web docs  ## Start the server at http://127.0.0.1:8000.
 	$(BIN)/neurond serve
+
+# An environment of its own, because its dependencies are not those of the project.
+.venv/audit/.installed: requirements-audit.txt
+	test -x .venv/audit/bin/python || $(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --no-deps --require-hashes -r $<
+	touch $@
+
+audit: .venv/audit/.installed  ## Look the pinned dependencies up in the advisory databases.
+	.venv/audit/bin/python -m tests.audit
 
 image: web docs  ## Build the container image and its CycloneDX SBOM, dist/sbom.cdx.json.
 	docker build --tag neurond:latest .

@@ -77,6 +77,8 @@ IN_JOBS = {
 
 
 REMEDIES = {
+    "quota_exceeded": "`quota`, `limit` and `used` describe the quota of the tenant. Delete what "
+    "is not needed, or raise the quota.",
     "range_not_satisfiable": "The file is shorter than the `Range` header requests.",
     "too_many_connections": "The server has `NEUROND_MAX_CONNECTIONS` open connections. Reuse "
     "connections, or raise the limit.",

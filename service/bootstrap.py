@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,9 +45,12 @@ from service.application.networks.model_directory import ModelDirectory
 from service.application.networks.networks import NetworkService
 from service.application.networks.weight_upload import WeightUpload
 from service.application.networks.weights import WeightService
+from service.application.retention.quotas import QuotaCheck
+from service.application.retention.retention import RetentionService
 from service.application.training.live_snapshots import LiveSnapshots
-from service.domain.keys import new_secret
+from service.domain.keys import Scope, new_secret
 from service.domain.limits import Limits
+from service.domain.retention import Quotas, Retention
 from service.infrastructure.blobs.filesystem import FilesystemBlobs
 from service.infrastructure.data_directory import DataDirectory, DataDirectoryError
 from service.infrastructure.database import postgres
@@ -84,8 +88,33 @@ def limits_of(settings: Settings) -> Limits:
         rows_per_call=settings.max_rows_per_call,
         queued_jobs=settings.max_queued_jobs,
         queued_jobs_per_tenant=settings.max_queued_jobs_per_tenant,
-        running_jobs_per_tenant=settings.max_running_jobs_per_tenant,
         attempts=settings.max_attempts,
+    )
+
+
+def quotas_of(settings: Settings) -> Quotas:
+    """Return the quotas of tenants whose keys set none."""
+    return Quotas(
+        settings.quota_bytes,
+        settings.quota_networks,
+        settings.quota_datasets,
+        settings.max_running_jobs_per_tenant,
+    )
+
+
+def retention_of(settings: Settings) -> Retention:
+    """Return the retention periods that the settings define."""
+
+    def days(number: float | None) -> timedelta | None:
+        return None if number is None else timedelta(days=number)
+
+    return Retention(
+        checkpoints=days(settings.retain_checkpoints_days),
+        events=days(settings.retain_events_days),
+        boundary_frames=days(settings.retain_boundary_frames_days),
+        jobs=days(settings.retain_jobs_days),
+        inline_datasets=days(settings.retain_inline_datasets_days),
+        demos=days(settings.retain_demos_days),
     )
 
 
@@ -204,6 +233,16 @@ async def create_bootstrap_key(settings: Settings, authenticator: Authenticator)
         await authenticator.refresh()
 
 
+async def create_metrics_key(settings: Settings, authenticator: Authenticator) -> None:
+    """Create the key with the scope `metrics` that the settings define, if it does not exist."""
+    file = settings.metrics_key_file
+    if file is None or authenticator.anonymous:
+        return
+    secret = await asyncio.to_thread(_read_or_generate_secret, file)
+    if not authenticator.knows(secret):
+        await authenticator.create("metrics", scopes=[Scope.METRICS], secret=secret)
+
+
 def _read_or_generate_secret(file: Path) -> str:
     """Return the key in a file; if the file does not exist, create it atomically with a new key."""
     if not file.exists():
@@ -212,9 +251,24 @@ def _read_or_generate_secret(file: Path) -> str:
         temporary.write_text(new_secret() + "\n")
         with contextlib.suppress(FileExistsError):  # another server was faster
             os.link(temporary, file)
-            log.warning("generated the initial admin key: %s", file)
+            log.warning("generated a key: %s", file)
         temporary.unlink()
     return file.read_text().strip()
+
+
+async def collect_garbage(
+    settings: Settings, directory: DataDirectory, *, dry_run: bool
+) -> dict[str, int]:
+    """Delete what has expired without the rest of the server, for a command."""
+    database = SqlDatabase(database_url_of(settings, directory))
+    try:
+        counts = await RetentionService(database, retention_of(settings)).collect(dry_run=dry_run)
+        if not dry_run:
+            blobs = FilesystemBlobs(directory.blobs)
+            await blobs.sweep(await database.referenced_blobs(), grace=0.0)
+        return counts
+    finally:
+        await database.close()
 
 
 class RunningServer(NamedTuple):
@@ -242,6 +296,8 @@ async def running(
         periodic_tasks.refresh_keys(services.authenticator),
         periodic_tasks.measure_lag(services.metrics),
         periodic_tasks.refill(server.reserve),
+        periodic_tasks.collect_nightly(services.retention),
+        periodic_tasks.measure_storage(server.database, services.stored_bytes),
     ]
     if not server.identity.alone:
         url = database_url_of(settings, directory)
@@ -253,6 +309,7 @@ async def running(
     try:
         await services.authenticator.refresh()
         await create_bootstrap_key(settings, services.authenticator)
+        await create_metrics_key(settings, services.authenticator)
         await server.dispatcher.start()
         await services.model_directory.fill()
         yield services
@@ -277,27 +334,31 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
     cache = LeastRecentlyUsed(settings.model_cache_bytes)
     live_snapshots = LiveSnapshots(database, blobs, alone=server.alone)
     event_bus, closing = EventBus(), asyncio.Event()
-    event_log = JobEventLog(event_bus)
+    retention = retention_of(settings)
+    event_log = JobEventLog(event_bus, drops_checkpoints=retention.checkpoints == timedelta(0))
     executor = LocalExecutor(settings.workers, settings.worker_memory_bytes)
+    authenticator = Authenticator(
+        database, anywhere=settings.allow_anonymous, quotas=quotas_of(settings)
+    )
+    quotas = QuotaCheck(authenticator.quotas_of)
     dispatcher = Dispatcher(
         database,
         blobs,
         executor,
         event_log,
         live_snapshots,
-        limits,
+        authenticator.quotas_of,
         server,
         WorkerReportHandler(database, blobs, event_log, limits, cache.drop),
     )
     executor.on_free = dispatcher.wake
-    authenticator = Authenticator(database, anywhere=settings.allow_anonymous)
-    networks = NetworkService(database, blobs, limits, live_snapshots, cache.drop)
+    networks = NetworkService(database, blobs, limits, live_snapshots, cache.drop, quotas)
     written, read = exchange_formats()
     processes = LimitedProcesses(max(2, cores()))
     model_files = LimitedModelFiles(processes, limits.parameters)
     weights = WeightService(blobs, limits, live_snapshots, model_files, written, read)
     model_directory = ModelDirectory(networks, weights, database, limits, settings.model_dir)
-    datasets = DatasetService(database, blobs, limits)
+    datasets = DatasetService(database, blobs, limits, quotas)
     inference = Inference(
         networks, weights, datasets, cache, live_snapshots, limits, settings.default_network
     )
@@ -309,6 +370,7 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
         cache.drop,
         closing,
         open_to_all=lambda: authenticator.anonymous,
+        quotas=quotas,
     )
     reserve = DiskReserve(directory.reserve)
 
@@ -341,11 +403,13 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
             settings.max_streams_per_tenant,
         ),
         idempotent_requests=IdempotentRequests(database),
+        retention=RetentionService(database, retention),
         database=database,
         blobs=blobs,
         executor=executor,
         limits=limits,
         metrics=Prometheus(),
+        stored_bytes={},
         events=EncodedEvents(),
         release_reserve=release_reserve,
         large_bodies=LargeBodies(limits.inline_bytes, settings.max_decoding_bytes),

@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         description="File with the admin key to create at start if no API key exists. If the "
         "file does not exist either, a key is generated and written to it.",
     )
+    metrics_key_file: Path | None = Field(
+        None,
+        description="File with a key that can only read /metrics. If keys exist and the file does "
+        "not, a key is generated and written to it at start.",
+    )
     default_network: str | None = Field(
         None,
         description="Network for protocols whose requests do not name one. By default, the only "
@@ -268,9 +273,50 @@ class Settings(BaseSettings):
         description="Maximum queued jobs per tenant; not applied while no API key exists.",
     )
     max_running_jobs_per_tenant: int | None = Field(
-        default=DEFAULT_LIMITS.running_jobs_per_tenant,
+        default=None,
         ge=1,
         description="Maximum running jobs per tenant; unlimited by default.",
+    )
+    quota_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Maximum bytes of weights, datasets and checkpoints per tenant; unlimited by "
+        "default. As with every quota, a key can set another value for its tenant.",
+    )
+    quota_networks: int | None = Field(
+        None, ge=0, description="Maximum networks per tenant; unlimited by default."
+    )
+    quota_datasets: int | None = Field(
+        None, ge=0, description="Maximum datasets per tenant; unlimited by default."
+    )
+    retain_checkpoints_days: float | None = Field(
+        0.0,
+        ge=0.0,
+        description="Days for which the automatic checkpoints of an ended job are retained; 0 "
+        "deletes them when it ends. The last one of a job that was cancelled or failed is retained "
+        "for at least 7 days, and requested ones as long as the job. As with every retention "
+        "period, an empty JSON value (null) means for ever.",
+    )
+    retain_events_days: float | None = Field(
+        None,
+        ge=0.0,
+        description="Days for which the epochs and messages of an ended job are retained; for "
+        "ever by default.",
+    )
+    retain_boundary_frames_days: float | None = Field(
+        7.0, ge=0.0, description="Days for which the boundary frames of an ended job are retained."
+    )
+    retain_jobs_days: float | None = Field(
+        None, ge=0.0, description="Days for which ended jobs are retained; for ever by default."
+    )
+    retain_inline_datasets_days: float | None = Field(
+        1.0,
+        ge=0.0,
+        description="Days for which rows that were sent with a job are retained after the job was "
+        "deleted.",
+    )
+    retain_demos_days: float | None = Field(
+        7.0, ge=0.0, description="Days for which networks and jobs of demonstrations are retained."
     )
     max_attempts: int = Field(
         DEFAULT_LIMITS.attempts,

@@ -15,6 +15,7 @@ from service.api.middleware.request_context import RequestContext
 from service.api.protocols.base import InferenceProtocol
 from service.api.query import check_query
 from service.api.request_checks import CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS
+from service.api.v1 import retention
 from service.api.v1.datasets import routes as datasets
 from service.api.v1.datasets.schemas import BuiltinBody, RowsBody
 from service.api.v1.inference import explain
@@ -108,7 +109,18 @@ def create_api(
     state.pipeline, state.protocols = pipeline, protocols
     strict = [Depends(check_query)]
     native = APIRouter(responses=errors.COMMON_ERRORS, dependencies=strict)
-    for module in (weights, networks, datasets, jobs, events, fit, inference, explain, keys):
+    for module in (
+        weights,
+        networks,
+        datasets,
+        jobs,
+        events,
+        fit,
+        inference,
+        explain,
+        keys,
+        retention,
+    ):
         native.include_router(module.router)
     app.include_router(native)
     for router in (health.router, *(protocol.router for protocol in protocols)):

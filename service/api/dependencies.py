@@ -34,6 +34,7 @@ from service.application.ports.database import Database
 from service.application.ports.metrics import Metrics
 from service.application.ports.repositories import Page
 from service.application.ports.workers import Executor
+from service.application.retention.retention import RetentionService
 from service.application.training.worker_protocol import Report, TrainingTask
 from service.domain.errors import InvalidRequestError
 from service.domain.identifiers import is_id
@@ -47,6 +48,8 @@ class Services:
 
     Attributes
     ----------
+    stored_bytes
+        Stored bytes by kind, updated every minute.
     uploads
         Directory of temporary files for uploaded bodies.
     closing
@@ -71,11 +74,13 @@ class Services:
     authenticator: Authenticator
     rate_limiter: RateLimiter
     idempotent_requests: IdempotentRequests
+    retention: RetentionService
     database: Database
     blobs: BlobStore
     executor: Executor[TrainingTask, Report]
     limits: Limits
     metrics: Metrics
+    stored_bytes: dict[str, float]
     events: EncodedEvents
     large_bodies: LargeBodies
     uploads: Path
@@ -277,6 +282,7 @@ ReadTenant = Annotated[str, tenant_with(Scope.READ)]
 PredictTenant = Annotated[str, tenant_with(Scope.PREDICT)]
 TrainTenant = Annotated[str, tenant_with(Scope.TRAIN)]
 UploadTenant = Annotated[str, tenant_with(Scope.TRAIN, UPLOAD)]
+MetricsTenant = Annotated[str, tenant_with(Scope.METRICS)]
 AdminTenant = Annotated[str, tenant_with(Scope.ADMIN)]
 Unescaped: Final = AfterValidator(unescaped)
 NetworkRef = Annotated[

@@ -32,6 +32,7 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "malformed_body": (400, "Malformed body"),
     "bad_request": (400, "Bad request"),
     "unauthorized": (401, "Authentication required"),
+    "quota_exceeded": (403, "Quota exceeded"),
     "insufficient_scope": (403, "Insufficient scope"),
     "csrf_rejected": (403, "Cross-site request rejected"),
     "not_found": (404, "Not found"),

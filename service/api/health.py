@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import ReadTenant, ServicesDep
+from service.api.dependencies import MetricsTenant, ServicesDep
 from service.api.errors import responses
 from service.domain.errors import UnavailableError
 from service.version import VERSION
@@ -72,8 +72,11 @@ async def check_readiness(services: ServicesDep) -> ReadinessBody:
     response_class=PlainTextResponse,
     responses=responses(401, 403, 503),
 )
-async def get_metrics(services: ServicesDep, _: ReadTenant) -> Response:
-    """Return counters and gauges of requests, rows, jobs and workers, in Prometheus' format."""
+async def get_metrics(services: ServicesDep, _: MetricsTenant) -> Response:
+    """Return counters and gauges of requests, rows, jobs, workers and stored bytes, for Prometheus.
+
+    Requires the scope `metrics` or `admin`.
+    """
     counts = await services.jobs.counts()
     metrics, executor = services.metrics, services.executor
     streams, cache = services.rate_limiter.streams(), services.inference.cache_statistics()
@@ -82,6 +85,8 @@ async def get_metrics(services: ServicesDep, _: ReadTenant) -> Response:
     metrics.gauge("neurond_workers", "Workers that have reported ready.", {"": executor.alive()})
     metrics.gauge("neurond_event_streams", "Open event streams.", {"": streams})
     metrics.gauge("neurond_worker_memory_bytes", "Memory of all workers.", {"": executor.memory()})
+    stored = services.stored_bytes
+    metrics.gauge("neurond_stored_bytes", "Stored bytes by kind.", stored, "kind")
     metrics.gauge("neurond_networks_loaded", "Versions in memory.", {"": cache["loaded"]})
     metrics.counter("neurond_model_cache_hits", "Requests for loaded versions.", cache["hits"])
     metrics.counter("neurond_model_cache_misses", "Loads of versions.", cache["misses"])

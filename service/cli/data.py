@@ -1,5 +1,6 @@
-"""``neurond check``, ``neurond backup`` and ``neurond restore``."""
+"""``neurond check``, ``neurond backup``, ``neurond restore`` and ``neurond gc``."""
 
+import asyncio
 import shutil
 import sys
 from pathlib import Path
@@ -7,10 +8,17 @@ from typing import Final
 
 import click
 
+from service.bootstrap import collect_garbage, prepare
 from service.cli.exits import fail
+from service.cli.keys import call_server, require_database
 from service.infrastructure import backup as backups
 from service.infrastructure.backup import BackupError, IntegrityReport
-from service.infrastructure.data_directory import DataDirectory, DataDirectoryError
+from service.infrastructure.data_directory import (
+    DataDirectory,
+    DataDirectoryError,
+    DataDirectoryLockedError,
+)
+from service.infrastructure.database.errors import DatabaseUnusableError
 from service.settings import Settings
 
 EXIT_DAMAGED: Final = 1
@@ -36,6 +44,33 @@ def check(data_dir: Path | None) -> None:
         _print_report(backups.check(_directory(data_dir)), "no problems found")
     except BackupError as error:
         fail(error)
+
+
+@click.command()
+@data_dir
+@click.option("--dry-run", is_flag=True, help="Count only, delete nothing.")
+def gc(data_dir: Path | None, *, dry_run: bool) -> None:
+    """Delete what its retention period has expired for. A server may be running.
+
+    While a server is running on the data directory, the command calls that server. Set
+    NEUROND_API_KEY to an admin key then, unless no key exists.
+    """
+    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
+    require_database(settings)
+    try:
+        directory = prepare(settings)
+    except DataDirectoryLockedError:
+        path = f"/v1/gc?dry_run={str(dry_run).lower()}"
+        counts: dict[str, int] = call_server(settings, "POST", path)["deleted"]
+    except (DataDirectoryError, DatabaseUnusableError) as error:
+        fail(str(error))
+    else:
+        try:
+            counts = asyncio.run(collect_garbage(settings, directory, dry_run=dry_run))
+        finally:
+            directory.release()
+    for kind, count in counts.items():
+        click.echo(f"{kind}: {count}{' expired' if dry_run else ' deleted'}")
 
 
 @click.command()

@@ -18,6 +18,7 @@ from service.bootstrap import open_authenticator, prepare
 from service.cli.exits import fail
 from service.domain.errors import ServiceError
 from service.domain.keys import DEFAULT_TENANT, Key, Scope, new_secret
+from service.domain.retention import QUOTA_NAMES
 from service.infrastructure.data_directory import (
     DataDirectory,
     DataDirectoryError,
@@ -56,28 +57,57 @@ def keys(context: click.Context, data_dir: Path | None) -> None:
     help="Scope of the key; can be repeated. Default: read, predict and train; the first key also "
     "gets admin.",
 )
+@click.option(
+    "--quota",
+    "quotas",
+    multiple=True,
+    metavar="KIND=NUMBER",
+    help=f"Quota of the tenant: {', '.join(QUOTA_NAMES)}; can be repeated.",
+)
 @click.option("--expires", type=click.DateTime(), help="Expiry time in UTC.")
 @click.pass_obj
 def create(
-    settings: Settings, name: str, tenant: str, scopes: tuple[str, ...], expires: datetime | None
+    settings: Settings,
+    name: str,
+    tenant: str,
+    scopes: tuple[str, ...],
+    quotas: tuple[str, ...],
+    expires: datetime | None,
 ) -> None:
     """Create a key called NAME and print it. It cannot be shown again."""
     requested = list(scopes) or [Scope.READ.value, Scope.PREDICT.value, Scope.TRAIN.value]
     at = None if expires is None else expires.replace(tzinfo=UTC)
+    limits = _quotas_of(quotas)
 
     async def offline(authenticator: Authenticator) -> str:
         granted = requested
         if authenticator.anonymous and not scopes:
             granted = [*requested, Scope.ADMIN.value]
-        return (await authenticator.create(name, tenant=tenant, scopes=granted, expires_at=at))[1]
+        options = {"scopes": granted, "expires_at": at, "quotas": limits or None}
+        return (await authenticator.create(name, tenant=tenant, **options))[1]
 
     def online() -> str:
-        body = {"name": name, "tenant": tenant, "scopes": requested}
+        body: dict[str, Any] = {"name": name, "tenant": tenant, "scopes": requested}
+        if limits:
+            body["quotas"] = limits
         if at is not None:
             body["expires_at"] = at.isoformat()
-        return str(_call_server(settings, "POST", "/v1/keys", body)["key"])
+        return str(call_server(settings, "POST", "/v1/keys", body)["key"])
 
     click.echo(_run(settings, offline, online))
+
+
+def _quotas_of(options: tuple[str, ...]) -> dict[str, int]:
+    """Return the quotas of the options; exit if one is not valid."""
+    quotas = {}
+    for option in options:
+        kind, _, number = option.partition("=")
+        if kind not in QUOTA_NAMES or not (number.isascii() and number.isdigit()):
+            fail(
+                f"invalid quota {option!r}; expected KIND=NUMBER, KIND is {', '.join(QUOTA_NAMES)}"
+            )
+        quotas[kind] = int(number)
+    return quotas
 
 
 @keys.command("list")
@@ -89,10 +119,10 @@ def list_keys(settings: Settings) -> None:
         return [_summary(key) for key in await authenticator.list_keys(Page(500))]
 
     def online() -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = _call_server(settings, "GET", "/v1/keys?limit=500")["data"]
+        listed: list[dict[str, Any]] = call_server(settings, "GET", "/v1/keys?limit=500")["data"]
         return listed
 
-    _require_database(settings)
+    require_database(settings)
     listed = _run(settings, offline, online)
     if not listed:
         click.echo(f"no keys found in {settings.data_dir.absolute()}", err=True)
@@ -113,9 +143,9 @@ def revoke(settings: Settings, key_id: str) -> None:
         await authenticator.revoke(key_id)
 
     def online() -> None:
-        _call_server(settings, "DELETE", f"/v1/keys/{key_id}")
+        call_server(settings, "DELETE", f"/v1/keys/{key_id}")
 
-    _require_database(settings)
+    require_database(settings)
     _run(settings, offline, online)
     click.echo(f"revoked {key_id}")
 
@@ -126,7 +156,7 @@ def generate() -> None:
     click.echo(new_secret())
 
 
-def _require_database(settings: Settings) -> None:
+def require_database(settings: Settings) -> None:
     """Exit if the data directory has no database, because the path is probably wrong."""
     if settings.database_url is None and not DataDirectory(settings.data_dir).database.exists():
         fail(f"no database found in {settings.data_dir.absolute()}")
@@ -157,7 +187,7 @@ def _run(
         directory.release()
 
 
-def _call_server(settings: Settings, method: str, path: str, body: object = None) -> dict[str, Any]:
+def call_server(settings: Settings, method: str, path: str, body: object = None) -> dict[str, Any]:
     """Send a request to the running server and return the body of its response."""
     address = (settings.data_dir / "address").read_text().strip()
     request = urllib.request.Request(  # noqa: S310 - the server's own address

@@ -20,6 +20,7 @@ from pydantic_settings import SettingsError
 from service import version
 from service.bootstrap import build, open_authenticator, prepare
 from service.cli.data import backup, check, restore
+from service.cli.data import gc as gc_command
 from service.cli.exits import fail
 from service.cli.keys import keys
 from service.domain.errors import ServiceError
@@ -55,7 +56,7 @@ def neurond() -> None:
     """Create, train, version and serve neural networks over HTTP."""
 
 
-for command in (backup, check, keys, restore):
+for command in (backup, check, gc_command, keys, restore):
     neurond.add_command(command)
 
 

@@ -32,3 +32,8 @@ class Dataset:
     labels: list[str] | None = None
     class_counts: dict[str, int] | None = None
     hidden: bool = False
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the stored numbers."""
+        return self.rows * (self.input_shape[0] + self.outputs) * 8

@@ -20,6 +20,7 @@ class Scope(StrEnum):
     PREDICT = "predict"
     TRAIN = "train"
     ADMIN = "admin"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ class Limits:
     gradient_check_rows: int = 64
     queued_jobs: int = 10_000
     queued_jobs_per_tenant: int = 1000
-    running_jobs_per_tenant: int | None = None
     attempts: int = 3
 
     @property

@@ -68,6 +68,11 @@ class NetworkRecord:
     last_number: int = 0
 
     @property
+    def weights_bytes(self) -> int:
+        """Bytes of the weights of a version."""
+        return self.parameter_count * (8 if self.dtype == "float64" else 4)
+
+    @property
     def units(self) -> int:
         """Number of outputs."""
         return int(self.layers[-1]["units"])

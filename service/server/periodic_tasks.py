@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from service.application.access.api_keys import Authenticator
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_bus import EventBus
+from service.application.ports.database import Database
 from service.application.ports.metrics import Metrics
+from service.application.retention.retention import RetentionService
 from service.domain.errors import UnavailableError
 from service.infrastructure.disk_reserve import DiskReserve
 from service.infrastructure.model_cache import LeastRecentlyUsed
@@ -20,6 +23,9 @@ KEEPALIVE_SECONDS: Final = 15.0
 REFRESH_SECONDS: Final = 0.5
 LAG_SAMPLE_SECONDS: Final = 0.25
 REFILL_SECONDS: Final = 30.0
+STORAGE_SECONDS: Final = 60.0
+COLLECTION_HOUR: Final = 3
+"""Hour (UTC) at which expired data is deleted."""
 
 
 async def wake_streams(event_bus: EventBus, closing: asyncio.Event) -> None:
@@ -44,6 +50,39 @@ async def refill(reserve: DiskReserve) -> None:
     while True:
         await asyncio.to_thread(reserve.refill)
         await asyncio.sleep(REFILL_SECONDS)
+
+
+async def collect_nightly(retention: RetentionService) -> None:
+    """Delete what has expired, every night at `COLLECTION_HOUR`."""
+    while True:
+        now = datetime.now(UTC)
+        next_time = now.replace(hour=COLLECTION_HOUR, minute=0, second=0, microsecond=0)
+        if next_time <= now:
+            next_time += timedelta(days=1)
+        await asyncio.sleep((next_time - now).total_seconds())
+        try:
+            counts = await retention.collect()
+            log.info("deleted what has expired: %s", counts)
+        except UnavailableError as error:  # the next night deletes more
+            log.warning("cannot delete what has expired: %s", error.detail)
+        except Exception:  # top frame: without the task nothing would be deleted
+            log.exception("failed to delete what has expired")
+
+
+async def measure_storage(database: Database, stored_bytes: dict[str, float]) -> None:
+    """Update the stored bytes by kind."""
+    while True:
+        with contextlib.suppress(UnavailableError):
+            async with database.read() as work:
+                usage = await work.retention.usage(None)
+                size = await work.retention.database_bytes()
+            stored_bytes |= {
+                "weights": float(usage.weights),
+                "datasets": float(usage.rows),
+                "checkpoints": float(usage.checkpoints),
+                "database": float(size),
+            }
+        await asyncio.sleep(STORAGE_SECONDS)
 
 
 async def refresh_keys(authenticator: Authenticator) -> None:

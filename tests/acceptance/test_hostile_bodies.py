@@ -78,6 +78,25 @@ def zip_with_false_sizes() -> bytes:
     return bytes(data)
 
 
+def varint(number: int) -> bytes:
+    """Return a length as protobuf writes it."""
+    parts = []
+    while number >= 128:
+        parts.append(number % 128 + 128)
+        number //= 128
+    return bytes([*parts, number])
+
+
+def onnx_graph(content: bytes) -> bytes:
+    """Return an ONNX file whose graph has this content."""
+    return b"\x08\x08\x3a" + varint(len(content)) + content
+
+
+def safetensors_header(header: bytes) -> bytes:
+    """Return a safetensors file with this header and no data."""
+    return len(header).to_bytes(8, "little") + header
+
+
 def npy_with_many_minus_characters() -> bytes:
     """Return an npy file whose shape starts with thousands of minus signs."""
     head = b"{'descr':'<f8','fortran_order':False,'shape':" + b"-" * 3900 + b"1,}\n"
@@ -194,6 +213,37 @@ CASES: dict[str, tuple[str, str, BodyFactory, int]] = {
         "/v1/datasets",
         JSON,
         lambda: b'{"builtin":"digits","samples":5000000}',
+        422,
+    ),
+    "a model of empty nodes": (
+        "/v1/networks/import",
+        "application/onnx",
+        lambda: onnx_graph(b"\x0a\x00" * (2 * MEGABYTE)),
+        422,
+    ),
+    "a model of empty tensors": (
+        "/v1/networks/import",
+        "application/onnx",
+        lambda: onnx_graph(b"\x2a\x00" * (2 * MEGABYTE)),
+        422,
+    ),
+    "a tensor of millions of dimensions": (
+        "/v1/networks/import",
+        "application/vnd.safetensors",
+        lambda: safetensors_header(
+            b'{"a":{"dtype":"F32","data_offsets":[0,0],"shape":[' + b"9," * (2 * MEGABYTE) + b"9]}}"
+        ),
+        422,
+    ),
+    "a header of many tensors": (
+        "/v1/networks/import",
+        "application/vnd.safetensors",
+        lambda: safetensors_header(
+            b"{%s}"
+            % b",".join(
+                b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % n for n in range(70_000)
+            )
+        ),
         422,
     ),
     "compressed zeros": (

@@ -24,6 +24,7 @@ from service.application.training.worker_protocol import (
 from service.bootstrap import prepare
 from service.domain.jobs import Job, Progress, Status
 from service.domain.limits import Limits
+from service.domain.retention import Quotas
 from service.infrastructure.blobs.filesystem import FilesystemBlobs
 from service.infrastructure.database.engine import SqlDatabase, sqlite_url
 from service.settings import Settings
@@ -168,7 +169,14 @@ async def dispatching(data_dir: Path) -> AsyncIterator[DispatcherHarness]:
     event_log = JobEventLog(EventBus())
     reports = WorkerReportHandler(database, blobs, event_log, Limits(), lambda _: None)
     dispatcher = Dispatcher(
-        database, blobs, executor, event_log, live_snapshots, Limits(), Server("here"), reports
+        database,
+        blobs,
+        executor,
+        event_log,
+        live_snapshots,
+        lambda _: Quotas(),
+        Server("here"),
+        reports,
     )
     await dispatcher.start()
     yield DispatcherHarness(database, executor, dispatcher, live_snapshots)

@@ -21,6 +21,7 @@ from service.application.training.worker_protocol import (
 )
 from service.domain.jobs import Status
 from service.domain.limits import Limits
+from service.domain.retention import Quotas
 from service.infrastructure.blobs.filesystem import FilesystemBlobs
 from service.infrastructure.database.tables import jobs
 from tests.service.dispatcher_harness import COLUMNS, DispatcherHarness, FakeExecutor, progress
@@ -56,7 +57,7 @@ async def test_reports_are_ignored_after_the_lease_expired(
         executor,
         event_log,
         harness.live_snapshots,
-        Limits(),
+        lambda _: Quotas(),
         server,
         reports,
     )

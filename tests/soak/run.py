@@ -29,7 +29,7 @@ LAYERS: Final = [
 ]
 BODY: Final = json.dumps({"inputs": [[0.5] * 25]}).encode()
 CALL: Final = (
-    b"POST /v1/networks/served/classify HTTP/1.1\r\nhost: soak\r\n"
+    b"POST /v1/networks/served/classify HTTP/1.1\r\nhost: localhost\r\n"
     b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.server import Server
+from tests.soak.month import Month, unexplained_growth
 from tests.soak.run import Leaky, Soak
 
 pytestmark = pytest.mark.slow
@@ -22,3 +23,15 @@ def test_a_planted_leak_is_detected(tmp_path: Path) -> None:
 
     assert not report.is_clean(), report
     assert report.slope > 1.0
+
+
+def test_retraining_grows_the_data_by_versions_and_logs_only(tmp_path: Path) -> None:
+    month = Month(tmp_path / "data")
+    try:
+        samples = month.run(12)
+    finally:
+        month.stop()
+
+    assert unexplained_growth(samples) < 1000
+    last = samples[-1]
+    assert last.total - last.weights - last.database < 10 << 20  # the reserve, and little else

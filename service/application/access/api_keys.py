@@ -20,6 +20,7 @@ from service.domain.keys import (
     new_secret,
     prefix_of,
 )
+from service.domain.retention import Quotas
 
 ANONYMOUS: Final = Caller(DEFAULT_TENANT, frozenset({Scope.ADMIN}))
 """The caller of requests without a key, which are allowed only until a key exists."""
@@ -27,6 +28,7 @@ ANONYMOUS: Final = Caller(DEFAULT_TENANT, frozenset({Scope.ADMIN}))
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1", ""})
 """Addresses of callers on this machine; a Unix socket has none."""
 
+NO_QUOTAS: Final = Quotas()
 _UNKNOWN_KEY_DIGEST: Final = "0" * 64
 
 
@@ -53,13 +55,17 @@ class Authenticator:
     anywhere
         True if anonymous requests from all addresses are allowed until a key exists. Otherwise only
         anonymous requests from this machine are allowed.
+    quotas
+        Quotas of tenants whose keys set none.
     """
 
-    def __init__(self, database: Database, *, anywhere: bool) -> None:
+    def __init__(self, database: Database, *, anywhere: bool, quotas: Quotas = NO_QUOTAS) -> None:
         self._database, self._anywhere = database, anywhere
         self._keys: dict[str, tuple[Key, Caller]] = {}
         self._state = (0, "")
         self._has_keys = False
+        self._default_quotas = quotas
+        self._quotas: dict[str, Quotas] = {}
 
     @property
     def anonymous(self) -> bool:
@@ -80,7 +86,17 @@ class Authenticator:
             keys = await work.keys.every()
         self._state = state
         self._has_keys = bool(keys)
-        self._keys = {key.prefix: (key, _caller(key)) for key in keys if key.revoked_at is None}
+        active = sorted((key for key in keys if key.revoked_at is None), key=lambda key: key.id)
+        self._keys = {key.prefix: (key, _caller(key)) for key in active}
+        quotas: dict[str, Quotas] = {}
+        for key in active:  # the newest key counts
+            base = quotas.get(key.tenant, self._default_quotas)
+            quotas[key.tenant] = replace(base, **(key.quotas or {}))
+        self._quotas = quotas
+
+    def quotas_of(self, tenant: str) -> Quotas:
+        """Return the quotas of a tenant; if several keys set one, the newest key's."""
+        return self._quotas.get(tenant, self._default_quotas)
 
     def authenticate(self, authorization: str, address: str) -> Caller:
         """Return the caller that an Authorization header and an address identify.
@@ -107,6 +123,10 @@ class Authenticator:
             )
         return caller
 
+    def knows(self, secret: str) -> bool:
+        """Return True if a key with this prefix is active."""
+        return prefix_of(secret) in self._keys
+
     async def create(self, name: str, **options: Any) -> tuple[Key, str]:
         """Create a key in its own transaction; see `add`."""
         async with self._database.write() as work:
@@ -130,6 +150,7 @@ class Authenticator:
         scopes: Sequence[str] = (Scope.READ, Scope.PREDICT, Scope.TRAIN),
         expires_at: datetime | None = None,
         secret: str | None = None,
+        quotas: dict[str, int] | None = None,
     ) -> tuple[Key, str]:
         """Create a key; return it with its secret, which is not stored.
 
@@ -162,7 +183,17 @@ class Authenticator:
             raise InvalidRequestError.at("", "invalid_key", problem)
         now = datetime.now(UTC)
         ordered = [scope.value for scope in Scope if scope in set(scopes)]
-        key = Key(new_id("key"), prefix, digest_of(secret), name, tenant, ordered, now, expires_at)
+        key = Key(
+            new_id("key"),
+            prefix,
+            digest_of(secret),
+            name,
+            tenant,
+            ordered,
+            now,
+            expires_at,
+            quotas=quotas,
+        )
         await work.keys.add(key)
         return key, secret
 

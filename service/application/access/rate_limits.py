@@ -21,6 +21,7 @@ CLASSES: Final = {
     Scope.PREDICT: "predict",
     Scope.TRAIN: "write",
     Scope.ADMIN: "write",
+    Scope.METRICS: "read",
 }
 UPLOAD: Final = "upload"
 AUTH: Final = "auth"

@@ -21,6 +21,7 @@ from service.application.engine_errors import translate_engine_error
 from service.application.ports.blobs import BlobCorruptError, BlobStore
 from service.application.ports.database import Database, UnitOfWork
 from service.application.ports.repositories import Page
+from service.application.retention.quotas import QuotaCheck
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import (
     ConflictError,
@@ -52,8 +53,11 @@ class Builtin:
 class DatasetService:
     """Creates, lists and deletes datasets."""
 
-    def __init__(self, database: Database, blobs: BlobStore, limits: Limits) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, limits: Limits, quotas: QuotaCheck
+    ) -> None:
         self._database, self._blobs, self._limits = database, blobs, limits
+        self._quotas = quotas
 
     async def from_rows(
         self,
@@ -175,6 +179,9 @@ class DatasetService:
 
     async def add(self, work: UnitOfWork, dataset: Dataset) -> Dataset:
         """Save a dataset whose rows are stored."""
+        added = 0 if dataset.hidden else 1
+        size = dataset.stored_bytes
+        await self._quotas.check(work, dataset.tenant, datasets=added, size=size)
         await work.datasets.add(dataset)
         return dataset
 

@@ -8,7 +8,8 @@ a client made in between takes effect.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, final
 
@@ -32,7 +33,7 @@ from service.application.training.worker_protocol import (
 )
 from service.domain.errors import InvalidRequestError, ServiceError, UnavailableError
 from service.domain.jobs import Job, Status, StopReason
-from service.domain.limits import Limits
+from service.domain.retention import Quotas
 
 TICK_SECONDS: Final = 1.0
 CANCEL_GRACE_SECONDS: Final = 0.4
@@ -77,14 +78,14 @@ class Dispatcher:
         executor: Executor[TrainingTask, Report],
         event_log: JobEventLog,
         live_snapshots: LiveSnapshots,
-        limits: Limits,
+        quotas: Callable[[str], Quotas],
         server: Server,
         reports: WorkerReportHandler,
     ) -> None:
         self._database, self._blobs, self._executor = database, blobs, executor
-        self._event_log, self._live_snapshots, self._limits = event_log, live_snapshots, limits
+        self._event_log, self._live_snapshots = event_log, live_snapshots
         self._server_id, self._alone = server
-        self._reports = reports
+        self._reports, self._quotas = reports, quotas
         self._attempts: dict[str, Attempt[Report]] = {}
         self._supervisors: set[asyncio.Task[None]] = set()
         self._wakeup = asyncio.Event()
@@ -229,10 +230,10 @@ class Dispatcher:
         """Claim the longest waiting job and start it on a worker; return False if there is none."""
         # Check without the write lock first, because usually no job is waiting.
         async with self._database.read() as work:
-            if await work.jobs.next_queued(self._limits.running_jobs_per_tenant) is None:
+            if await work.jobs.next_queued(await self._tenants_at_limit(work)) is None:
                 return False
         async with self._database.write() as work:
-            job = await work.jobs.next_queued(self._limits.running_jobs_per_tenant)
+            job = await work.jobs.next_queued(await self._tenants_at_limit(work))
             if job is None:
                 return False
             try:
@@ -256,6 +257,16 @@ class Dispatcher:
         if claimed is not None:
             await self._start_attempt(claimed, replace(task, attempt=claimed.attempt))
         return True
+
+    async def _tenants_at_limit(self, work: UnitOfWork) -> list[str]:
+        """Return the tenants that have as many running jobs as they may have."""
+        running = Counter(job.tenant for job in await work.jobs.leased_by(None))
+        limits = {tenant: self._quotas(tenant).running_jobs for tenant in running}
+        return [
+            tenant
+            for tenant, limit in limits.items()
+            if limit is not None and running[tenant] >= limit
+        ]
 
     async def _start_attempt(self, job: Job, task: TrainingTask) -> None:
         """Pass a claimed job to a worker and supervise it."""

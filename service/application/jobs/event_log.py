@@ -2,19 +2,29 @@
 
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 from service.application.jobs.event_bus import EventBus
 from service.application.ports.database import UnitOfWork
 from service.domain.jobs import TERMINAL, EventBatch, Job, Progress, Status
 
+MAX_REQUESTED_CHECKPOINTS: Final = 20
+"""Checkpoints that a client requested are retained in addition to the automatic ones."""
+
 
 @final
 class JobEventLog:
-    """Changes jobs and appends the changes to their event logs."""
+    """Changes jobs and appends the changes to their event logs.
 
-    def __init__(self, event_bus: EventBus) -> None:
-        self.event_bus = event_bus
+    Parameters
+    ----------
+    drops_checkpoints
+        True to delete the automatic checkpoints of a job when it ends. If it is cancelled or fails,
+        the last one is retained.
+    """
+
+    def __init__(self, event_bus: EventBus, *, drops_checkpoints: bool = True) -> None:
+        self.event_bus, self._drops_checkpoints = event_bus, drops_checkpoints
 
     async def create(self, work: UnitOfWork, job: Job) -> Job:
         """Add a job and the first event of its log."""
@@ -34,6 +44,9 @@ class JobEventLog:
             data = state_of(moved)
             events = enumerate(kinds, first)
             await self._append(work, *(EventBatch(job.id, n, n, kind, data) for n, kind in events))
+            if to in TERMINAL and self._drops_checkpoints:
+                last = 0 if to is Status.SUCCEEDED else 1
+                await work.checkpoints.prune(job.id, last, MAX_REQUESTED_CHECKPOINTS)
         return moved
 
     async def epochs(

@@ -19,6 +19,7 @@ from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import find_network
 from service.application.ports.database import Database, UnitOfWork
 from service.application.ports.repositories import Page
+from service.application.retention.quotas import QuotaCheck
 from service.application.training.config import check_compatibility, resolve_training_config
 from service.application.training.estimate import Estimate, check_frames, estimate
 from service.domain.datasets import Dataset
@@ -107,7 +108,9 @@ class JobService:
         changed: Callable[[str], None],
         closing: asyncio.Event,
         open_to_all: Callable[[], bool],
+        quotas: QuotaCheck,
     ) -> None:
+        self._quotas = quotas
         self._closing, self._open_to_all = closing, open_to_all
         self._database, self._event_log, self._event_bus = database, event_log, event_log.event_bus
         self._dispatcher, self._limits, self._changed = dispatcher, limits, changed
@@ -127,6 +130,10 @@ class JobService:
                     raise ConflictError(problem, code="duplicate_job", job=duplicate.id)
                 await self._transition(work, duplicate, Action.CANCEL)
         await self._check_queue(work, tenant)
+        size = network.weights_bytes
+        if new_job.inline is not None:
+            size += dataset.stored_bytes
+        await self._quotas.check(work, tenant, size=size)
         if new_job.inline is not None:
             await work.datasets.add(dataset)
         if network.labels is None and dataset.labels and network.classes == len(dataset.labels):
@@ -222,7 +229,7 @@ class JobService:
         def wait(ahead: int) -> float | None:
             """Return the estimated seconds until a job with ``ahead`` jobs before it starts."""
             # With a limit for each tenant, later jobs of other tenants may start first.
-            limited = self._limits.running_jobs_per_tenant is not None
+            limited = self._quotas.of(jobs[0].tenant).running_jobs is not None
             if limited or len(etas) < len(running) or (ahead and not durations):
                 return None
             queued_work = fmean(durations) * ahead if ahead else 0.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, final
 
-from service.application.jobs.event_log import JobEventLog
+from service.application.jobs.event_log import MAX_REQUESTED_CHECKPOINTS, JobEventLog
 from service.application.networks.versions import append_version
 from service.application.ports.blobs import BlobStore
 from service.application.ports.database import Database, UnitOfWork
@@ -28,8 +28,6 @@ from service.domain.limits import Limits
 from service.domain.networks import Version
 
 MAX_CHECKPOINTS: Final = 2
-MAX_REQUESTED_CHECKPOINTS: Final = 20
-"""Checkpoints that a client requested are retained in addition to the periodic ones."""
 
 
 @final

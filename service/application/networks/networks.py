@@ -18,6 +18,7 @@ from service.application.networks.versions import append_version, find_network, 
 from service.application.ports.blobs import BlobStore
 from service.application.ports.database import Database, UnitOfWork
 from service.application.ports.repositories import Page
+from service.application.retention.quotas import QuotaCheck
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.errors import (
     ConflictError,
@@ -82,9 +83,10 @@ class NetworkService:
         limits: Limits,
         live_snapshots: LiveSnapshots,
         changed: Callable[[str], None],
+        quotas: QuotaCheck,
     ) -> None:
         self._database, self._blobs, self._limits = database, blobs, limits
-        self._live_snapshots, self._changed = live_snapshots, changed
+        self._live_snapshots, self._changed, self._quotas = live_snapshots, changed, quotas
 
     async def build(self, tenant: str, request: NewNetwork) -> UnsavedNetwork:
         """Validate a new network and initialize its weights; `add` saves it."""
@@ -150,6 +152,9 @@ class NetworkService:
 
     async def add(self, work: UnitOfWork, unsaved: UnsavedNetwork) -> NetworkRecord:
         """Save a new network and its first version."""
+        network = unsaved.network
+        size = network.weights_bytes
+        await self._quotas.check(work, network.tenant, networks=1, size=size)
         await work.networks.add(unsaved.network)
         await work.versions.add(unsaved.version)
         work.after_commit(lambda: self._changed(unsaved.network.id))
@@ -313,6 +318,7 @@ class NetworkService:
         async with self._database.write() as work:
             network = await find_network(work, tenant, reference)
             if_match(network)
+            await self._quotas.check(work, tenant, size=network.weights_bytes)
             added = await append_version(work, network, version, self._changed)
             return await find_network(work, tenant, network.id), added
 

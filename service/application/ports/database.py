@@ -12,6 +12,7 @@ from service.application.ports.repositories import (
     JobRepository,
     KeyRepository,
     NetworkRepository,
+    RetentionRepository,
     VersionRepository,
 )
 
@@ -27,6 +28,7 @@ class UnitOfWork(Protocol):
     checkpoints: CheckpointRepository
     idempotency: IdempotencyRepository
     keys: KeyRepository
+    retention: RetentionRepository
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Register a function to call after the commit; it is not called after a rollback."""

@@ -2,13 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 
 from service.domain.datasets import Dataset
 from service.domain.jobs import Checkpoint, EventBatch, Job, Status
 from service.domain.keys import Key
 from service.domain.networks import NetworkRecord, Version
+from service.domain.retention import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,8 @@ class JobRepository(Protocol):
         Return False if the stored status and attempt are no longer those of ``job``.
         """
 
-    async def next_queued(self, per_tenant: int | None) -> Job | None:
-        """Return the job that has waited longest.
-
-        Skip tenants that have ``per_tenant`` or more running jobs.
-        """
+    async def next_queued(self, excluded: Collection[str]) -> Job | None:
+        """Return the job that has waited longest, of all but the excluded tenants."""
 
     async def leased_by(self, lease_owner: str | None) -> list[Job]:
         """Return the jobs leased by a server, or by any server if ``lease_owner`` is None."""
@@ -200,6 +199,35 @@ class IdempotencyRepository(Protocol):
 
     async def replace(self, tenant: str, key: str, response: StoredResponse) -> None:
         """Replace a stored response."""
+
+
+class Expired(StrEnum):
+    """Kinds of data that have a retention period."""
+
+    DEMO_JOBS = "demo_jobs"
+    DEMO_NETWORKS = "demo_networks"
+    JOBS = "jobs"
+    EVENTS = "events"
+    BOUNDARY_FRAMES = "boundary_frames"
+    CHECKPOINTS = "checkpoints"
+    LAST_CHECKPOINTS = "last_checkpoints"
+    INLINE_DATASETS = "inline_datasets"
+
+
+class RetentionRepository(Protocol):
+    """What is stored for how long, and how much."""
+
+    async def count_expired(self, kind: Expired, after: timedelta) -> int:
+        """Return the number of rows that are older than ``after``, or whose job ended before."""
+
+    async def remove_expired(self, kind: Expired, after: timedelta, limit: int) -> int:
+        """Delete at most ``limit`` of these rows, and return their number."""
+
+    async def usage(self, tenant: str | None) -> Usage:
+        """Return the usage of a tenant, or of all tenants for None."""
+
+    async def database_bytes(self) -> int:
+        """Return the size of the database."""
 
 
 class KeyRepository(Protocol):

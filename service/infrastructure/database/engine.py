@@ -18,6 +18,7 @@ from service.application.ports.repositories import (
     JobRepository,
     KeyRepository,
     NetworkRepository,
+    RetentionRepository,
     VersionRepository,
 )
 from service.domain.errors import InvalidRequestError, ServiceError, UnavailableError
@@ -30,6 +31,7 @@ from service.infrastructure.database.job_events import SqlJobEvents
 from service.infrastructure.database.jobs import SqlJobs
 from service.infrastructure.database.keys import SqlKeys
 from service.infrastructure.database.networks import SqlNetworks, SqlVersions
+from service.infrastructure.database.retention import SqlRetention
 
 POOL_TIMEOUT: Final = 2.0
 """Seconds that a request waits for a connection before it fails as unavailable."""
@@ -54,6 +56,7 @@ class SqlUnitOfWork:
         self.checkpoints: CheckpointRepository = SqlCheckpoints(connection)
         self.idempotency: IdempotencyRepository = SqlIdempotency(connection)
         self.keys: KeyRepository = SqlKeys(connection)
+        self.retention: RetentionRepository = SqlRetention(connection)
         self.calls: list[Callable[[], None]] = []
 
     def after_commit(self, call: Callable[[], None]) -> None:

@@ -72,12 +72,11 @@ class SqlJobs(SqlTable):
         result = await self.connection.execute(update(jobs).where(unchanged).values(**changes))
         return result.rowcount == 1
 
-    async def next_queued(self, per_tenant: int | None) -> Job | None:
-        """Return the oldest queued job of a tenant with fewer than ``per_tenant`` running jobs."""
+    async def next_queued(self, excluded: Collection[str]) -> Job | None:
+        """Return the oldest queued job of all but the excluded tenants."""
         queued = select(jobs).where(jobs.c.status == Status.QUEUED)
-        if per_tenant is not None:
-            leased = select(jobs.c.tenant).where(jobs.c.status.in_(LEASED)).group_by(jobs.c.tenant)
-            queued = queued.where(jobs.c.tenant.not_in(leased.having(func.count() >= per_tenant)))
+        if excluded:
+            queued = queued.where(jobs.c.tenant.not_in(excluded))
         demo = select(jobs.c.id).where(jobs.c.status.in_(LEASED), jobs.c.demo)
         queued = queued.where(~(jobs.c.demo & demo.exists()))  # demonstrations run one at a time
         row = await self.fetch_one(queued.order_by(jobs.c.id).limit(1))

@@ -29,8 +29,13 @@ async def create_key(
         if scope not in known:
             problem = f"a scope is one of {', '.join(sorted(known))}"
             raise InvalidRequestError.at(f"/scopes/{index}", "unknown_scope", problem)
+    quotas = None if body.quotas is None else body.quotas.model_dump(exclude_none=True)
     key, secret = await services.authenticator.create(
-        body.name, tenant=body.tenant, scopes=body.scopes, expires_at=body.expires_at
+        body.name,
+        tenant=body.tenant,
+        scopes=body.scopes,
+        expires_at=body.expires_at,
+        quotas=quotas,
     )
     response.headers["Location"] = f"/v1/keys/{key.id}"
     response.headers["Cache-Control"] = "no-store"

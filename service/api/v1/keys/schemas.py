@@ -26,6 +26,18 @@ def _parse_expiry(value: object) -> object:
     return time
 
 
+Quota = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class QuotasBody(Body):
+    """Quotas of a tenant. A missing one is that of the settings."""
+
+    bytes: Quota | None = Field(None, description="Bytes of weights, datasets and checkpoints.")
+    networks: Quota | None = None
+    datasets: Quota | None = None
+    running_jobs: Quota | None = Field(None, description="Jobs that run at the same time.")
+
+
 class CreateKey(Body):
     """An API key to create."""
 
@@ -35,9 +47,13 @@ class CreateKey(Body):
     tenant: str = Field(
         DEFAULT_TENANT, max_length=64, description="Tenant whose resources it can access."
     )
-    scopes: Annotated[list[str], Field(min_length=1, max_length=4)] = Field(
+    scopes: Annotated[list[str], Field(min_length=1, max_length=len(Scope))] = Field(
         default=[Scope.READ, Scope.PREDICT, Scope.TRAIN],
         json_schema_extra={"items": {"enum": [scope.value for scope in Scope], "type": "string"}},
+    )
+    quotas: QuotasBody | None = Field(
+        None,
+        description="Quotas of the tenant. If several keys of a tenant set one, the newest counts.",
     )
     expires_at: Annotated[datetime | None, PlainValidator(_parse_expiry)] = Field(
         None, json_schema_extra={"format": "date-time", "type": ["string", "null"]}
@@ -52,6 +68,7 @@ class KeyBody(BaseModel):
     name: str
     tenant: str
     scopes: list[str]
+    quotas: dict[str, int] | None
     created_at: Time
     expires_at: Time | None
     revoked_at: Time | None
@@ -78,6 +95,7 @@ def key_body(key: Key) -> KeyBody:
         name=key.name,
         tenant=key.tenant,
         scopes=key.scopes,
+        quotas=key.quotas,
         created_at=key.created_at,
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
