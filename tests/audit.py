@@ -43,8 +43,8 @@ def npm_findings(report: Any) -> list[str] | None:
     """Return the findings of npm, or None if it could not reach its registry."""
     if report is None or "vulnerabilities" not in report:
         return None
-    found = report["vulnerabilities"].values()
-    return [f"{entry['name']} {entry['range']}: {entry['severity']}" for entry in found]
+    vulnerabilities = report["vulnerabilities"].values()
+    return [f"{entry['name']} {entry['range']}: {entry['severity']}" for entry in vulnerabilities]
 
 
 def main() -> int:

@@ -46,6 +46,9 @@ class NetworkRecord:
         Number of changes; used for the ETag.
     demo
         True for a network of a demonstration, which retention deletes.
+    features
+        Names and kinds of the columns that it reads, in their order; None until a dataset with
+        names defines them.
     last_number
         The highest number that a version has had; numbers of deleted versions are not used again.
     """
@@ -66,6 +69,12 @@ class NetworkRecord:
     revision: int = 1
     demo: bool = False
     last_number: int = 0
+    features: list[dict[str, Any]] | None = None
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        """Names of the features, or None if the network has none."""
+        return None if self.features is None else [str(entry["name"]) for entry in self.features]
 
     @property
     def weights_bytes(self) -> int:

@@ -42,7 +42,7 @@ DEFAULT_RETENTION: Final = Retention()
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """What a tenant may have; None means no limit.
+    """Quotas of a tenant. None means no limit.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ QUOTA_NAMES: Final = tuple(field.name for field in fields(Quotas))
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tenant has, or all tenants together.
+    """Usage of a tenant, or of all tenants together.
 
     Attributes
     ----------

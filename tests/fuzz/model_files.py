@@ -36,7 +36,7 @@ SENDERS: Final = 2
 
 @dataclass
 class Report:
-    """What the files did to the server.
+    """Responses, times and memory of the server.
 
     Attributes
     ----------

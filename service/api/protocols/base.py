@@ -129,7 +129,7 @@ class InvocationCodec:
     accepts
         Returns True if a body of this media type belongs to the protocol.
     decode
-        Returns the rows of such a body.
+        Returns the rows of such a body, for a network with these features.
     encode
         Returns the response for the outputs, (rows, units), the media type of the request and its
         Accept header.
@@ -137,7 +137,7 @@ class InvocationCodec:
 
     kinds: frozenset[str]
     accepts: Callable[[str, bytes], bool]
-    decode: Callable[[str, bytes], Rows]
+    decode: Callable[[str, bytes, Sequence[str] | None], Rows]
     encode: Callable[[Array, str, str], InferenceResponse]
 
 

@@ -76,7 +76,7 @@ def error(status: int, _: str, detail: str) -> Response:
 
 
 def decode_invocation(
-    codecs: Sequence[InvocationCodec], request: InferenceRequest, _: LoadedModel
+    codecs: Sequence[InvocationCodec], request: InferenceRequest, model: LoadedModel
 ) -> Call:
     """Return the call of an invocation, decoded by the first codec that accepts its body.
 
@@ -96,7 +96,7 @@ def decode_invocation(
     accepting = (codec for codec in candidates if codec.accepts(kind, request.body))
     codec = next(accepting, candidates[0])
     accept = request.header(b"accept") or "*/*"
-    rows = codec.decode(kind, request.body)
+    rows = codec.decode(kind, request.body, model.network.feature_names)
     return Call(rows, lambda outputs: codec.encode(outputs, kind, accept))
 
 

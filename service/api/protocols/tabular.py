@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ Rows = list[list[float]]
 
 MAX_CELL_LENGTH: Final = 400
 MAX_HEADER_BYTES: Final = 64 << 10
+NAMED_LIST: Final = re.compile(rb'\[\s*{\s*"(input|features)"\s*:\s*\[')
 LINE_END: Final = re.compile(rb"[\r\n]")
 
 
@@ -54,8 +56,15 @@ def decoded(body: bytes, kind: Any) -> Any:
     return value
 
 
-def rows_of(data: msgspec.Raw | bytes) -> Rows:
-    """Return rows: lists of numbers, or objects with such a list as ``input`` or ``features``."""
+Features = Sequence[str] | None
+"""Names of the columns that a network reads, or None if they are unknown."""
+
+
+def rows_of(data: msgspec.Raw | bytes, features: Features = None) -> Rows:
+    """Return rows: lists of numbers, objects with such a list, or objects by column name.
+
+    Such a list is called ``input`` or ``features``.
+    """
     text = bytes(data).lstrip()
     if text[:1] == b"{":
         tensor: NamedTensor = decoded(text, NamedTensor)
@@ -63,6 +72,8 @@ def rows_of(data: msgspec.Raw | bytes) -> Rows:
     if text[1:].lstrip()[:1] != b"{":
         rows: Rows = decoded(text, Rows)
         return rows
+    if features is not None and not NAMED_LIST.match(text):
+        return rows_of_records(text, features)
     named_rows = []
     for index, row in enumerate(decoded(text, list[Named])):
         given = [value for value in (row.input, row.features) if isinstance(value, list)]
@@ -72,24 +83,57 @@ def rows_of(data: msgspec.Raw | bytes) -> Rows:
     return named_rows
 
 
-def rows_of_split(data: msgspec.Raw | bytes) -> Rows:
-    """Return the rows of ``{"columns", "index"?, "data"}``, in the order of the columns."""
+def rows_of_split(data: msgspec.Raw | bytes, features: Features = None) -> Rows:
+    """Return the rows of ``{"columns", "index"?, "data"}``, in the order of the features."""
     split: Split = decoded(bytes(data), Split)
     for index, row in enumerate(split.data):
         if split.columns is not None and len(row) != len(split.columns):
             problem = f"row {index} has {len(row)} numbers for {len(split.columns)} columns"
             raise InvalidRequestError(problem)
-    return split.data
+    if split.columns is None or not all(isinstance(name, str) for name in split.columns):
+        return split.data
+    return in_order(split.data, [str(name) for name in split.columns], features)
 
 
-def rows_of_records(data: msgspec.Raw | bytes) -> Rows:
-    """Return the rows of ``[{column: number}]``, in the order of the first record's columns."""
+def rows_of_records(data: msgspec.Raw | bytes, features: Features = None) -> Rows:
+    """Return the rows of ``[{column: number}]``, in the order of the features.
+
+    If these are unknown, the order is that of the first record's columns.
+    """
     records: list[dict[str, float]] = decoded(bytes(data), list[dict[str, float]])
     columns = list(records[0]) if records else []
     for index, record in enumerate(records):
         if record.keys() != records[0].keys():
             raise InvalidRequestError(f"record {index} has other columns than the first record")
-    return [[record[column] for column in columns] for record in records]
+    rows = [[record[column] for column in columns] for record in records]
+    return in_order(rows, columns, features)
+
+
+def in_order(rows: Rows, names: Sequence[str], features: Features) -> Rows:
+    """Return rows whose columns have names in the order of the features.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a name is unknown, repeated or missing; nothing is matched by position.
+    """
+    if features is None or list(names) == list(features):
+        return rows
+    for index, row in enumerate(rows):
+        if len(row) != len(names):
+            problem = f"row {index} has {len(row)} numbers for {len(names)} columns"
+            raise InvalidRequestError(problem)
+    at = {name: index for index, name in enumerate(names)}
+    if len(at) != len(names):
+        raise InvalidRequestError("a column has the same name as another one")
+    unknown = [name for name in names if name not in features]
+    missing = [name for name in features if name not in at]
+    if unknown or missing:
+        problem = f"unknown column {unknown[0][:80]!r}" if unknown else ""
+        problem = problem or f"the column {missing[0][:80]!r} is missing"
+        raise InvalidRequestError(f"{problem}; the columns are {', '.join(features[:20])}")
+    order = [at[name] for name in features]
+    return [[row[index] for index in order] for row in rows]
 
 
 def has_header(body: bytes) -> bool:
@@ -107,20 +151,23 @@ def has_header(body: bytes) -> bool:
     return False
 
 
-def rows_of_csv(body: bytes, *, header: bool) -> Rows:
-    """Return the rows of a CSV; blank lines are skipped."""
+def rows_of_csv(body: bytes, *, header: bool, features: Features = None) -> Rows:
+    """Return the rows of a CSV, in the order of the features; blank lines are skipped."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequestError("the CSV is not UTF-8") from error
     rows: Rows = []
+    names: list[str] = []
     try:
         for number, row in enumerate(rows_in(io.StringIO(text, newline="")), 1):
-            if row and not (header and number == 1):
+            if header and number == 1:
+                names = row
+            elif row:
                 rows.append([_number(cell, number, at) for at, cell in enumerate(row, 1)])
     except csv.Error as error:
         raise InvalidRequestError(f"the CSV cannot be parsed: {error}") from error
-    return rows
+    return in_order(rows, names, features) if header else rows
 
 
 def _number(cell: str, row: int, column: int) -> float:

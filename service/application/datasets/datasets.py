@@ -205,9 +205,18 @@ class DatasetService:
                 raise ConflictError(problem, code="dataset_in_use", job=job.id)
             await work.datasets.remove(dataset.id)
 
-    async def arrays(self, dataset: Dataset) -> tuple[Array, Array]:
+    async def arrays(
+        self, dataset: Dataset, columns: list[int] | None = None
+    ) -> tuple[Array, Array]:
         """Return the stored inputs and targets.
 
+        Parameters
+        ----------
+        columns
+            The columns to return as inputs, in this order; None returns all.
+
+        Notes
+        -----
         Inputs are (rows, columns) float64. Targets are (rows,) int64 class indices, or
         (rows, outputs) float64.
         """
@@ -218,7 +227,8 @@ class DatasetService:
                 f"the rows of dataset {dataset.name!r} are corrupt: {error}"
             ) from error
         arrays, _ = tensors.decode(data)
-        return arrays["inputs"], arrays["targets"]
+        inputs = arrays["inputs"] if columns is None else arrays["inputs"][:, columns]
+        return inputs, arrays["targets"]
 
     async def rows(
         self, tenant: str, reference: str, offset: int, limit: int

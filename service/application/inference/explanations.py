@@ -15,6 +15,7 @@ from service.application.inference.batches import Rows
 from service.application.inference.inference import Inference
 from service.application.inference.loaded_model import LoadedModel
 from service.application.inference.predictions import probabilities_of
+from service.application.training.config import columns_of
 from service.domain.datasets import Dataset
 from service.domain.errors import FieldError, InvalidRequestError
 
@@ -93,17 +94,19 @@ class ExplanationService:
         self, before: LoadedModel, after: LoadedModel, dataset: Dataset | None
     ) -> dict[str, Any]:
         """Return the changes of the parameters and, over a dataset, of the predictions."""
-        columns = before.network.input_shape
-        if dataset is not None and dataset.input_shape != columns:
-            problem = (
-                f"the network has {columns[0]} inputs, but the dataset has {dataset.input_shape[0]}"
-            )
-            where = (("parameter", "dataset"),)
-            raise InvalidRequestError(problem, [FieldError("", "shape_mismatch", problem, where)])
+        columns = None
+        if dataset is not None:
+            try:
+                columns = columns_of(before.network, dataset)
+            except InvalidRequestError as error:
+                where, code = (("parameter", "dataset"),), error.field_errors[0].code
+                raise InvalidRequestError(
+                    error.detail, [FieldError("", code, error.detail, where)]
+                ) from None
         layers = await asyncio.to_thread(_parameter_changes, before, after)
         comparison: dict[str, Any] = {"layers": layers}
         if dataset is not None:
-            inputs, _ = await self._datasets.arrays(dataset)
+            inputs, _ = await self._datasets.arrays(dataset, columns)
             comparison["predictions"] = await asyncio.to_thread(
                 _prediction_changes, before, after, inputs
             )

@@ -30,7 +30,7 @@ from service.application.networks.networks import NetworkService
 from service.application.networks.weights import WeightService, run_in_thread_if_large
 from service.application.ports.models import ModelCache
 from service.application.ports.repositories import Page
-from service.application.training.config import classes_of, default_loss
+from service.application.training.config import classes_of, column_notes, columns_of, default_loss
 from service.application.training.live_snapshots import LiveSnapshots
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import (
@@ -238,8 +238,9 @@ class Inference:
         loss = self._loss(model, dataset.task)
         check_loss(network, loss)
         classes = classes_of(network, dataset)
-        rows = await self._datasets.arrays(dataset)
-        return await asyncio.to_thread(evaluate_model, model, loss, classes, rows)
+        rows = await self._datasets.arrays(dataset, columns_of(network, dataset))
+        report = await asyncio.to_thread(evaluate_model, model, loss, classes, rows)
+        return report | {"notes": column_notes(network, dataset)}
 
     def _loss(self, model: LoadedModel, task: Task) -> Any:
         """Return the loss of the version's training, or the default for its activation."""
@@ -257,7 +258,8 @@ class Inference:
         loss = self._loss(model, dataset.task)
         check_loss(model.network, loss)
         classes = classes_of(model.network, dataset)
-        inputs, targets = await self._datasets.arrays(dataset)
+        columns = columns_of(model.network, dataset)
+        inputs, targets = await self._datasets.arrays(dataset, columns)
         sample = (inputs[:rows], targets[:rows])
         return await asyncio.to_thread(check_gradient_of, model, loss, classes, sample)
 

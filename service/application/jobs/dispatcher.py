@@ -19,7 +19,7 @@ from service.application.jobs.worker_reports import WorkerReportHandler
 from service.application.ports.blobs import BlobStore
 from service.application.ports.database import Database, UnitOfWork
 from service.application.ports.workers import Attempt, Executor, NoWorkerError
-from service.application.training.config import check_compatibility
+from service.application.training.config import check_compatibility, columns_of
 from service.application.training.live_snapshots import LiveSnapshot, LiveSnapshots
 from service.application.training.worker_protocol import (
     CheckpointReport,
@@ -347,6 +347,7 @@ class Dispatcher:
             dataset=str(self._blobs.path(dataset.sha256)),
             dataset_sha256=dataset.sha256,
             classes=classes,
+            columns=columns_of(network, dataset),
             checkpoints=[
                 (str(self._blobs.path(checkpoint.blob)), checkpoint.blob)
                 for checkpoint in await work.checkpoints.of(job.id)

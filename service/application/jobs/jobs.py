@@ -30,6 +30,7 @@ from service.domain.errors import (
     NotFoundError,
     QueueFullError,
 )
+from service.domain.features import features_of
 from service.domain.identifiers import new_id
 from service.domain.jobs import (
     LEASED,
@@ -136,10 +137,7 @@ class JobService:
         await self._quotas.check(work, tenant, size=size)
         if new_job.inline is not None:
             await work.datasets.add(dataset)
-        if network.labels is None and dataset.labels and network.classes == len(dataset.labels):
-            labelled = replace(network, labels=dataset.labels, revision=network.revision + 1)
-            await work.networks.update(labelled, network.revision)
-            work.after_commit(lambda: self._changed(network.id))
+        await self._describe(work, network, dataset)
         job = Job(
             id=new_id("job"),
             tenant=tenant,
@@ -158,6 +156,18 @@ class JobService:
         )
         work.after_commit(self._dispatcher.wake)
         return await self._event_log.create(work, job), True
+
+    async def _describe(self, work: UnitOfWork, network: NetworkRecord, dataset: Dataset) -> None:
+        """Give a network the labels and the features of a dataset, unless it has its own."""
+        described = network
+        if network.labels is None and dataset.labels and network.classes == len(dataset.labels):
+            described = replace(described, labels=dataset.labels)
+        if network.features is None:
+            described = replace(described, features=features_of(dataset.columns))
+        if described != network:
+            described = replace(described, revision=network.revision + 1)
+            await work.networks.update(described, network.revision)
+            work.after_commit(lambda: self._changed(network.id))
 
     async def estimate(self, tenant: str, new_job: NewJob) -> Estimate:
         """Validate a job and return its estimated cost."""

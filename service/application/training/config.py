@@ -17,6 +17,7 @@ from core.schedules import SCHEDULES
 from core.training_config import EarlyStopping, TrainingConfig
 from service.domain.datasets import Dataset, Task
 from service.domain.errors import InvalidRequestError, pointer
+from service.domain.features import column_order
 from service.domain.networks import NetworkRecord
 
 DEFAULT_BATCH_SIZE: Final = 32
@@ -179,13 +180,7 @@ def classes_of(network: NetworkRecord, dataset: Dataset) -> list[int] | None:
     InvalidRequestError
         If the dataset does not fit the network.
     """
-    if network.input_shape != dataset.input_shape:
-        problem = (
-            f"the network has {network.input_shape[0]} inputs, "
-            f"but the dataset has {dataset.input_shape[0]} columns"
-        )
-        location = "/inputs" if dataset.hidden else "/dataset"
-        raise InvalidRequestError.at(location, "shape_mismatch", problem)
+    columns_of(network, dataset)
     if dataset.task == "regression":
         if dataset.outputs != network.units:
             problem = (
@@ -195,6 +190,36 @@ def classes_of(network: NetworkRecord, dataset: Dataset) -> list[int] | None:
             raise InvalidRequestError.at(_targets_of(dataset), "shape_mismatch", problem)
         return None
     return _classes(network, dataset)
+
+
+def columns_of(network: NetworkRecord, dataset: Dataset) -> list[int] | None:
+    """Return the dataset's column for each input, or None if they are in the same order.
+
+    Columns with names are matched by name, and others by position.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a column is missing, or the number of columns differs.
+    """
+    location = "/inputs" if dataset.hidden else "/dataset"
+    order = column_order(network.feature_names, dataset.columns, location)
+    if order is None and network.input_shape != dataset.input_shape:
+        problem = (
+            f"the network has {network.input_shape[0]} inputs, "
+            f"but the dataset has {dataset.input_shape[0]} columns"
+        )
+        raise InvalidRequestError.at(location, "shape_mismatch", problem)
+    return order
+
+
+def column_notes(network: NetworkRecord, dataset: Dataset) -> list[str]:
+    """Return a note for the columns of a dataset that the network does not read."""
+    if columns_of(network, dataset) is None:
+        return []
+    names = network.feature_names or []
+    ignored = [name for name in dataset.columns if name not in names]
+    return [f"the column {name[:80]!r} was ignored" for name in ignored[:20]]
 
 
 def _targets_of(dataset: Dataset) -> str:

@@ -26,6 +26,8 @@ class TrainingTask:
         The expected digests of these files.
     classes
         ``classes[i]`` is the network's class for the dataset's label i; None for regression.
+    columns
+        The dataset's column for each input of the network; None if they are in the same order.
     checkpoints
         Paths of the states that training can resume from, with their digests, latest first.
     elapsed_seconds
@@ -44,6 +46,7 @@ class TrainingTask:
     classes: list[int] | None
     checkpoints: list[tuple[str, str]]
     elapsed_seconds: float = 0.0
+    columns: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from service.infrastructure.database.retention import SqlRetention
 POOL_TIMEOUT: Final = 2.0
 """Seconds that a request waits for a connection before it fails as unavailable."""
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest revision; a test compares it with the migrations."""
 
 MAX_CHECKED_BYTES: Final = 256 << 20

@@ -52,10 +52,10 @@ class SqlRetention(SqlTable):
         rows = self._expired(kind, after)
         keys = list(rows.table.primary_key)
         query = select(*keys).where(rows.condition).limit(limit)
-        found = [tuple(row) for row in await self.connection.execute(query)]
-        if found:
-            await self.connection.execute(delete(rows.table).where(tuple_(*keys).in_(found)))
-        return len(found)
+        expired = [tuple(row) for row in await self.connection.execute(query)]
+        if expired:
+            await self.connection.execute(delete(rows.table).where(tuple_(*keys).in_(expired)))
+        return len(expired)
 
     def _expired(self, kind: Expired, after: timedelta) -> _Rows:
         """Return the expired rows of a kind."""

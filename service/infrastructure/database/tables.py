@@ -50,6 +50,7 @@ networks: Final = Table(
     Column("created_at", _Time, nullable=False),
     Column("demo", Boolean, nullable=False, server_default=false()),
     Column("last_number", Integer, nullable=False, server_default="0"),
+    Column("features", JSON),
     UniqueConstraint("tenant", "name"),
 )
 

@@ -31,6 +31,8 @@ def prepare(task: TrainingTask) -> tuple[Network, Preprocessing, Rows, Rows | No
     training = task.training
     network = _base_network(task)
     inputs, targets = _load_rows(task.dataset, task.dataset_sha256)
+    if task.columns is not None:
+        inputs = inputs[:, task.columns]
     classes = None if task.classes is None else targets.astype(np.intp)
     # One split for each dataset, whatever network and seed: training again leaks no rows.
     seed = int(task.dataset_sha256, 16)

@@ -73,16 +73,18 @@ async def get_scoring_schema(
     return {**kind, "info": about, "paths": {"/score": {"post": operation}}}
 
 
-def _decode(request: InferenceRequest, _: LoadedModel) -> Call:
+def _decode(request: InferenceRequest, model: LoadedModel) -> Call:
     """Return the rows of either form; the response repeats the client's trace headers."""
+    features = model.network.feature_names
     body = decoded(request.body, _Score)
     if isinstance(body.input_data, msgspec.Raw) == isinstance(body.data, msgspec.Raw):
         raise InvalidRequestError("exactly one of input_data and data is required")
     if isinstance(body.data, msgspec.Raw):
-        rows = rows_of(body.data)
+        rows = rows_of(body.data, features)
     else:
         table: bytes = bytes(body.input_data)
-        rows = rows_of_split(table) if table.lstrip()[:1] == b"{" else rows_of(table)
+        read = rows_of_split if table.lstrip()[:1] == b"{" else rows_of
+        rows = read(table, features)
     traces = [
         (returned, value)
         for header, returned in TRACES.items()

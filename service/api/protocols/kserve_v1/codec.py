@@ -1,5 +1,6 @@
 """Bodies of KServe V1 and TensorFlow Serving: requests to rows, outputs to responses."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from core.arrays import Array
 from service.api.protocols.base import Call, InferenceRequest, InferenceResponse
+from service.api.protocols.tabular import NAMED_LIST, rows_of_records
 from service.api.strict_json import check_duplicate_keys, quoted
 from service.application.inference.loaded_model import LoadedModel
 from service.application.inference.predictions import class_names_of, probabilities_of
@@ -57,9 +59,9 @@ class InstancesInput(NamedTuple):
     columnar: bool
 
 
-def decode_predict(request: InferenceRequest, _: LoadedModel) -> Call:
+def decode_predict(request: InferenceRequest, model: LoadedModel) -> Call:
     """Return the call of a predict request: ``instances`` (row form) or ``inputs`` (columns)."""
-    rows, columnar = _instances(request.body)
+    rows, columnar = _instances(request.body, model.network.feature_names)
     return Call(rows, partial(_encode_predict, "outputs" if columnar else "predictions"))
 
 
@@ -73,7 +75,7 @@ def decode_regress(request: InferenceRequest, _: LoadedModel) -> Call:
     return Call(_rows_of_examples(request.body), _encode_regress)
 
 
-def _instances(body: bytes) -> InstancesInput:
+def _instances(body: bytes, features: Sequence[str] | None) -> InstancesInput:
     try:
         request = _predict(body)
         _check_signature(request.signature_name)
@@ -87,6 +89,9 @@ def _instances(body: bytes) -> InstancesInput:
             )
         data = bytes(request.instances)  # type: ignore[arg-type]
         objects = data.lstrip()[1:].lstrip()[:1] == b"{"
+        if objects and features is not None and not NAMED_LIST.match(data.lstrip()):
+            check_duplicate_keys(body, ONCE)
+            return InstancesInput(rows_of_records(data, features), columnar=False)
         rows = [example.input for example in _named(data)] if objects else _rows(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"the request cannot be decoded: {error}") from error

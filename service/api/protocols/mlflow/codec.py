@@ -7,6 +7,7 @@ import msgspec
 from core.arrays import Array
 from service.api.protocols.base import InferenceResponse
 from service.api.protocols.tabular import (
+    Features,
     Rows,
     decoded,
     has_header,
@@ -41,17 +42,17 @@ def accepts(kind: str, body: bytes) -> bool:
     return kind == "application/json" or (kind == "text/csv" and has_header(body))
 
 
-def decode(kind: str, body: bytes) -> Rows:
-    """Return the rows."""
+def decode(kind: str, body: bytes, features: Features) -> Rows:
+    """Return the rows, in the order of the features."""
     if kind == "text/csv":
-        return rows_of_csv(body, header=True)
+        return rows_of_csv(body, header=True, features=features)
     request = decoded(body, _Request)
     given = [name for name in FORMS if isinstance(getattr(request, name), msgspec.Raw)]
     if len(given) != 1:
         raise InvalidRequestError(
             f"exactly one of {', '.join(FORMS)} is required, got {len(given)}"
         )
-    return FORMS[given[0]](getattr(request, given[0]))
+    return FORMS[given[0]](getattr(request, given[0]), features)
 
 
 def encode(outputs: Array, _: str, __: str) -> InferenceResponse:

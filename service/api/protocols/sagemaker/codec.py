@@ -8,7 +8,14 @@ import numpy as np
 
 from core.arrays import Array
 from service.api.protocols.base import InferenceResponse
-from service.api.protocols.tabular import Rows, decoded, has_header, rows_of, rows_of_csv
+from service.api.protocols.tabular import (
+    Features,
+    Rows,
+    decoded,
+    has_header,
+    rows_of,
+    rows_of_csv,
+)
 from service.application.datasets.npz_reader import rows_of_npy
 
 CSV: Final = "text/csv"
@@ -39,24 +46,25 @@ def _keys(body: bytes) -> set[str]:
         return set()
 
 
-def decode(kind: str, body: bytes) -> Rows | Array:
+def decode(kind: str, body: bytes, features: Features) -> Rows | Array:
     """Return the rows."""
     if kind == CSV:
-        return rows_of_csv(body, header=False)
+        header = features is not None and has_header(body)
+        return rows_of_csv(body, header=header, features=features)
     if kind == NPY:
         return rows_of_npy(body)
     if kind in LINES:
-        return [row for line in body.splitlines() if line.strip() for row in _line(line)]
+        return [row for line in body.splitlines() if line.strip() for row in _line(line, features)]
     if body.lstrip()[:1] == b"[":
-        return rows_of(body)
-    return rows_of(decoded(body, _Instances).instances)
+        return rows_of(body, features)
+    return rows_of(decoded(body, _Instances).instances, features)
 
 
-def _line(line: bytes) -> Rows:
+def _line(line: bytes, features: Features) -> Rows:
     """Return the row of one line, or the rows that it lists as instances."""
     if b'"instances"' in line:
-        return rows_of(decoded(line, _Instances).instances)
-    return rows_of(b"[" + line + b"]")
+        return rows_of(decoded(line, _Instances).instances, features)
+    return rows_of(b"[" + line + b"]", features)
 
 
 def encode(outputs: Array, kind: str, accept: str) -> InferenceResponse:

@@ -36,8 +36,9 @@ class _Predict(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Any] | None = None
 
 
-def _decode(request: InferenceRequest, _: LoadedModel) -> Call:
-    return Call(rows_of(decoded(request.body, _Predict).instances), _encode)
+def _decode(request: InferenceRequest, model: LoadedModel) -> Call:
+    instances = decoded(request.body, _Predict).instances
+    return Call(rows_of(instances, model.network.feature_names), _encode)
 
 
 def _encode(outputs: Array) -> InferenceResponse:

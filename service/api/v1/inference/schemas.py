@@ -16,7 +16,18 @@ class ClassifyRequest(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": [SEVEN], "top_k": 3}]})
 
     inputs: Rows = Field(
-        min_length=1, max_length=100_000, description="Raw rows; a version standardizes them."
+        min_length=1,
+        max_length=100_000,
+        description="Raw rows, which a version standardizes: lists of numbers in the order of the "
+        "features, or objects by name.",
+        json_schema_extra={
+            "items": {
+                "anyOf": [
+                    {"type": "array", "items": {"type": "number"}, "minItems": 1},
+                    {"type": "object", "additionalProperties": {"type": "number"}},
+                ]
+            }
+        },
     )
     top_k: int | None = Field(
         None, ge=1, le=MAX_WIDTH, description="Number of most probable classes to return."

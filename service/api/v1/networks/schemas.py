@@ -163,6 +163,14 @@ class ChangeNetwork(Body):
     metadata: Metadata | None = None
 
 
+class FeatureBody(BaseModel):
+    """A column that a network reads."""
+
+    name: str
+    kind: str
+    required: bool = Field(description="Whether a row must have a value for it.")
+
+
 class NetworkBody(BaseModel):
     """A network."""
 
@@ -172,6 +180,9 @@ class NetworkBody(BaseModel):
     output_shape: list[int]
     layers: list[dict[str, Any]]
     labels: list[str] | None = Field(description="Null if the outputs are not probabilities.")
+    features: list[FeatureBody] | None = Field(
+        description="Columns that the network reads, by name; null until a dataset defines them."
+    )
     dtype: str
     seed: int
     parameter_count: int
@@ -266,6 +277,7 @@ def network_fields(network: NetworkRecord) -> dict[str, Any]:
         "output_shape": [network.units],
         "layers": network.layers,
         "labels": network.effective_labels,
+        "features": network.features,
         "dtype": network.dtype,
         "seed": network.seed,
         "parameter_count": network.parameter_count,
