@@ -387,7 +387,9 @@ def _build_server(settings: Settings, limits: Limits, directory: DataDirectory) 
         jobs=jobs,
         fit=FitService(networks, datasets, jobs),
         event_streams=EventStreams(database, event_bus, closing),
-        checkpoints=CheckpointService(database, blobs, event_bus, dispatcher, cache.drop, closing),
+        checkpoints=CheckpointService(
+            database, blobs, event_bus, dispatcher, cache.drop, closing, quotas
+        ),
         inference=inference,
         explanations=ExplanationService(inference, datasets),
         authenticator=authenticator,

@@ -32,7 +32,7 @@ NUMBER: Final = re.compile(r"\d+")
 ROLE: Final = re.compile(
     r"(?P<layer>.*?)[._/]?(?P<role>weights?|kernel|bias|biases)(:0)?", re.IGNORECASE
 )
-TRANSPOSED: Final = re.compile(r"weight$")
+TRANSPOSED: Final = re.compile(r"weight$", re.IGNORECASE)
 """PyTorch's name of a matrix (units, inputs)."""
 
 
@@ -114,16 +114,22 @@ def read_undescribed(
         True if ``arrays`` has the order in which the arrays were saved.
     """
     check_parameter_count(arrays, max_parameters)
-    layers = _layers(arrays)
+    layers = _layers(arrays, is_ordered=is_ordered)
     names = list(layers)
     notes = []
-    transposed = bool(TRANSPOSED.search(layers[names[0]].weights))  # as in PyTorch
+    in_pytorch = {bool(TRANSPOSED.search(layer.weights)) for layer in layers.values()}
+    if len(in_pytorch) > 1:
+        raise FormatError(
+            "some weights have PyTorch's name, *.weight, and others have not; it is unknown which "
+            "of them are transposed"
+        )
+    transposed = True in in_pytorch
     if transposed:
         notes.append("the weights were read as (units, inputs), as in PyTorch")
     parts = {name: _part(arrays, layer, transposed=transposed) for name, layer in layers.items()}
     if any(layer.biases is None for layer in layers.values()):
         notes.append("layers without biases were given biases of 0")
-    if len({NUMBER.sub("#", name) for name in names}) == 1:
+    if _are_numbered(names):
         names.sort(key=_natural)
     elif is_ordered:
         notes.append("the layers are in the order of the file, because not all names have numbers")
@@ -144,7 +150,16 @@ class _LayerNames(NamedTuple):
     biases: str | None
 
 
-def _layers(arrays: Mapping[str, Array]) -> dict[str, _LayerNames]:
+def _are_numbered(names: Sequence[str]) -> bool:
+    """Return True if the names differ in a single number, which then is the order of the layers."""
+    numbers = [NUMBER.findall(name) for name in names]
+    if len({NUMBER.sub("#", name) for name in names}) != 1:
+        return False
+    varying = [group for group in zip(*numbers, strict=True) if len(set(group)) > 1]
+    return len(names) == 1 or len(varying) == 1
+
+
+def _layers(arrays: Mapping[str, Array], *, is_ordered: bool) -> dict[str, _LayerNames]:
     """Return the arrays of each layer by the layer's name, in the order of the file.
 
     Raises
@@ -158,13 +173,25 @@ def _layers(arrays: Mapping[str, Array]) -> dict[str, _LayerNames]:
                 f"array {name[:80]!r} of shape {array.shape} belongs to no dense layer"
             )
     roles = {name: match for name in arrays if (match := ROLE.fullmatch(name))}
-    return _layers_by_role(arrays, roles) if roles else _layers_by_position(arrays)
+    if roles:
+        return _layers_by_role(arrays, roles)
+    return _layers_by_position(arrays, is_ordered=is_ordered)
 
 
-def _layers_by_position(arrays: Mapping[str, Array]) -> dict[str, _LayerNames]:
-    """Return the layers of arrays whose names do not distinguish weights and biases."""
-    matrices = sorted((name for name in arrays if arrays[name].ndim == 2), key=_natural)
-    vectors = sorted((name for name in arrays if arrays[name].ndim == 1), key=_natural)
+def _layers_by_position(arrays: Mapping[str, Array], *, is_ordered: bool) -> dict[str, _LayerNames]:
+    """Return the layers of arrays whose names do not distinguish weights and biases.
+
+    Weights and biases are in the order of their numbers, or in that of the file.
+    """
+    matrices = [name for name in arrays if arrays[name].ndim == 2]
+    vectors = [name for name in arrays if arrays[name].ndim == 1]
+    for names in (matrices, vectors):
+        if _are_numbered(names):
+            names.sort(key=_natural)
+        elif not is_ordered:
+            raise FormatError(
+                "the order of the arrays is unknown; give their names consecutive numbers"
+            )
     if not matrices or len(matrices) != len(vectors):
         raise FormatError(
             "expected at least one weight matrix and one bias vector per matrix, got "

@@ -23,6 +23,11 @@ from service.infrastructure.data_directory import DATABASE, DataDirectory
 from service.infrastructure.database.tables import BLOBS
 
 CHUNK_BYTES: Final = 1 << 20
+DIGEST: Final = re.compile("[0-9a-f]{64}")
+TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
+PROGRAMS: Final = "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+"""Programs of a database; the database of neurond has none."""
+
 _BLOB: Final = re.compile(r"blobs/([0-9a-f]{64})")
 
 
@@ -115,8 +120,9 @@ def restore(source: Path, directory: DataDirectory) -> IntegrityReport:
         if not staging.database.exists():
             raise BackupError(f"{source} does not contain a database")
         try:
+            _check_programs(staging)
             report = check(staging)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, TypeError, ValueError, KeyError, IndexError) as error:
             raise BackupError(f"{source} contains a database that is damaged: {error}") from error
         if directory.blobs.exists():
             shutil.rmtree(directory.blobs)
@@ -124,6 +130,14 @@ def restore(source: Path, directory: DataDirectory) -> IntegrityReport:
         # The database comes last: a directory without one is recognised as incomplete.
         staging.database.rename(directory.database)
         return report
+
+
+def _check_programs(directory: DataDirectory) -> None:
+    """Raise BackupError if the database contains views or triggers, which could do anything."""
+    with closing(_open_read_only(directory)) as database:
+        programs = [row[0] for row in database.execute(PROGRAMS)]
+    if programs:
+        raise BackupError(f"the database contains {programs[0]!r}; it is not one of neurond")
 
 
 def _extract(file: "_BoundedReader", staging: DataDirectory, blobs: FilesystemBlobs) -> None:
@@ -180,9 +194,15 @@ def _open_read_only(directory: DataDirectory) -> sqlite3.Connection:
 def _references(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     """Yield a label of each row that refers to a blob, and the name of the blob."""
     database.row_factory = sqlite3.Row
+    tables = {row["name"] for row in database.execute(TABLES)}
     for column, label in BLOBS.items():
+        if column.table.name not in tables:
+            raise BackupError(f"the database has no table {column.table.name}")
         for row in database.execute(f"SELECT * FROM {column.table.name}"):  # noqa: S608 - constants
-            yield label.format(**dict(row)), row[column.name]
+            name = row[column.name]
+            if not isinstance(name, str) or not DIGEST.fullmatch(name):
+                raise BackupError(f"{label.format(**dict(row))} has an invalid digest")
+            yield label.format(**dict(row)), name
 
 
 def _blob_problem(path: Path, name: str) -> str | None:

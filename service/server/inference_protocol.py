@@ -48,7 +48,7 @@ class InferenceHttpProtocol(HttpProtocol):
         self._request: InferenceRequest | None = None
         self._target: _Target | None = None
         self._chunks: list[bytes] = []
-        self._pending = False
+        self._pending = self._is_target_read = False
 
     def on_message_begin(self) -> None:
         """Start a head; first answer what is pending, so that responses keep their order."""
@@ -60,6 +60,8 @@ class InferenceHttpProtocol(HttpProtocol):
     def begin(self) -> None:
         """Buffer the body of a request that the pipeline may answer."""
         self._chunks = []
+        if not self._repeats:  # whoever handles this request, the target is of another head
+            self._target, self._is_target_read = None, False
         self._request = self._match() if self._is_whole_and_alone() else None
         if self._request is None:
             super().begin()
@@ -133,8 +135,8 @@ class InferenceHttpProtocol(HttpProtocol):
 
     def _match(self) -> InferenceRequest | None:
         """Return the inference request that a head begins, if its body is short."""
-        if not self._repeats:
-            self._target = self._read_target()
+        if not self._is_target_read:
+            self._target, self._is_target_read = self._read_target(), True
         if self._target is None:
             return None
         path, headers, address = self._target

@@ -2,10 +2,12 @@
 
 import gzip
 import io
+import sqlite3
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -241,6 +243,35 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "long header": lambda: long_header(3 << 30),
     "sparse": sparse,
 }
+
+
+PLANTED = {
+    "device": "UPDATE versions SET weights_sha256 = '../../../../../../../../../dev/zero'",
+    "number": "UPDATE versions SET weights_sha256 = 5",
+    "bytes": "UPDATE versions SET weights_sha256 = x'00'",
+    "column": "ALTER TABLE versions RENAME COLUMN weights_sha256 TO other",
+    "view": "ALTER TABLE checkpoints RENAME TO c; CREATE VIEW checkpoints AS SELECT * FROM c",
+    "trigger": "CREATE TRIGGER t AFTER INSERT ON jobs BEGIN DELETE FROM jobs; END",
+}
+
+
+@pytest.mark.parametrize("name", list(PLANTED))
+def test_a_hostile_database_is_refused(trained_server: Server, tmp_path: Path, name: str) -> None:
+    target, hostile = tmp_path / "data.tar", tmp_path / "hostile.tar"
+    assert run("backup", str(target), "--data-dir", str(trained_server.folder)).returncode == 0
+    content = members(target)
+    planted = tmp_path / "planted.sqlite3"
+    planted.write_bytes(content["neurond.sqlite3"])
+    with closing(sqlite3.connect(planted)) as database:
+        database.executescript(PLANTED[name])
+    content["neurond.sqlite3"] = planted.read_bytes()
+    hostile.write_bytes(archive_with(*((tarfile.TarInfo(n), d) for n, d in content.items())))
+
+    restore = run("restore", str(hostile), "--data-dir", str(tmp_path / "new"))
+
+    assert restore.returncode == 2, restore.stderr
+    assert len(restore.stderr.strip().splitlines()) == 1, restore.stderr
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", list(HOSTILE))

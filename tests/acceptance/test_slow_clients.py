@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.keys import new_secret
 from service.server import http_protocol
 from tests.acceptance.server import Server
 
@@ -355,3 +356,38 @@ def test_connections_beyond_the_limit_get_a_problem(serve: Callable[..., Server]
     finally:
         for connection in open_connections:
             connection.close()
+
+
+def test_a_key_is_checked_again_after_a_rejected_connection(serve: Callable[..., Server]) -> None:
+    """A wrong key was once answered as the key before it, which the connection remembered."""
+    admin = new_secret()
+    server = serve("keyed", workers=1, NEUROND_MAX_CONNECTIONS="1", NEUROND_BOOTSTRAP_KEY=admin)
+    server.client.headers["Authorization"] = f"Bearer {admin}"
+    layers = [{"type": "dense", "units": 1}]
+    body = {"name": "secret", "input_shape": [1], "layers": layers}
+    server.client.post("/v1/networks", json=body).raise_for_status()
+    server.client.close()
+
+    def predict(key: str) -> bytes:
+        content = b'{"inputs":[[1.0]]}'
+        head = f"POST /v1/networks/secret/predict HTTP/1.1\r\nAuthorization: Bearer {key}\r\n"
+        length = b"Content-Length: %d\r\n\r\n" % len(content)
+        return head.encode() + b"Content-Type: application/json\r\n" + HOST + length + content
+
+    def status(connection: socket.socket, request_bytes: bytes) -> bytes:
+        """Return the status of a request, after all of its response has arrived."""
+        connection.sendall(request_bytes)
+        time.sleep(0.3)
+        return connection.recv(65536).split()[1]
+
+    wrong = predict("nrd_000000000000_" + "x" * 43)
+    time.sleep(0.2)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
+        statuses = [status(connection, predict(admin))]
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0):
+            time.sleep(0.2)
+            statuses.append(status(connection, wrong))
+        time.sleep(0.2)
+        statuses.append(status(connection, wrong))
+
+    assert statuses == [b"200", b"503", b"401"]

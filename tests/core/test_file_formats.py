@@ -319,6 +319,31 @@ def test_an_unknown_order_is_refused(arrays: dict[str, Any]) -> None:
         Safetensors().read(tensors.encode(arrays, {}), MAX_PARAMETERS)
 
 
+def test_an_npz_without_numbers_keeps_its_order_whatever_its_names() -> None:
+    first, second = np.full((4, 4), 2.0), np.full((4, 4), 3.0)
+    stream = io.BytesIO()
+    np.savez(stream, zeta_w=first, zeta_b=np.zeros(4), alpha_w=second, alpha_b=np.zeros(4))
+
+    layers = Npz().read(stream.getvalue(), MAX_PARAMETERS).network.layer_weights()
+
+    assert [float(part.weights[0, 0]) for part in layers if part is not None] == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {**layer("fc64_2", 4, 4), **layer("fc32_3", 4, 4)},
+        {**layer("fc1", 4, 4), "fc2.kernel": np.ones((4, 4)), "fc2.bias": np.zeros(4)},
+        {"zeta": np.ones((4, 4)), "z": np.zeros(4), "alpha": np.ones((4, 4)), "a": np.zeros(4)},
+    ],
+    ids=["two numbers", "two conventions", "no numbers"],
+)
+def test_an_ambiguous_state_dictionary_is_refused(arrays: dict[str, Any]) -> None:
+    floats = {name: array.astype(np.float32) for name, array in arrays.items()}
+    with pytest.raises(FormatError):
+        Safetensors().read(tensors.encode(floats, {}), MAX_PARAMETERS)
+
+
 def test_an_npz_keeps_its_order() -> None:
     stream = io.BytesIO()
     np.savez(stream, **layer("encoder", 8, 4), **layer("decoder", 4, 8))

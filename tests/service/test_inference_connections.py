@@ -12,7 +12,7 @@ from core.arrays import Array
 from core.inference import ROUNDING
 from service.application.inference import batches
 from service.application.inference.loaded_model import LoadedModel
-from tests.service.conftest import KEEP_ALIVE, Json
+from tests.service.conftest import KEEP_ALIVE, LAYERS, Json
 
 ROW = [0.5] * 25
 END = b"\r\n\r\n"
@@ -204,4 +204,30 @@ async def test_leading_zeros_of_a_content_length_are_ignored(
     )
     connection.writer.write(END + b"{}")
     assert (await connection.response())[0] == 422
+    connection.writer.close()
+
+
+async def test_a_repeated_head_is_never_answered_with_the_target_of_another_one(
+    socket_client: httpx.AsyncClient, network: Json
+) -> None:
+    """The second head came while the connection was busy, and the first one's target remained."""
+    other = (
+        await socket_client.post("/v1/networks", json={"input_shape": [25], "layers": LAYERS})
+    ).json()
+    connection = await RawConnection.to(socket_client)
+    first, second = request(network, ROW), request(other, ROW)
+    connection.writer.write(first)
+    expected_first = (await connection.response())[1]
+    listing = b"GET /v1/networks HTTP/1.1\r\nHost: localhost" + END
+    connection.writer.write(listing + second)
+    await connection.response()
+    expected_second = (await connection.response())[1]
+
+    for _ in range(3):
+        connection.writer.write(second)
+        assert (await connection.response())[1] == expected_second
+    connection.writer.write(first)
+    assert (await connection.response())[1] == expected_first
+    assert expected_first["network"] == network["name"]
+    assert expected_second["network"] == other["name"]
     connection.writer.close()

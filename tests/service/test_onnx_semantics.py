@@ -251,6 +251,137 @@ def test_a_graph_that_no_network_computes_is_refused_with_its_node(
         read(graph.data(), 100_000)
 
 
+def squeezed(graph: Graph) -> Graph:
+    graph.layer(1)
+    graph.add("Squeeze", None, np.array([1]))
+    return graph
+
+
+def sigmoid_list(graph: Graph) -> None:
+    graph.layer(1)
+    graph.add("Sigmoid", None)
+    p = graph.add("Squeeze", None, np.array([1]))
+    graph.add("Sub", np.ones(1, np.float32), None)
+    graph.add("Concat", None, p, axis=-1)
+
+
+def logarithm(graph: Graph) -> Graph:
+    graph.layer()
+    graph.add("LogSoftmax", None, axis=-1)
+    return graph
+
+
+def scaled_probabilities(graph: Graph) -> None:
+    graph.layer()
+    graph.add("Softmax", None, axis=-1)
+    graph.add("Mul", None, np.full(1, 2.0, np.float32))
+    graph.add("Normalizer", None, domain=ML, norm="L1")
+    graph.layer(2)
+
+
+def batch_statistics(graph: Graph) -> None:
+    graph.opset = 9
+    graph.layer()
+    names = [graph.constant(graph.values(4)) for _ in range(3)]
+    variance = graph.constant(positive(graph, 4))
+    operands = [graph.last, *names, variance]
+    outputs_ = ["y", "mean", "variance", "saved_mean", "saved_variance"]
+    graph.nodes.append(onnx.helper.make_node("BatchNormalization", operands, outputs_))
+    graph.last = "y"
+
+
+def constant_of_three_dimensions(graph: Graph) -> None:
+    graph.layer()
+    graph.add("Add", None, graph.values(1, 1, 4))
+    graph.add("Softmax", None, axis=1)
+
+
+def wide_slope(graph: Graph) -> None:
+    graph.layer(1)
+    graph.add("PRelu", None, np.full(4, 0.2, np.float32))
+
+
+def overflow(graph: Graph) -> None:
+    graph.layer()
+    for _ in range(9):
+        graph.add("Mul", None, np.full(1, 3e38, np.float32))
+
+
+HIDDEN: dict[str, Any] = {
+    "softmax of a list": lambda g: squeezed(g).add("Softmax", None, axis=-1),
+    "layer after a list": lambda g: squeezed(g).layer(),
+    "pair of lists": sigmoid_list,
+    "layer after a logarithm": lambda g: logarithm(g).layer(2),
+    "clip after a logarithm": lambda g: logarithm(g).add(
+        "Clip", None, np.float32(0.0), np.float32(1.0)
+    ),
+    "normalizer after a logarithm": lambda g: logarithm(g).add(
+        "Normalizer", None, domain=ML, norm="L1"
+    ),
+    "sum after a logarithm": lambda g: logarithm(g).add("Add", None, g.values(4)),
+    "normalizer of scaled probabilities": scaled_probabilities,
+    "batch statistics": batch_statistics,
+    "wide slope": wide_slope,
+    "constant of three dimensions": constant_of_three_dimensions,
+    "overflow": overflow,
+}
+
+
+@pytest.mark.parametrize("name", list(HIDDEN))
+def test_a_change_of_meaning_is_not_overlooked(name: str) -> None:
+    graph = Graph(9)
+    HIDDEN[name](graph)
+
+    with pytest.raises(FormatError):
+        read(graph.data(), 100_000)
+
+
+@pytest.mark.parametrize(
+    ("shape", "steps"),
+    [
+        ([None, 6, 1], ["minus"]),
+        ([None, 1, 3], ["layer", "softmax rows"]),
+        ([1, None, 3], ["layer", "softmax rows"]),
+        ([None, None, 3], ["layer", "flatten"]),
+        ([None, None, 3], ["layer", "batch normalization"]),
+    ],
+)
+def test_an_input_of_several_dimensions_must_be_flattened_first(
+    shape: list[int | None], steps: list[str]
+) -> None:
+    graph = Graph(3)
+    for step in steps:
+        if step == "softmax rows":
+            graph.add("Softmax", None, axis=1)
+        else:
+            STEPS[step](graph)
+    if steps == ["minus"]:
+        graph.add("MatMul", None, graph.values(6, 2))
+    model = onnx.load_model_from_string(graph.data())
+    value = onnx.helper.make_tensor_value_info("x", FLOAT, shape)
+    model.graph.input[0].CopyFrom(value)
+
+    with pytest.raises(FormatError):
+        read(model.SerializeToString(), 100_000)
+
+
+@pytest.mark.parametrize("steps", ["argmax of one column", "index to bool"])
+def test_labels_are_those_of_the_file(steps: str) -> None:
+    graph = Graph(3)
+    graph.layer(1 if steps == "argmax of one column" else 4)
+    p = graph.add("Sigmoid" if graph.width == 1 else "Softmax", None)
+    graph.add("ArgMax", None, axis=1, keepdims=0)
+    if steps == "index to bool":
+        graph.add("Cast", None, to=9)
+        graph.add("Cast", None, to=INT64)
+    names = graph.constant(np.array(["a", "b", "c", "d"][: max(graph.width, 2)], object))
+    label = graph.add("Gather", names, None)
+    graph.last, graph.outputs = p, ["y", label]
+
+    with pytest.raises(FormatError):
+        read(graph.data(), 100_000)
+
+
 def test_a_second_output_is_refused() -> None:
     graph = Graph()
     graph.layer()
@@ -411,7 +542,7 @@ def test_external_data_is_refused_wherever_a_tensor_can_stand(
     else:
         model.graph.initializer.append(part)
 
-    with pytest.raises(FormatError, match="another file"):
+    with pytest.raises(FormatError, match=r"another file|sparse"):
         read(model.SerializeToString(), 100_000)
 
 

@@ -276,6 +276,28 @@ async def test_a_tenant_stores_no_more_than_its_quotas(guarded: GuardedApp) -> N
         assert (await client.post("/v1/networks", json=NETWORK, headers=other)).is_success
 
 
+async def test_a_promoted_checkpoint_counts(guarded: GuardedApp) -> None:
+    client = guarded.client
+    key = await with_quotas(guarded, "promoting", bytes=100_000)
+    client.headers.update(key)
+    try:
+        network = (await client.post("/v1/networks", json=NETWORK)).json()
+        data = {"builtin": "digits", "samples": 100}
+        dataset = (await client.post("/v1/datasets", json=data)).json()["id"]
+        job = (await submit(client, network, dataset, **FOREVER))["id"]
+        await wait_for_status(client, job, "running")
+        await client.post(f"/v1/jobs/{job}/cancel")
+        await wait_until_finished(client, job)
+        taken = (await checkpoints_of(client, job))[0]["id"]
+
+        path = f"/v1/jobs/{job}/checkpoints/{taken}/promote"
+        statuses = [(await client.post(path)).status_code for _ in range(100)]
+    finally:
+        del client.headers["Authorization"]
+
+    assert (statuses[0], statuses[-1]) == (201, 403)
+
+
 async def test_the_newest_key_sets_the_quotas_of_its_tenant(guarded: GuardedApp) -> None:
     old = await with_quotas(guarded, "changing", networks=0)
     await with_quotas(guarded, "changing", networks=1)

@@ -16,6 +16,7 @@ from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import append_version, find_network
 from service.application.ports.blobs import BlobCorruptError, BlobStore
 from service.application.ports.database import Database, UnitOfWork
+from service.application.retention.quotas import QuotaCheck
 from service.domain.errors import (
     ConflictError,
     InvalidTransitionError,
@@ -24,6 +25,9 @@ from service.domain.errors import (
 )
 from service.domain.jobs import LEASED, Checkpoint, Job, Status, allowed_actions
 from service.domain.networks import NetworkRecord, Version
+
+STATES_PER_CHECKPOINT: Final = 4
+"""A training state has the parameters, the best ones and usually two moments for each."""
 
 BEST: Final = "best"
 """Id of the checkpoint of the best epoch."""
@@ -51,7 +55,9 @@ class CheckpointService:
         dispatcher: Dispatcher,
         changed: Callable[[str], None],
         closing: asyncio.Event,
+        quotas: QuotaCheck,
     ) -> None:
+        self._quotas = quotas
         self._database, self._blobs, self._event_bus = database, blobs, event_bus
         self._dispatcher, self._changed, self._closing = dispatcher, changed, closing
 
@@ -106,6 +112,9 @@ class CheckpointService:
         checkpoints = await work.checkpoints.of(job.id)
         if not checkpoints:
             raise NotFoundError("checkpoint", "newest")
+        network = await find_network(work, tenant, job.network_id)
+        size = STATES_PER_CHECKPOINT * network.weights_bytes
+        await self._quotas.check(work, tenant, size=size)
         await work.checkpoints.keep(checkpoints[0].id)
         return replace(checkpoints[0], requested=True)
 
@@ -163,6 +172,7 @@ class CheckpointService:
     ) -> tuple[NetworkRecord, Version]:
         """Append the version that `version_of` returned to its network."""
         network = await find_network(work, tenant, version.network_id)
+        await self._quotas.check(work, tenant, size=network.weights_bytes)
         return network, await append_version(work, network, version, self._changed)
 
 

@@ -50,6 +50,10 @@ class Chain:
         Applied to the outputs of the last layer.
     logarithm
         Whether the graph takes the logarithm of the outputs.
+    has_channels
+        Whether the rows have more than one dimension, until they are flattened.
+    is_list
+        Whether the only column was squeezed, so that there is no dimension of columns.
     """
 
     mean: Array | None = None
@@ -59,6 +63,17 @@ class Chain:
     biased: bool = True
     after: Affine = IDENTITY
     logarithm: bool = False
+    has_channels: bool = False
+    is_list: bool = False
+
+    def require_rows(self) -> "Chain":
+        """Return the chain; raise FormatError unless it has the shape (rows, columns)."""
+        if self.has_channels:
+            raise FormatError("of an input with channels must come after a Flatten")
+        if self.is_list or self.logarithm:
+            change = "LogSoftmax" if self.logarithm else "Squeeze"
+            raise FormatError(f"after {change} is not supported")
+        return self
 
     @property
     def width(self) -> int | None:
@@ -108,7 +123,10 @@ class Chain:
         if not self.biased and not self.after.changes and (factor == 1.0).all():
             layer = _fold_after(self.layers[-1], Affine(factor, offset))
             return replace(self, layers=(*self.layers[:-1], layer), biased=True)
-        after = Affine(self.after.factor * factor, self.after.offset * factor + offset)
+        with np.errstate(over="ignore", invalid="ignore"):
+            after = Affine(self.after.factor * factor, self.after.offset * factor + offset)
+        if not (np.isfinite(after.factor).all() and np.isfinite(after.offset).all()):
+            raise FormatError("scales the outputs beyond the range of numbers")
         return replace(self, after=after)
 
     def divide(self, divisor: Array) -> "Chain":
@@ -130,8 +148,10 @@ class Chain:
         scale = np.ones(1) if self.scale is None else self.scale
         if len({len(part) for part in (mean, scale, factor, offset, divisor)} - {1}) > 1:
             raise FormatError("has another number of values than the operators before it")
-        scale = scale * divisor / factor
-        return replace(self, mean=mean - offset * scale, scale=scale)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+            scale = scale * divisor / factor
+            mean = mean - offset * scale
+        return replace(self, mean=mean, scale=scale)
 
     def activate(self, activation: Activation) -> "Chain":
         """Return the chain with an activation of its last layer."""

@@ -17,6 +17,10 @@ from core.errors import FormatError
 from service.infrastructure.onnx.chain import Chain
 from service.infrastructure.onnx.tensors import Constants
 
+INDEX_TYPES: Final = frozenset(
+    {TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}
+    | {TensorProto.STRING}
+)
 INFINITE: Final = 3.4e38
 """Limits of Clip from here on bound nothing."""
 
@@ -72,8 +76,6 @@ class Node:
         Version of the standard operators.
     columns
         Values per row of the graph's input, or None if it does not declare them.
-    has_channels
-        Whether the graph's input has more than two dimensions.
     """
 
     operator: str
@@ -84,13 +86,12 @@ class Node:
     constants: Constants
     opset: int
     columns: int | None
-    has_channels: bool
 
     def rows(self) -> Chain:
-        """Return the first operand, which must be rows."""
+        """Return the first operand, which must have the shape (rows, columns)."""
         if not self.operands or not isinstance(self.operands[0], Chain):
             raise FormatError("must have the rows as its first operand")
-        return self.operands[0]
+        return self.operands[0].require_rows()
 
 
 def constant(node: Node) -> Value:
@@ -131,6 +132,8 @@ def cast(node: Node) -> Value:
     """Evaluate Cast to a type that does not round."""
     value, kind = node.operands[0], node.attributes.get("to")
     if isinstance(value, ClassIndex | ClassName):
+        if kind not in INDEX_TYPES:
+            raise FormatError("of the index of a class must be to an integer or to text")
         return value
     if kind not in {TensorProto.FLOAT, TensorProto.DOUBLE}:
         name = TensorProto.DataType.Name(kind) if kind else "nothing"
@@ -154,9 +157,16 @@ def flatten(node: Node) -> Value:
     """Evaluate Flatten of rows to rows."""
     axis = node.attributes.get("axis", 1)
     value = node.operands[0]
-    if isinstance(value, Chain) and (axis == 1 or (value.layers and axis == -1)):
-        return value
+    if isinstance(value, Chain) and not value.is_list and axis == 1:
+        return _flat(value)
     raise FormatError(f"with axis {axis} changes the rows")
+
+
+def _flat(chain: Chain) -> Chain:
+    """Return rows of several dimensions as rows of one, before anything was done with them."""
+    if chain.has_channels and (chain.layers or chain.mean is not None):
+        raise FormatError("must come before what changes the input")
+    return replace(chain, has_channels=False) if chain.has_channels else chain
 
 
 def reshape(node: Node) -> Value:
@@ -171,10 +181,9 @@ def reshape(node: Node) -> Value:
     if width is None:
         width = node.columns
     allowed = [[0, -1]] if width is None else [[0, -1], [0, width], [-1, width]]
-    if shape not in allowed or node.attributes.get("allowzero", 0):
+    if shape not in allowed or node.attributes.get("allowzero", 0) or value.is_list:
         raise FormatError(f"to {shape} changes the rows")
-    result: Value = value
-    return result
+    return _flat(value)
 
 
 def squeeze(node: Node) -> Value:
@@ -190,8 +199,9 @@ def squeeze(node: Node) -> Value:
         if node.operator == "Squeeze":
             return array.squeeze(None if axes is None else tuple(axes))
         return np.expand_dims(array, tuple(axes or ()))
-    if isinstance(value, Chain) and value.width == 1 and axes in ([1], [-1]):
-        return value  # a column as a list, or a list as a column: the same numbers
+    single = isinstance(value, Chain) and value.width == 1 and axes in ([1], [-1])
+    if single and value.is_list is (node.operator == "Unsqueeze"):
+        return replace(value, is_list=not value.is_list)  # the same numbers
     raise FormatError("changes the rows")
 
 
@@ -199,6 +209,7 @@ def multiply_matrices(node: Node) -> Value:
     """Evaluate Gemm and MatMul: a layer."""
     if not isinstance(node.operands[0], Chain):
         raise FormatError("must multiply rows by a constant matrix")
+    rows = node.rows()
     weights = node.constants.floats(node.operands[1], node.names[1])
     attributes = node.attributes
     if weights.ndim != 2:
@@ -216,7 +227,7 @@ def multiply_matrices(node: Node) -> Value:
         if len(row) not in {1, weights.shape[1]}:
             raise FormatError(f"has {len(row)} biases for {weights.shape[1]} units")
         biases = np.broadcast_to(row, weights.shape[1]).astype(weights.dtype)
-    return node.operands[0].multiply(weights, biases)
+    return rows.multiply(weights, biases)
 
 
 def arithmetic(node: Node) -> Value:
@@ -225,10 +236,11 @@ def arithmetic(node: Node) -> Value:
     if isinstance(first, Chain) and isinstance(second, Chain):
         raise FormatError("combines two branches of the graph")
     if isinstance(first, Chain):
-        return _with_constant(node.operator, first, node.constants.exact(second, node.names[1]))
+        constant = _constant_for(first, node.constants.exact(second, node.names[1]))
+        return _with_constant(node.operator, first, constant)
     if not isinstance(second, Chain):
         raise FormatError("must have the rows and a constant as its operands")
-    constant = node.constants.exact(first, node.names[0])
+    constant = _constant_for(second, node.constants.exact(first, node.names[0]))
     if node.operator == "Div":
         raise FormatError("divides by the rows")
     if node.operator != "Sub":
@@ -236,6 +248,15 @@ def arithmetic(node: Node) -> Value:
     if second.is_probability and constant.tolist() == [1.0]:
         return Complement(second)
     return second.affine(-np.ones(1), constant)
+
+
+def _constant_for(chain: Chain, constant: Array) -> Array:
+    """Return a constant that keeps the shape of the rows."""
+    if chain.logarithm:
+        raise FormatError("after LogSoftmax is not supported")
+    if (chain.has_channels or chain.is_list) and len(constant) > 1:
+        raise FormatError("of rows that are not flat must have a single value")
+    return constant
 
 
 def _two(node: Node) -> tuple[Value | None, Value | None]:
@@ -261,63 +282,79 @@ def scaler(node: Node) -> Value:
         np.array(node.attributes.get(name, [default]), np.float64)
         for name, default in (("offset", 0.0), ("scale", 1.0))
     )
+    if len(offset) != len(scale):
+        raise FormatError("has an offset and a scale of different lengths")
     return node.rows().affine(np.ones(1), -offset).affine(scale, np.zeros(1))
 
 
-def batch_normalization(node: Node) -> list[Value]:
+def batch_normalization(node: Node) -> Value:
     """Evaluate BatchNormalization in inference, where its statistics are constants."""
-    if node.attributes.get("training_mode", 0):
+    if node.attributes.get("training_mode", 0) or node.outputs > 1:
         raise FormatError("is in training mode")
     scale, bias, mean, variance = (
         node.constants.exact(operand, name)
         for operand, name in zip(node.operands[1:5], node.names[1:5], strict=True)
     )
-    if len({len(part) for part in (scale, bias, mean, variance)}) != 1:
-        raise FormatError("has statistics of different lengths")
+    chain = node.rows()
+    lengths = {len(part) for part in (scale, bias, mean, variance)}
+    if len(lengths) != 1 or chain.width not in {None, *lengths}:
+        raise FormatError("has statistics of another length")
     if not (variance >= 0.0).all():
         raise FormatError("has a negative variance")
     factor = scale / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
-    chain = node.rows()
     if chain.width is None:
-        if node.has_channels:
-            raise FormatError("of an input with channels is not supported")
         chain = chain.affine(np.ones_like(mean), -mean).affine(factor, bias)
     else:
         chain = chain.affine(factor, bias - mean * factor)
-    other = Unsupported("statistics of a BatchNormalization are not an output of a network")
-    return [chain, *[other] * (node.outputs - 1)]
+    return chain
 
 
 def linear_model(node: Node) -> Value | list[Value]:
     """Evaluate LinearRegressor, or LinearClassifier: its label and its scores."""
-    attributes, classifier = node.attributes, node.operator == "LinearClassifier"
-    weights = np.array(attributes.get("coefficients", []), np.float32)
-    intercepts = np.array(attributes.get("intercepts", []), np.float32)
-    names: tuple[str, ...] = ()
-    if classifier:
-        raw = attributes.get("classlabels_strings") or attributes.get("classlabels_ints") or []
-        names = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in raw)
-    units = len(names) if classifier else int(attributes.get("targets", 1))
-    if units < 1 or len(weights) % units or not len(weights):
+    classifier = node.operator == "LinearClassifier"
+    names = _class_names(node) if classifier else ()
+    units = len(names) if classifier else int(node.attributes.get("targets", 1))
+    rows = _linear(node, units, minimum=2 if classifier else 1)
+    transform = node.attributes.get("post_transform", b"NONE").decode()
+    if units == 1 and transform != "NONE":  # ONNX Runtime ignores it
+        raise FormatError(f"of one output with post_transform {transform[:40]} is not supported")
+    chain = _transformed(rows, transform)
+    return [ClassName(chain, names), chain] if classifier else chain
+
+
+def _class_names(node: Node) -> tuple[str, ...]:
+    """Return the names of the classes of a LinearClassifier."""
+    labels = node.attributes
+    raw = labels.get("classlabels_strings") or labels.get("classlabels_ints") or []
+    return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in raw)
+
+
+def _linear(node: Node, units: int, *, minimum: int) -> Chain:
+    """Return the linear layer of a linear model."""
+    weights = np.array(node.attributes.get("coefficients", []), np.float32)
+    intercepts = np.array(node.attributes.get("intercepts", []), np.float32)
+    if units < minimum or len(weights) % units or not len(weights):
         raise FormatError(f"has {len(weights)} coefficients for {units} outputs")
-    if len(intercepts) not in {0, units}:
+    allowed = {units} if node.operator == "LinearClassifier" else {0, units}
+    if len(intercepts) not in allowed:
         raise FormatError(f"has {len(intercepts)} intercepts for {units} outputs")
     matrix = node.constants.floats(weights.reshape(units, -1), "coefficients").T
-    rows = node.rows().multiply(matrix, intercepts if len(intercepts) else None)
-    transform = attributes.get("post_transform", b"NONE").decode()
+    return node.rows().multiply(matrix, intercepts if len(intercepts) else None)
+
+
+def _transformed(rows: Chain, transform: str) -> Chain:
+    """Return the scores of a linear model after its post_transform."""
     if transform == "NONE":
-        chain = replace(rows, biased=True)
-    elif transform == "SOFTMAX":
-        chain = rows.activate(Softmax())
-    elif transform == "LOGISTIC" and units == 2 and _is_opposite(rows):
+        return replace(rows, biased=True)
+    if transform == "SOFTMAX":
+        return rows.activate(Softmax())
+    if transform != "LOGISTIC":
+        raise FormatError(f"with post_transform {transform[:40]} is not supported")
+    if rows.width == 2 and _is_opposite(rows):
         layer = rows.layers[-1]
         unit = type(layer)(layer.weights[:, 1:], layer.biases[1:])
-        chain = replace(rows, layers=(*rows.layers[:-1], unit)).as_pair()
-    elif transform == "LOGISTIC":
-        chain = rows.activate(Sigmoid())
-    else:
-        raise FormatError(f"with post_transform {transform[:40]} is not supported")
-    return [ClassName(chain, names), chain] if classifier else chain
+        return replace(rows, layers=(*rows.layers[:-1], unit)).as_pair()
+    return rows.activate(Sigmoid())
 
 
 def activation(node: Node) -> Value:
@@ -333,7 +370,7 @@ def activation(node: Node) -> Value:
         return chain.activate(_leaky(float(attributes.get("alpha", 0.01))))
     if kind == "PRelu":
         slopes = node.constants.exact(node.operands[1], node.names[1])
-        if (slopes != slopes[0]).any():
+        if (slopes != slopes[0]).any() or len(slopes) not in {1, chain.width}:
             raise FormatError("has a slope of its own for each unit")
         return chain.activate(_leaky(float(slopes[0])))
     plain: dict[str, Activation] = {"Relu": ReLU(), "Sigmoid": Sigmoid(), "Tanh": Tanh()}
@@ -363,7 +400,8 @@ def clip(node: Node) -> Value:
 def normalizer(node: Node) -> Value:
     """Evaluate Normalizer of probabilities, whose sum is 1 already."""
     chain, norm = node.rows(), node.attributes.get("norm", b"MAX").decode()
-    if norm == "L1" and chain.layers and isinstance(chain.activations[-1], Softmax):
+    softmax = bool(chain.layers) and isinstance(chain.activations[-1], Softmax)
+    if norm == "L1" and softmax and not chain.after.changes:
         return chain  # the sum of probabilities is 1 already
     raise FormatError(f"with the norm {norm[:40]} is only supported after probabilities")
 
@@ -374,6 +412,7 @@ def concat(node: Node) -> Value:
         len(node.operands) == 2
         and isinstance(node.operands[0], Complement)
         and node.operands[0].chain is node.operands[1]
+        and not node.operands[1].is_list
         and node.attributes.get("axis") in {1, -1}
     ):
         pair: Value = node.operands[1].as_pair()
@@ -387,7 +426,10 @@ def class_index(node: Node) -> Value:
         raise FormatError("must be over axis 1 or -1")
     if node.attributes.get("select_last_index", 0):
         raise FormatError("with select_last_index is not supported")
-    return ClassIndex(node.rows())
+    chain = node.rows()
+    if chain.width == 1:
+        raise FormatError("of a single column is always the first class")
+    return ClassIndex(chain)
 
 
 def greater(node: Node) -> Value:

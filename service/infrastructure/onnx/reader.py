@@ -82,7 +82,7 @@ class Reader:
         known = None if shape is None or None in shape[1:] else [size or 0 for size in shape[1:]]
         self._columns = None if known is None else math.prod(known)
         self._has_channels = shape is not None and len(shape) > 2
-        self._values[inputs[0].name] = Chain()
+        self._values[inputs[0].name] = Chain(has_channels=self._has_channels)
         self._notes = ["an inference graph contains neither dropout nor the training configuration"]
 
     def model(self) -> Model:
@@ -160,7 +160,6 @@ class Reader:
                     self._constants,
                     self._opset,
                     self._columns,
-                    self._has_channels,
                 )
             )
             return result if isinstance(result, list) else [result]
@@ -171,9 +170,11 @@ class Reader:
 
     def _operand(self, name: str) -> Value | None:
         """Return the value of a tensor; None if an operand is left out."""
-        if name and name not in self._values:
+        if not name:
+            return None
+        if name not in self._values:
             raise FormatError(f"reads {name[:80]!r}, which no node before it writes")
-        return self._values.get(name)
+        return self._values[name]
 
     def _operator(self, node: Any) -> Operator:
         """Return the function that evaluates a node."""

@@ -16,6 +16,9 @@ MAX_ALL_TENSORS: Final = 200_000
 """Including those of attributes and of graphs within the graph."""
 
 MAX_DIMENSIONS: Final = 8
+MAX_ROW_DIMENSIONS: Final = 2
+"""A constant with more dimensions would give the rows more as well."""
+
 MAX_ATTRIBUTES: Final = 32
 """Maximum attributes, inputs or outputs of a node."""
 
@@ -33,6 +36,8 @@ def check_bounds(graph: onnx.GraphProto) -> None:
     ):
         if count > maximum:
             raise FormatError(f"the graph has {count} {kind}, the maximum is {maximum}")
+    if graph.sparse_initializer:
+        raise FormatError("sparse tensors are not supported")
     for node in graph.node:
         parts = max(len(node.attribute), len(node.input), len(node.output))
         if parts > MAX_ATTRIBUTES:
@@ -86,7 +91,8 @@ class Constants:
     def exact(self, value: object, name: str) -> Array:
         """Return a constant with floating-point values as a vector in float64."""
         array = self.floats(value, name)
-        if not array.size or (array.ndim and array.shape[-1] != array.size):
+        too_many = array.ndim > MAX_ROW_DIMENSIONS
+        if too_many or not array.size or (array.ndim and array.shape[-1] != array.size):
             raise FormatError(f"expected a value or a row in {name[:80]!r}, got {array.shape}")
         return array.astype(np.float64).reshape(-1)
 
