@@ -60,7 +60,7 @@ class InferenceHttpProtocol(HttpProtocol):
     def begin(self) -> None:
         """Buffer the body of a request that the pipeline may answer."""
         self._chunks = []
-        if not self._repeats:  # whoever handles this request, the target is of another head
+        if not self._repeats:  # the target belongs to another head
             self._target, self._is_target_read = None, False
         self._request = self._match() if self._is_whole_and_alone() else None
         if self._request is None:
