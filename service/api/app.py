@@ -6,15 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.datastructures import State
-from starlette.middleware.cors import CORSMiddleware
 
 from service.api import docs, errors, guide, health, web_ui
 from service.api.inference_middleware import InferenceMiddleware
 from service.api.inference_pipeline import InferencePipeline
+from service.api.middleware.cors import CrossOrigin
 from service.api.middleware.request_context import RequestContext
 from service.api.protocols.base import InferenceProtocol
 from service.api.query import check_query
-from service.api.request_checks import CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS
 from service.api.v1 import retention
 from service.api.v1.datasets import routes as datasets
 from service.api.v1.datasets.schemas import BuiltinBody, RowsBody
@@ -131,13 +130,7 @@ def create_api(
     app.add_middleware(RequestContext)
     app.add_middleware(InferenceMiddleware, pipeline=pipeline)
     if cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=[*cors_origins],
-            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=CORS_REQUEST_HEADERS,
-            expose_headers=CORS_RESPONSE_HEADERS,
-        )
+        app.add_middleware(CrossOrigin, origins=cors_origins)
     _complete_openapi(app)
     return app
 

@@ -37,16 +37,6 @@ HEALTH_PATHS: Final = frozenset(
 OVERLOADED: Final = "neurond.overloaded"
 """ASGI extension: the connection is beyond the limit of `NEUROND_MAX_CONNECTIONS`."""
 
-CORS_REQUEST_HEADERS: Final = (
-    *("Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-Match"),
-    *("If-None-Match", "Last-Event-ID", "Prefer", "X-Request-ID", "X-Neurond-Tenant"),
-)
-CORS_RESPONSE_HEADERS: Final = (
-    *("ETag", "Location", "Link", "Retry-After", "X-Request-ID", "Idempotency-Replayed"),
-    *("Preference-Applied", "Content-Disposition", "RateLimit", "RateLimit-Policy"),
-)
-"""Response headers that pages of the allowed origins can read."""
-
 
 class CsrfRejectedError(ServiceError):
     """A browser may have been led here by another site."""

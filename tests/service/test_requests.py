@@ -156,6 +156,8 @@ async def test_pages_of_configured_origins_can_use_the_api(tmp_path: Path) -> No
             assert preflight.status_code == 200
             assert preflight.headers["access-control-allow-origin"] == origin
             assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
+            assert preflight.headers["x-content-type-options"] == "nosniff"
+            assert preflight.headers["x-request-id"]
             headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
             for response in (
                 await client.post(url, json={"inputs": [[0.0] * 25]}, headers=headers),
