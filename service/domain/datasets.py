@@ -15,6 +15,8 @@ class Dataset:
     ----------
     sha256
         Digest of the stored arrays; it is also the name of their blob.
+    named
+        True if the rows came with names of their columns; otherwise these are x0, x1, ...
     outputs
         Numbers in a regression target; 1 for classification.
     """
@@ -32,6 +34,7 @@ class Dataset:
     labels: list[str] | None = None
     class_counts: dict[str, int] | None = None
     hidden: bool = False
+    named: bool = False
 
     @property
     def stored_bytes(self) -> int:

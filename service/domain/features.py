@@ -6,24 +6,15 @@ from typing import Any
 from service.domain.errors import FieldError, InvalidRequestError
 
 
-def are_names(columns: Sequence[str]) -> bool:
-    """Return False for the names that rows without column names get: x0, x1, ..."""
-    return list(columns) != [f"x{index}" for index in range(len(columns))]
-
-
-def features_of(columns: Sequence[str]) -> list[dict[str, Any]] | None:
-    """Return the features that named columns define, or None if they have no names."""
-    if not are_names(columns):
-        return None
+def features_of(columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the features that named columns define."""
     return [{"name": name, "kind": "number", "required": True} for name in columns]
 
 
 def column_order(
-    features: Sequence[str] | None, columns: Sequence[str], location: str
+    features: Sequence[str], columns: Sequence[str], location: str
 ) -> list[int] | None:
     """Return the column of each feature, or None if the columns are the features already.
-
-    Rows without names are read by position.
 
     Parameters
     ----------
@@ -35,7 +26,7 @@ def column_order(
     InvalidRequestError
         If a column is missing; the error names it.
     """
-    if features is None or not are_names(columns) or list(columns) == list(features):
+    if list(columns) == list(features):
         return None
     at = {name: index for index, name in enumerate(columns)}
     missing = [name for name in features if name not in at]

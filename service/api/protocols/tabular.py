@@ -90,9 +90,11 @@ def rows_of_split(data: msgspec.Raw | bytes, features: Features = None) -> Rows:
         if split.columns is not None and len(row) != len(split.columns):
             problem = f"row {index} has {len(row)} numbers for {len(split.columns)} columns"
             raise InvalidRequestError(problem)
-    if split.columns is None or not all(isinstance(name, str) for name in split.columns):
+    names = split.columns
+    # A table without names has the positions of its columns.
+    if names is None or features is None or names == list(range(len(names))):
         return split.data
-    return in_order(split.data, [str(name) for name in split.columns], features)
+    return in_order(split.data, [str(name) for name in names], features)
 
 
 def rows_of_records(data: msgspec.Raw | bytes, features: Features = None) -> Rows:
@@ -136,8 +138,8 @@ def in_order(rows: Rows, names: Sequence[str], features: Features) -> Rows:
     return [[row[index] for index in order] for row in rows]
 
 
-def has_header(body: bytes) -> bool:
-    """Return True if the first line of a CSV has names instead of numbers."""
+def has_header(body: bytes, features: Features = None) -> bool:
+    """Return True if a cell in the first line of a CSV is a feature, or is not a number."""
     start = body[:MAX_HEADER_BYTES].removeprefix(b"\xef\xbb\xbf")
     first = LINE_END.split(start, maxsplit=1)[0].decode("utf-8", "replace")
     try:
@@ -145,6 +147,8 @@ def has_header(body: bytes) -> bool:
         if len(first) >= len(start):
             cells = cells[:-1] or cells  # the last cell may be truncated
         for cell in cells:
+            if features is not None and cell.strip() in features:
+                return True
             float(cell)
     except (ValueError, csv.Error):
         return True
@@ -162,7 +166,7 @@ def rows_of_csv(body: bytes, *, header: bool, features: Features = None) -> Rows
     try:
         for number, row in enumerate(rows_in(io.StringIO(text, newline="")), 1):
             if header and number == 1:
-                names = row
+                names = [cell.strip() for cell in row]
             elif row:
                 rows.append([_number(cell, number, at) for at, cell in enumerate(row, 1)])
     except csv.Error as error:

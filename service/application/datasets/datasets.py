@@ -79,8 +79,7 @@ class DatasetService:
         if not inputs:
             raise InvalidRequestError.at("/inputs", "empty", "a dataset needs at least one row")
         rows = json_rows(inputs)
-        columns = [f"x{index}" for index in range(rows.shape[1])]
-        return build_table(rows, json_targets(targets), columns, task, "/targets", self._limits)
+        return build_table(rows, json_targets(targets), None, task, "/targets", self._limits)
 
     async def from_inline(
         self, tenant: str, inputs: list[Any], targets: list[Any], *, persist: bool = True
@@ -168,7 +167,8 @@ class DatasetService:
             rows=len(table.inputs),
             input_shape=[table.inputs.shape[1]],
             task=table.task,
-            columns=table.columns,
+            columns=table.columns or [f"x{index}" for index in range(table.inputs.shape[1])],
+            named=table.columns is not None,
             outputs=1 if labels is not None else table.targets.shape[1],
             sha256=await self._blobs.put(data) if persist else hashlib.sha256(data).hexdigest(),
             created_at=datetime.now(UTC),

@@ -58,8 +58,7 @@ def read_npz(path: Path, task: Task | None, limits: Limits) -> Table:
             f"got {targets.shape}"
         )
         raise InvalidRequestError.at("/targets", "shape_error", problem)
-    columns = [f"x{index}" for index in range(inputs.shape[1])]
-    return build_table(inputs, RawTargets(numbers=targets), columns, task, "/targets", limits)
+    return build_table(inputs, RawTargets(numbers=targets), None, task, "/targets", limits)
 
 
 class _HeaderCheck:

@@ -35,11 +35,13 @@ class Table:
         (rows, columns) float64.
     targets
         (rows,) int64 class indices, or (rows, outputs) float64.
+    columns
+        Names of the input columns, or None if the rows have none.
     """
 
     inputs: Array
     targets: Array
-    columns: list[str]
+    columns: list[str] | None
     labels: list[str] | None
 
     @property
@@ -51,7 +53,7 @@ class Table:
 def build_table(
     inputs: Array,
     targets: RawTargets,
-    columns: Sequence[str],
+    columns: list[str] | None,
     task: Task | None,
     target_pointer: str,
     limits: Limits,
@@ -65,7 +67,7 @@ def build_table(
     targets
         Words, or numbers of shape (rows,) or (rows, outputs).
     columns
-        Names of the input columns.
+        Names of the input columns, or None if the rows have none.
     task
         None infers the task from the targets.
     target_pointer
@@ -90,13 +92,13 @@ def build_table(
     whole = bool((numbers == np.floor(numbers)).all()) and float(np.abs(numbers).max()) < 2**53
     few = whole and len(np.unique(numbers)) <= MAX_INFERRED_CLASSES
     if task == "regression" or (task is None and not few):
-        return Table(inputs, numbers.reshape(-1, 1), list(columns), None)
+        return Table(inputs, numbers.reshape(-1, 1), columns, None)
     words = [str(int(n)) for n in numbers] if whole else [repr(float(n)) for n in numbers]
     return _classified(inputs, words, columns, target_pointer, limits)
 
 
 def _vectors(
-    inputs: Array, vectors: Array, columns: Sequence[str], task: Task | None, target_pointer: str
+    inputs: Array, vectors: Array, columns: list[str] | None, task: Task | None, target_pointer: str
 ) -> Table:
     """Return a table with vectors as targets; one-hot vectors are classes.
 
@@ -106,7 +108,7 @@ def _vectors(
         np.isin(vectors, (0.0, 1.0)).all() and (vectors.sum(axis=1) == 1.0).all()
     )
     if task == "regression" or (task is None and not one_hot):
-        return Table(inputs, vectors, list(columns), None)
+        return Table(inputs, vectors, columns, None)
     classes = vectors.argmax(axis=1).astype(np.int64)
     if not one_hot:
         problem = "classification requires vectors with a single 1 among zeros"
@@ -115,11 +117,15 @@ def _vectors(
         problem = "the targets have a single class; at least two are required"
         raise InvalidRequestError.at(target_pointer, "one_class", problem)
     labels = [str(index) for index in range(vectors.shape[1])]
-    return Table(inputs, classes, list(columns), labels)
+    return Table(inputs, classes, columns, labels)
 
 
 def _classified(
-    inputs: Array, words: Sequence[str], columns: Sequence[str], target_pointer: str, limits: Limits
+    inputs: Array,
+    words: Sequence[str],
+    columns: list[str] | None,
+    target_pointer: str,
+    limits: Limits,
 ) -> Table:
     """Return a classification table with sorted labels; ``inputs`` is (rows, columns)."""
     distinct = set(words)
@@ -134,7 +140,7 @@ def _classified(
         check_name(label, target_pointer)
     index = {label: number for number, label in enumerate(labels)}
     targets = np.fromiter((index[word] for word in words), np.int64, len(words))
-    return Table(inputs, targets, list(columns), labels)
+    return Table(inputs, targets, columns, labels)
 
 
 def _label_order(label: str) -> tuple[int, float, str]:

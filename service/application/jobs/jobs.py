@@ -121,7 +121,8 @@ class JobService:
         network, dataset, base, training = await self._resolve(work, tenant, new_job)
         # A random seed does not distinguish jobs that are equal otherwise.
         comparable = {**training, "seed": new_job.training.get("seed")}
-        fingerprint = _digest([network.id, base.number, dataset.sha256, comparable])
+        table = [dataset.sha256, dataset.columns]
+        fingerprint = _digest([network.id, base.number, *table, comparable])
         if new_job.on_duplicate is not None:
             for duplicate in await work.jobs.equal_work(tenant, fingerprint):
                 if new_job.on_duplicate == "return":
@@ -137,7 +138,7 @@ class JobService:
         await self._quotas.check(work, tenant, size=size)
         if new_job.inline is not None:
             await work.datasets.add(dataset)
-        await self._describe(work, network, dataset)
+        await self._describe(work, network, dataset, base)
         job = Job(
             id=new_id("job"),
             tenant=tenant,
@@ -157,12 +158,17 @@ class JobService:
         work.after_commit(self._dispatcher.wake)
         return await self._event_log.create(work, job), True
 
-    async def _describe(self, work: UnitOfWork, network: NetworkRecord, dataset: Dataset) -> None:
-        """Give a network the labels and the features of a dataset, unless it has its own."""
+    async def _describe(
+        self, work: UnitOfWork, network: NetworkRecord, dataset: Dataset, base: Version
+    ) -> None:
+        """Give a network the labels of a dataset unless it has its own, and its first features.
+
+        Versions that exist read their inputs by position, which later names must not change.
+        """
         described = network
         if network.labels is None and dataset.labels and network.classes == len(dataset.labels):
             described = replace(described, labels=dataset.labels)
-        if network.features is None:
+        if network.features is None and dataset.named and base.origin == "initial":
             described = replace(described, features=features_of(dataset.columns))
         if described != network:
             described = replace(described, revision=network.revision + 1)
@@ -187,6 +193,9 @@ class JobService:
         if base is None:
             raise NotFoundError("version", str(network.latest_version))
         untrained = base.origin == "initial"
+        if untrained and not await work.jobs.active_on(network_id=network.id):
+            # Features come from the first job that trains, and no earlier job did.
+            network = replace(network, features=None)
         training = resolve_training_config(
             new_job.training,
             network,

@@ -48,6 +48,8 @@ def transfer_notes(model: Model, network: NetworkRecord, target: Network) -> tup
     notes = list(model.notes)
     if model.labels is not None and list(model.labels) != network.effective_labels:
         notes.append("the labels were ignored; the network's labels are unchanged")
+    if network.features is not None:
+        notes.append("the inputs are read in the order of the network's features")
     if model.network.dtype != target.dtype:
         notes.append(f"the weights were converted to {target.dtype.name}, the network's dtype")
     source_dropout, target_dropout = _dropout_layers(model.network), _dropout_layers(target)

@@ -203,7 +203,11 @@ def columns_of(network: NetworkRecord, dataset: Dataset) -> list[int] | None:
         If a column is missing, or the number of columns differs.
     """
     location = "/inputs" if dataset.hidden else "/dataset"
-    order = column_order(network.feature_names, dataset.columns, location)
+    names = network.feature_names
+    if names is not None and dataset.named:
+        order = column_order(names, dataset.columns, location)
+    else:
+        order = None
     if order is None and network.input_shape != dataset.input_shape:
         problem = (
             f"the network has {network.input_shape[0]} inputs, "
@@ -214,10 +218,14 @@ def columns_of(network: NetworkRecord, dataset: Dataset) -> list[int] | None:
 
 
 def column_notes(network: NetworkRecord, dataset: Dataset) -> list[str]:
-    """Return a note for the columns of a dataset that the network does not read."""
-    if columns_of(network, dataset) is None:
+    """Return notes on columns that are matched by position, or that the network does not read."""
+    names = network.feature_names
+    if names is None and dataset.named:
+        return ["the network has no named features; its inputs are the columns in their order"]
+    if names is not None and not dataset.named and not dataset.hidden:
+        return ["the dataset has no column names; its columns are the features in their order"]
+    if names is None or columns_of(network, dataset) is None:
         return []
-    names = network.feature_names or []
     ignored = [name for name in dataset.columns if name not in names]
     return [f"the column {name[:80]!r} was ignored" for name in ignored[:20]]
 

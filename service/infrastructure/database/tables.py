@@ -101,6 +101,7 @@ datasets: Final = Table(
     Column("labels", JSON),
     Column("class_counts", JSON),
     Column("hidden", Boolean, nullable=False),
+    Column("named", Boolean, nullable=False),
     Column("created_at", _Time, nullable=False),
     UniqueConstraint("tenant", "name"),
 )

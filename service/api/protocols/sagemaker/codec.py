@@ -49,7 +49,7 @@ def _keys(body: bytes) -> set[str]:
 def decode(kind: str, body: bytes, features: Features) -> Rows | Array:
     """Return the rows."""
     if kind == CSV:
-        header = features is not None and has_header(body)
+        header = features is not None and has_header(body, features)
         return rows_of_csv(body, header=header, features=features)
     if kind == NPY:
         return rows_of_npy(body)

@@ -119,6 +119,10 @@ def _ordered(row: dict[str, Any], features: list[str], index: int) -> list[Any]:
         if name not in row:
             problem = f"the feature {name[:80]!r} is missing"
             raise InvalidRequestError.at(pointer("inputs", index), "missing_feature", problem)
+        value = row[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            problem = f"the feature {name[:80]!r} must be a number"
+            raise InvalidRequestError.at(pointer("inputs", index, name), "not_a_number", problem)
     return [row[name] for name in features]
 
 
