@@ -240,6 +240,22 @@ async def test_a_job_that_trained_nothing_leaves_no_features(client: httpx.Async
     assert [entry["name"] for entry in described["features"]] == NAMES
 
 
+async def test_rows_without_names_leave_no_features_of_a_cancelled_job(
+    client: httpx.AsyncClient,
+) -> None:
+    network = await create(client)
+    job = await submit(client, network, (await upload(client, table(NAMES)))["id"], epochs=100_000)
+    await client.post(f"/v1/jobs/{job['id']}/cancel")
+    await wait_until_finished(client, job["id"])
+    rows = {"inputs": [[-1.0, 5.0], [1.0, 5.0]], "targets": ["small", "big"]}
+    unnamed = (await client.post("/v1/datasets", json=rows)).json()
+
+    job = await submit(client, network, unnamed["id"], epochs=1)
+
+    assert (await wait_until_finished(client, job["id"]))["status"] == "succeeded"
+    assert (await client.get(network["links"]["self"])).json()["features"] is None
+
+
 async def test_names_do_not_change_how_earlier_versions_read_rows(
     client: httpx.AsyncClient,
 ) -> None:

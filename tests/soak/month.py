@@ -112,7 +112,7 @@ def main() -> int:
     for sample in samples:
         sys.stdout.write(f"{sample}\n")
     growth = unexplained_growth(samples)
-    sys.stdout.write(f"unexplained growth: {growth:+.0f} bytes for each training\n")
+    sys.stdout.write(f"unexplained growth: {round(growth)} bytes for each training\n")
     return 0 if growth < 1000 else 1
 
 

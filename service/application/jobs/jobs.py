@@ -168,9 +168,10 @@ class JobService:
         described = network
         if network.labels is None and dataset.labels and network.classes == len(dataset.labels):
             described = replace(described, labels=dataset.labels)
-        if network.features is None and dataset.named and base.origin == "initial":
+        first = base.origin == "initial" and not await work.jobs.active_on(network_id=network.id)
+        if network.features is None and dataset.named and first:
             described = replace(described, features=features_of(dataset.columns))
-        if described != network:
+        if described != await work.networks.find(network.tenant, network.id):
             described = replace(described, revision=network.revision + 1)
             await work.networks.update(described, network.revision)
             work.after_commit(lambda: self._changed(network.id))
