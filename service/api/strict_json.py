@@ -21,7 +21,7 @@ from service.domain.limits import Limits
 AFTER_KEY: Final = re.compile(rb'"[ \t\r\n]*:')
 MAX_KEYS: Final = 1000
 MAX_OBJECTS: Final = 10_000
-MAX_LISTS: Final = 100_000
+MAX_LISTS: Final = 80_000
 """Upper bounds of one body; decoded containers need tens of times the memory of their JSON."""
 
 MAX_QUOTES: Final = 200_000

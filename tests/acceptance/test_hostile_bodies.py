@@ -279,12 +279,12 @@ BOMBS: dict[str, tuple[str, str, bytes]] = {
     "Vertex AI": ("/predict", JSON, INSTANCES),
     "Azure ML": ("/score", JSON, b'{"input_data":[' + ROW + b"]}"),
     "fit": ("/v1/fit", JSON, b'{"inputs":[' + b"[]," * 2_700_000 + b'[]],"targets":[1]}'),
-    "fit, fewer": ("/v1/fit", JSON, b'{"inputs":[' + b"[]," * 99_000 + b'[]],"targets":[1]}'),
-    "dataset": ("/v1/datasets", JSON, b'{"inputs":[' + b"[0]," * 99_000 + b'[0]],"targets":[1]}'),
+    "fit, fewer": ("/v1/fit", JSON, b'{"inputs":[' + b"[]," * 79_000 + b'[]],"targets":[1]}'),
+    "dataset": ("/v1/datasets", JSON, b'{"inputs":[' + b"[0]," * 79_000 + b'[0]],"targets":[1]}'),
     "job": (
         "/v1/jobs",
         JSON,
-        b'{"network":"net","inputs":[' + b"[]," * 99_000 + b'[]],"targets":[1]}',
+        b'{"network":"net","inputs":[' + b"[]," * 79_000 + b'[]],"targets":[1]}',
     ),
     "weights": (f"{NATIVE}/weights", JSON, b'{"layers":[' + b"[]," * 20_000_000 + b"[]]}"),
 }
