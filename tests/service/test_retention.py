@@ -1,4 +1,4 @@
-"""What is deleted after its retention period, and what a tenant may store."""
+"""Retention periods and quotas over HTTP."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -11,7 +11,7 @@ from core.network import Network
 from core.trainer_state import read_state
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_bus import EventBus
-from service.application.jobs.history import EPOCH_BATCHES
+from service.application.jobs.history import epoch_columns
 from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import append_version, find_network
 from service.application.ports.blobs import BlobCorruptError, BlobStore
@@ -196,15 +196,12 @@ async def _best_of(
 
 async def _metrics_at(work: UnitOfWork, job: Job, epoch: int) -> dict[str, float]:
     """Return the losses and accuracies of an epoch from the log of a job."""
-    after = 0
-    while batches := await work.job_events.epochs(job.id, after, EPOCH_BATCHES):
-        after = batches[-1].last_id
-        for batch in batches:
-            epochs = batch.data["epoch"]
-            if epochs and epochs[-1] >= epoch:
-                at = epochs.index(epoch)
-                values = {name: batch.data[name][at] for name in VERSION_METRICS}
-                return {name: value for name, value in values.items() if value is not None}
+    async for columns in epoch_columns(work, job.id):
+        epochs = columns["epoch"]
+        if epochs and epochs[-1] >= epoch:
+            at = epochs.index(epoch)
+            values = {name: columns[name][at] for name in VERSION_METRICS}
+            return {name: value for name, value in values.items() if value is not None}
     return {}
 
 

@@ -1,12 +1,13 @@
 """Epochs of a job as columns, downsampled if there are too many to plot."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, final
 
 import numpy as np
 
 from core.arrays import Array
+from service.application.ports.database import UnitOfWork
 
 METRICS: Final = (
     "train_loss",
@@ -21,6 +22,17 @@ EPOCH_BATCHES: Final = 20
 
 NONE: Final = float("nan")
 """Stands for a missing value; a metric is never NaN."""
+
+
+async def epoch_columns(
+    work: UnitOfWork, job_id: str
+) -> AsyncIterator[Mapping[str, Sequence[Any]]]:
+    """Yield the epochs of a job as columns, batch by batch."""
+    after = 0
+    while batches := await work.job_events.epochs(job_id, after, EPOCH_BATCHES):
+        after = batches[-1].last_id
+        for batch in batches:
+            yield batch.data
 
 
 @final

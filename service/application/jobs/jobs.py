@@ -14,7 +14,7 @@ from core.validation import SPLIT_VERSION
 from service.application.datasets.datasets import find_dataset
 from service.application.jobs.dispatcher import Dispatcher
 from service.application.jobs.event_log import JobEventLog
-from service.application.jobs.history import EPOCH_BATCHES, History
+from service.application.jobs.history import History, epoch_columns
 from service.application.jobs.lookup import find_job, read_job
 from service.application.networks.versions import find_network
 from service.application.ports.database import Database, UnitOfWork
@@ -138,7 +138,7 @@ class JobService:
         await self._quotas.check(work, tenant, size=size)
         if new_job.inline is not None:
             await work.datasets.add(dataset)
-        await self._describe(work, network, dataset, base)
+        await self._describe(work, network, dataset)
         job = Job(
             id=new_id("job"),
             tenant=tenant,
@@ -158,19 +158,11 @@ class JobService:
         work.after_commit(self._dispatcher.wake)
         return await self._event_log.create(work, job), True
 
-    async def _describe(
-        self, work: UnitOfWork, network: NetworkRecord, dataset: Dataset, base: Version
-    ) -> None:
-        """Give a network the labels of a dataset unless it has its own, and its first features.
-
-        Versions that exist read their inputs by position, which later names must not change.
-        """
+    async def _describe(self, work: UnitOfWork, network: NetworkRecord, dataset: Dataset) -> None:
+        """Store the features of a resolved network, and a dataset's labels if it has none."""
         described = network
         if network.labels is None and dataset.labels and network.classes == len(dataset.labels):
             described = replace(described, labels=dataset.labels)
-        first = base.origin == "initial" and not await work.jobs.active_on(network_id=network.id)
-        if network.features is None and dataset.named and first:
-            described = replace(described, features=features_of(dataset.columns))
         if described != await work.networks.find(network.tenant, network.id):
             described = replace(described, revision=network.revision + 1)
             await work.networks.update(described, network.revision)
@@ -195,8 +187,10 @@ class JobService:
             raise NotFoundError("version", str(network.latest_version))
         untrained = base.origin == "initial"
         if untrained and not await work.jobs.active_on(network_id=network.id):
-            # Features come from the first job that trains, and no earlier job did.
-            network = replace(network, features=None)
+            # The first job that trains defines the features. Later names must not change how
+            # existing versions read their inputs.
+            features = features_of(dataset.columns) if dataset.named else None
+            network = replace(network, features=features)
         training = resolve_training_config(
             new_job.training,
             network,
@@ -364,11 +358,9 @@ class JobService:
         """Return the epochs as columns, downsampled to at most ``max_points``."""
         async with self._database.read() as work:
             job = await find_job(work, tenant, job_id)
-            history, after = History(after_epoch), 0
-            while batches := await work.job_events.epochs(job.id, after, EPOCH_BATCHES):
-                after = batches[-1].last_id
-                for batch in batches:
-                    history.add(batch.data)
+            history = History(after_epoch)
+            async for columns in epoch_columns(work, job.id):
+                history.add(columns)
         return await asyncio.to_thread(history.sampled, max_points)
 
 

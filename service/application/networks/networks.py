@@ -153,12 +153,11 @@ class NetworkService:
     async def add(self, work: UnitOfWork, unsaved: UnsavedNetwork) -> NetworkRecord:
         """Save a new network and its first version."""
         network = unsaved.network
-        size = network.weights_bytes
-        await self._quotas.check(work, network.tenant, networks=1, size=size)
-        await work.networks.add(unsaved.network)
+        await self._quotas.check(work, network.tenant, networks=1, size=network.weights_bytes)
+        await work.networks.add(network)
         await work.versions.add(unsaved.version)
-        work.after_commit(lambda: self._changed(unsaved.network.id))
-        return unsaved.network
+        work.after_commit(lambda: self._changed(network.id))
+        return network
 
     async def get(self, tenant: str, reference: str) -> NetworkRecord:
         """Return a network by id or name."""

@@ -215,7 +215,7 @@ class Expired(StrEnum):
 
 
 class RetentionRepository(Protocol):
-    """What is stored for how long, and how much."""
+    """Expired rows, and the usage of tenants."""
 
     async def count_expired(self, kind: Expired, after: timedelta) -> int:
         """Return the number of rows that are older than ``after``, or whose job ended before."""

@@ -1,1 +1,1 @@
-"""What is deleted after a time, and what a tenant may store."""
+"""Retention periods of stored data, and quotas of tenants."""

@@ -204,10 +204,9 @@ def columns_of(network: NetworkRecord, dataset: Dataset) -> list[int] | None:
     """
     location = "/inputs" if dataset.hidden else "/dataset"
     names = network.feature_names
+    order = None
     if names is not None and dataset.named:
         order = column_order(names, dataset.columns, location)
-    else:
-        order = None
     if order is None and network.input_shape != dataset.input_shape:
         problem = (
             f"the network has {network.input_shape[0]} inputs, "
@@ -220,12 +219,12 @@ def columns_of(network: NetworkRecord, dataset: Dataset) -> list[int] | None:
 def column_notes(network: NetworkRecord, dataset: Dataset) -> list[str]:
     """Return notes on columns that are matched by position, or that the network does not read."""
     names = network.feature_names
-    if names is None and dataset.named:
-        return ["the network has no named features; its inputs are the columns in their order"]
-    if names is not None and not dataset.named and not dataset.hidden:
-        return ["the dataset has no column names; its columns are the features in their order"]
-    if names is None or columns_of(network, dataset) is None:
-        return []
+    if names is None:
+        note = "the network has no named features; its inputs are the columns in their order"
+        return [note] if dataset.named else []
+    if not dataset.named:
+        note = "the dataset has no column names; its columns are the features in their order"
+        return [] if dataset.hidden else [note]
     ignored = [name for name in dataset.columns if name not in names]
     return [f"the column {name[:80]!r} was ignored" for name in ignored[:20]]
 
